@@ -1,0 +1,99 @@
+"""Digests: validated text, and the hashing and verifying of bytes, files and streams."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final, Self
+
+from cachefs.errors import DigestError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_SHAPE: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_MANY: Final = re.compile(r"(?:sha256:[0-9a-f]{64}\n)*")
+
+
+class Digest(str):
+    """The text ``sha256:`` and 64 lower-case hexadecimal digits, and nothing else.
+
+    Builders write no other algorithm, and a digest becomes a key in the store, so the shape is
+    checked before any request is made. Raises DigestError.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str) or _SHAPE.fullmatch(text) is None:
+            shown = text[:80] if isinstance(text, str) else text
+            raise DigestError(f"{shown!r} is not 'sha256:' and 64 lower-case hexadecimal digits")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, data: bytes | bytearray | memoryview) -> Self:
+        """The digest of bytes in memory."""
+        return cls.from_hex(hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """The digest of a file, read in bounded pieces. Raises OSError."""
+        with path.open("rb") as file:
+            return cls.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
+
+    @classmethod
+    def from_hex(cls, hexadecimal: str) -> Self:
+        """The SHA-256 digest whose 64 digits are given."""
+        return cls(f"sha256:{hexadecimal}")
+
+    @property
+    def hex(self) -> str:
+        """The 64 hexadecimal digits."""
+        return self[7:]
+
+
+def all_digests(texts: Iterable[str]) -> bool:
+    """Whether every text is a digest: one regular expression over all of them, for large manifests."""
+    return _MANY.fullmatch("".join(f"{text}\n" for text in texts)) is not None
+
+
+class Verifier:
+    """Checks a stream against its digest and, where it is known, its size in bytes.
+
+    Feed every piece to :meth:`update` and call :meth:`finish` at the end; only then are the bytes
+    to be believed. A stream that is longer than the size is refused as soon as that is seen.
+    """
+
+    def __init__(self, digest: Digest, size: int | None = None) -> None:
+        self.digest = digest
+        self.size = size
+        self.received = 0
+        self._hash = hashlib.sha256()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next piece. Raises IntegrityError when there are more bytes than the size says."""
+        self.received += len(data)
+        if self.size is not None and self.received > self.size:
+            raise self._bad(f"has more than the {self.size} bytes that its size says")
+        self._hash.update(data)
+
+    def finish(self) -> None:
+        """End the stream. Raises IntegrityError when size or digest do not match."""
+        if self.size is not None and self.received != self.size:
+            raise self._bad(f"has {self.received} bytes where its size says {self.size}")
+        found = self._hash.hexdigest()
+        if found != self.digest.hex:
+            raise self._bad(f"has the digest sha256:{found}, so its bytes are damaged")
+
+    def _bad(self, reason: str) -> IntegrityError:
+        return IntegrityError(f"blob {self.digest} {reason}", digest=self.digest)
+
+
+def verify(data: bytes, digest: Digest, size: int | None = None) -> None:
+    """Check bytes in memory. Raises IntegrityError."""
+    verifier = Verifier(digest, size)
+    verifier.update(data)
+    verifier.finish()

@@ -1,0 +1,66 @@
+"""Times as the format writes them: RFC 3339 text with up to nine decimals, kept as text.
+
+Python's and msgspec's datetimes have six decimals, so a time that went through them would come back
+changed. Only a comparison parses the text, to whole nanoseconds.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ZERO: Final = "0001-01-01T00:00:00Z"
+"""What Go writes for a time that was never set."""
+
+_TEXT: Final = (
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+)
+_SHAPE: Final = re.compile(_TEXT, re.ASCII)
+_MANY: Final = re.compile(f"(?:{_TEXT}\n)*", re.ASCII)
+
+
+def is_timestamp(text: str) -> bool:
+    """Whether the text is an RFC 3339 time."""
+    return _SHAPE.fullmatch(text) is not None
+
+
+def all_timestamps(texts: Iterable[str]) -> bool:
+    """Whether every text is an RFC 3339 time."""
+    return _MANY.fullmatch("".join(f"{text}\n" for text in texts)) is not None
+
+
+def nanoseconds(text: str) -> int:
+    """Nanoseconds since 1970, negative before. Raises ValueError for what is no RFC 3339 time."""
+    if not is_timestamp(text):
+        raise ValueError(f"{text!r} is not an RFC 3339 time")
+    whole, dot, rest = text.partition(".")
+    decimals = re.match(r"\d*", rest)[0] if dot else ""  # type: ignore[index]  # "\d*" always matches
+    zone = rest[len(decimals) :]
+    seconds = _seconds(whole + zone)
+    return seconds * 1_000_000_000 + int(decimals.ljust(9, "0") or 0)
+
+
+def _seconds(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    offset = moment.utcoffset()
+    # Subtracting by hand: the zero time with an offset has no representation in UTC.
+    naive = moment.replace(tzinfo=None) - datetime(1970, 1, 1)  # noqa: DTZ001 - both sides are naive
+    return naive.days * 86_400 + naive.seconds - (int(offset.total_seconds()) if offset else 0)
+
+
+def from_nanoseconds(value: int) -> str:
+    """The text Go writes for this moment: UTC, trailing zeros of the decimals left out."""
+    seconds, decimals = divmod(value, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{decimals:09d}".rstrip("0").rstrip(".") + "Z" if decimals else f"{text}Z"
+
+
+def now() -> str:
+    """The current time in nanoseconds, as text."""
+    return from_nanoseconds(time.time_ns())
