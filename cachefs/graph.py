@@ -1,0 +1,508 @@
+"""The record graph: what a manifest means, apart from where it came from.
+
+A graph has *layers*, each a blob on top of at most one parent layer, and *records*, each a cache key
+(a digest with, for every input, the alternatives that satisfy it) with the results known for it.
+Both are named by their index, as on the wire. Nothing here touches a store, and nothing recurses:
+a chain 100,000 records deep is as good as any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from cachefs.digest import Digest
+from cachefs.errors import UsageError
+from cachefs.wire import timestamps
+from cachefs.wire.cacheconfig import (
+    NO_PARENT,
+    Annotations,
+    CacheConfig,
+    Chain,
+    Layer,
+    Link,
+    Record,
+    Result,
+)
+from cachefs.wire.rules import check, topological
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+Mode = Literal["min", "max"]
+
+RANDOM: Final = "random:"
+"""Records whose digest begins with this are good for one build only and never stored."""
+
+
+class Key(NamedTuple):
+    """A record as an input of another: all of its content, or the part a selector names."""
+
+    record: int
+    selector: str = ""
+
+
+class Found(NamedTuple):
+    """One result of a record: layer indexes from the bottom up, and when it was made."""
+
+    layers: tuple[int, ...]
+    created_at: str
+
+
+def output_key(vertex: str, output: int) -> Digest:
+    """The record digest of a vertex's output: ``sha256("{vertex}@{output}")``."""
+    return Digest.of(f"{vertex}@{output}".encode())
+
+
+class RecordGraph:
+    """Records and layers: grown with :meth:`add`, asked with :meth:`find`, stored as a cache config.
+
+    Args:
+        config: a decoded cache config to start from; the graph takes it over. Empty by default.
+    """
+
+    def __init__(self, config: CacheConfig | None = None) -> None:
+        self._config = config or CacheConfig(layers=[], records=[])
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers; a layer's index is its name."""
+        return self._config.layers
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """The records; a record's index is its name."""
+        return self._config.records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __bool__(self) -> bool:
+        """Whether there is any record."""
+        return bool(self.records)
+
+    def __repr__(self) -> str:
+        return f"<RecordGraph of {len(self.records)} records and {len(self.layers)} layers>"
+
+    # --- growing -------------------------------------------------------------------------------
+
+    def add_layer(
+        self,
+        blob: str,
+        *,
+        parent: int = NO_PARENT,
+        diff_id: str = "",
+        size: int = 0,
+        media_type: str = "application/vnd.oci.image.layer.v1.tar+gzip",
+        created_at: str | None = None,
+    ) -> int:
+        """Put a blob on top of a layer (-1: on nothing) and return the new layer's index.
+
+        The same blob on the same parent is the same layer: its index is returned and the other
+        arguments are ignored. ``size`` is the blob's size in bytes. Raises DigestError and
+        UsageError.
+        """
+        if not NO_PARENT <= parent < len(self.layers):
+            raise UsageError(f"there is no layer {parent} to put a layer on")
+        place = (Digest(blob), parent)
+        if place not in self._layer_places:
+            facts = Annotations(
+                media_type=media_type,
+                diff_id=str(Digest(diff_id)) if diff_id else "",
+                size=size,
+                created_at=created_at or timestamps.now(),
+            )
+            self._layer_places[place] = len(self.layers)
+            self._config.layers.append(Layer(str(place[0]), parent, facts))
+        return self._layer_places[place]
+
+    def add(self, digest: str, inputs: Sequence[Iterable[Key]] = ()) -> int:
+        """Add a record and return its index.
+
+        Args:
+            digest: the record's digest (see :func:`output_key` for a vertex's output).
+            inputs: for each input the alternatives that satisfy it, at least one.
+
+        A record with this digest and these alternatives that is there already is returned.
+        """
+        keys = tuple(tuple(sorted(set(alternatives))) for alternatives in inputs)
+        for position, alternatives in enumerate(keys):
+            if not alternatives:
+                raise UsageError(f"input {position} of record {digest} has no alternatives")
+            if not all(0 <= key.record < len(self.records) for key in alternatives):
+                raise UsageError(
+                    f"input {position} of record {digest} names a record not added yet"
+                )
+        place = (digest, keys)
+        if place not in self._record_places:
+            self._record_places[place] = len(self.records)
+            self._by_digest.setdefault(digest, []).append(len(self.records))
+            links = [[Link(selector=str(k.selector), link=k.record) for k in alts] for alts in keys]
+            self._config.records.append(Record([], [], str(digest), links))
+        return self._record_places[place]
+
+    def add_result(self, record: int, layer: int, created_at: str | None = None) -> None:
+        """Say that a record's result is this layer with all below it."""
+        if not 0 <= layer < len(self.layers):
+            raise UsageError(f"there is no layer {layer}")
+        result = Result(layer, created_at or timestamps.now())
+        if result not in self.records[record].layers:
+            self.records[record].layers.append(result)
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def find(self, digest: str, inputs: Sequence[Collection[Key]] = ()) -> frozenset[int]:
+        """The records that a step's cache key matches; empty for a miss.
+
+        Args:
+            digest: the step's record digest.
+            inputs: for each input, every record that it matched, with the selector of the part
+                that is used (empty: all of it). A record matches when each of its inputs has an
+                alternative among them.
+        """
+        wanted = [frozenset(keys) for keys in inputs]
+        return frozenset(
+            index for index in self._by_digest.get(digest, ()) if self._satisfied(index, wanted)
+        )
+
+    def _satisfied(self, index: int, wanted: Sequence[frozenset[Key]]) -> bool:
+        inputs = self.records[index].inputs
+        return len(inputs) == len(wanted) and all(
+            any((link.link, link.selector) in keys for link in alternatives)
+            for alternatives, keys in zip(inputs, wanted, strict=True)
+        )
+
+    def results(self, records: Iterable[int]) -> list[Found]:
+        """All results of these records, the newest first."""
+        found = {result for index in records for result in self._results(self.records[index])}
+        return sorted(
+            found, key=lambda f: (timestamps.nanoseconds(f.created_at), f.layers), reverse=True
+        )
+
+    def _results(self, record: Record) -> Iterator[Found]:
+        for result in record.layers:
+            yield Found(self.chain(result.layer), result.created_at)
+        for chain in record.chains:
+            yield Found(tuple(chain.layers), chain.created_at)
+
+    def chain(self, layer: int) -> tuple[int, ...]:
+        """The layer and all below it, from the bottom up."""
+        chain = []
+        while layer != NO_PARENT:
+            chain.append(layer)
+            layer = self.layers[layer].parent
+        return tuple(reversed(chain))
+
+    def finals(self) -> list[int]:
+        """The records that have a result and that no other record is built on."""
+        linked = {link.link for r in self.records for alts in r.inputs for link in alts}
+        return [
+            index
+            for index, record in enumerate(self.records)
+            if index not in linked and (record.layers or record.chains)
+        ]
+
+    def blobs(self) -> dict[Digest, int]:
+        """Each blob that a layer names, with its size in bytes (0 where no layer says it)."""
+        sizes: dict[Digest, int] = {}
+        for layer in self.layers:
+            size = layer.annotations.size if layer.annotations else 0
+            blob = Digest(layer.blob)
+            sizes[blob] = max(size, sizes.get(blob, 0))
+        return sizes
+
+    # --- deriving ------------------------------------------------------------------------------
+
+    def select(self, mode: Mode, finals: Collection[int] | None = None) -> RecordGraph:
+        """What an export with this mode stores: all storable records, and the mode's layers.
+
+        ``max`` keeps every result, ``min`` only those whose layers are part of the results of
+        ``finals`` (by default :meth:`finals`).
+        """
+        keep: set[int] | None = None
+        if mode == "min":
+            chosen = self.finals() if finals is None else finals
+            keep = {layer for found in self.results(chosen) for layer in found.layers}
+        return self.filtered(
+            record=lambda record: not record.digest.startswith(RANDOM),
+            layer=None if keep is None else keep.__contains__,
+        )
+
+    def without_blobs(self, lost: Collection[str]) -> RecordGraph:
+        """The graph in which every result that needs one of these blobs is a miss."""
+        return self.filtered(layer=lambda index: self.layers[index].blob not in lost)
+
+    def filtered(
+        self,
+        *,
+        record: Callable[[Record], bool] | None = None,
+        layer: Callable[[int], bool] | None = None,
+    ) -> RecordGraph:
+        """The part whose records and layers (by index) pass; None lets all pass.
+
+        What hangs in the air goes too: results with a layer that is gone, links to records that are
+        gone, records with an input nothing satisfies any more, layers that no result needs.
+        """
+        records = self._kept_records(record)
+        passed = self._kept_layers(layer)
+        kept = CacheConfig(layers=[], records=[])
+        layer_map: dict[int, int] = {}
+        for old in records:
+            source = self.records[old]
+            results = [r for r in source.layers if passed[r.layer]]
+            chains = [c for c in source.chains if all(passed[i] for i in c.layers)]
+            for index in (*(r.layer for r in results), *(i for c in chains for i in c.layers)):
+                for step in self.chain(index):
+                    layer_map.setdefault(step, len(layer_map))
+            kept.records.append(
+                Record(
+                    [Result(layer_map[r.layer], r.created_at) for r in results],
+                    [
+                        Chain(layers=[layer_map[i] for i in c.layers], created_at=c.created_at)
+                        for c in chains
+                    ],
+                    source.digest,
+                    [
+                        [
+                            Link(selector=link.selector, link=records[link.link])
+                            for link in alternatives
+                            if link.link in records
+                        ]
+                        for alternatives in source.inputs
+                    ],
+                )
+            )
+        for old in layer_map:
+            source_layer = self.layers[old]
+            parent = layer_map.get(source_layer.parent, NO_PARENT)
+            kept.layers.append(Layer(source_layer.blob, parent, source_layer.annotations))
+        return RecordGraph(kept)
+
+    def _kept_records(self, passes: Callable[[Record], bool] | None) -> dict[int, int]:
+        """Old index to new index, links before the records that need them, in the old order."""
+        kept: set[int] = set()
+        for index in topological(self.records):
+            record = self.records[index]
+            if (passes is None or passes(record)) and all(
+                any(link.link in kept for link in alternatives) for alternatives in record.inputs
+            ):
+                kept.add(index)
+        return {old: new for new, old in enumerate(sorted(kept))}
+
+    def _kept_layers(self, passes: Callable[[int], bool] | None) -> list[bool]:
+        """Whether each layer passes together with everything below it."""
+        verdict: list[bool | None] = [None] * len(self.layers)
+        for start in range(len(self.layers)):
+            walked = []
+            index = start
+            while index != NO_PARENT and verdict[index] is None:
+                walked.append(index)
+                index = self.layers[index].parent
+            good = True if index == NO_PARENT else bool(verdict[index])
+            for step in reversed(walked):
+                good = good and (passes is None or passes(step))
+                verdict[step] = good
+        return [bool(good) for good in verdict]
+
+    # --- storing -------------------------------------------------------------------------------
+
+    def to_config(self) -> CacheConfig:
+        """The graph in canonical order: the same graph gives the same bytes, however it was built.
+
+        Layers are sorted by blob, then by what is below them; records by digest, number of inputs,
+        and input by input by number of alternatives, selectors and linked digests. Where the format
+        leaves an order open, the content below decides, so that the order of adding never shows.
+        """
+        layer_order = self._canonical_layers()
+        record_order = self._canonical_records()
+        new_layer = _inverse(layer_order)
+        new_record = _inverse(record_order)
+        config = CacheConfig(
+            layers=[
+                Layer(
+                    self.layers[old].blob,
+                    NO_PARENT
+                    if self.layers[old].parent == NO_PARENT
+                    else new_layer[self.layers[old].parent],
+                    self.layers[old].annotations,
+                )
+                for old in layer_order
+            ],
+            records=[_renumbered(self.records[old], new_layer, new_record) for old in record_order],
+        )
+        check(config)
+        return config
+
+    def _canonical_layers(self) -> list[int]:
+        below = [b""] * len(self.layers)
+        done = [False] * len(self.layers)
+        for start in range(len(self.layers)):
+            walked = []
+            index = start
+            while index != NO_PARENT and not done[index]:
+                walked.append(index)
+                index = self.layers[index].parent
+            for step in reversed(walked):
+                parent = self.layers[step].parent
+                under = below[parent] if parent != NO_PARENT else b""
+                below[step] = hashlib.sha256(under + self.layers[step].blob.encode()).digest()
+                done[step] = True
+        return sorted(range(len(self.layers)), key=lambda i: (self.layers[i].blob, below[i]))
+
+    def _canonical_records(self) -> list[int]:
+        keys = [self._order_key(record) for record in self.records]
+        if len(set(keys)) == len(keys):
+            return sorted(range(len(keys)), key=keys.__getitem__)
+        content = self._content()
+        return sorted(range(len(keys)), key=lambda i: (keys[i], content[i]))
+
+    def _order_key(self, record: Record) -> tuple[object, ...]:
+        records = self.records
+        return (
+            record.digest,
+            len(record.inputs),
+            tuple(
+                (len(alts), tuple(sorted((k.selector, records[k.link].digest) for k in alts)))
+                for alts in record.inputs
+            ),
+        )
+
+    def _content(self) -> list[bytes]:
+        """A hash of each record's whole content: its key, all that it is built on, its results."""
+        content = [b""] * len(self.records)
+        for index in topological(self.records):
+            record = self.records[index]
+            inputs = [sorted((k.selector, content[k.link]) for k in alts) for alts in record.inputs]
+            results = sorted(
+                (found.created_at, [self.layers[i].blob for i in found.layers])
+                for found in self._results(record)
+            )
+            text = repr((record.digest, inputs, results))
+            content[index] = hashlib.sha256(text.encode()).digest()
+        return content
+
+    # --- indexes, made when first asked ----------------------------------------------------------
+
+    @cached_property
+    def _by_digest(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, record in enumerate(self.records):
+            found.setdefault(record.digest, []).append(index)
+        return found
+
+    @cached_property
+    def _layer_places(self) -> dict[tuple[str, int], int]:
+        return {(layer.blob, layer.parent): index for index, layer in enumerate(self.layers)}
+
+    @cached_property
+    def _record_places(self) -> dict[tuple[str, tuple[tuple[Key, ...], ...]], int]:
+        return {
+            (
+                record.digest,
+                tuple(
+                    tuple(sorted({Key(k.link, k.selector) for k in alts})) for alts in record.inputs
+                ),
+            ): index
+            for index, record in enumerate(self.records)
+        }
+
+
+def merge(graphs: Iterable[RecordGraph]) -> RecordGraph:
+    """The union of the graphs. Idempotent, commutative and associative up to canonical bytes.
+
+    Two records are one when their digests and all that they are built on are equal; it then has the
+    results of both. Two layers are one when they and all below them have the same blobs; the newer
+    facts stand.
+    """
+    union = RecordGraph()
+    for graph in graphs:
+        _merge_into(union, graph)
+    return union
+
+
+def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
+    layers: list[int] = [NO_PARENT] * len(graph.layers)
+    for index in _parents_first(graph.layers):
+        layers[index] = _merge_layer(union, graph.layers[index], layers)
+    records: list[int] = [0] * len(graph.records)
+    for index in topological(graph.records):
+        source = graph.records[index]
+        target = union.add(
+            source.digest,
+            [[Key(records[k.link], k.selector) for k in alts] for alts in source.inputs],
+        )
+        records[index] = target
+        for result in source.layers:
+            union.add_result(target, layers[result.layer], result.created_at)
+        for chain in source.chains:
+            moved = Chain(layers=[layers[i] for i in chain.layers], created_at=chain.created_at)
+            if moved not in union.records[target].chains:
+                union.records[target].chains.append(moved)
+
+
+def _merge_layer(union: RecordGraph, layer: Layer, merged: Sequence[int]) -> int:
+    parent = NO_PARENT if layer.parent == NO_PARENT else merged[layer.parent]
+    facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
+    known = len(union.layers)
+    index = union.add_layer(
+        layer.blob,
+        parent=parent,
+        diff_id=facts.diff_id,
+        size=facts.size,
+        media_type=facts.media_type,
+        created_at=facts.created_at,
+    )
+    if index < known:
+        there = union.layers[index]
+        there.annotations = max(there.annotations or facts, facts, key=_newer)
+    return index
+
+
+def _newer(facts: Annotations) -> tuple[object, ...]:
+    moment = timestamps.nanoseconds(facts.created_at)
+    return (moment, facts.created_at, facts.media_type, facts.diff_id, facts.size)
+
+
+def _parents_first(layers: Sequence[Layer]) -> Iterator[int]:
+    done = [False] * len(layers)
+    for start in range(len(layers)):
+        walked = []
+        index = start
+        while index != NO_PARENT and not done[index]:
+            done[index] = True
+            walked.append(index)
+            index = layers[index].parent
+        yield from reversed(walked)
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    inverse = [0] * len(order)
+    for new, old in enumerate(order):
+        inverse[old] = new
+    return inverse
+
+
+def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -> Record:
+    """The record with all indexes rewritten, and its lists in canonical order."""
+    return Record(
+        sorted(
+            (Result(layers[r.layer], r.created_at) for r in record.layers),
+            key=lambda r: (r.layer, timestamps.nanoseconds(r.created_at), r.created_at),
+        ),
+        sorted(
+            (
+                Chain(layers=[layers[i] for i in c.layers], created_at=c.created_at)
+                for c in record.chains
+            ),
+            key=lambda c: (c.layers, timestamps.nanoseconds(c.created_at), c.created_at),
+        ),
+        record.digest,
+        [
+            sorted(
+                (Link(selector=k.selector, link=records[k.link]) for k in alternatives),
+                key=lambda k: (k.link, k.selector),
+            )
+            for alternatives in record.inputs
+        ],
+    )
