@@ -1,0 +1,41 @@
+"""Which of the families below a filesystem object belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cachefs.filesystems.azure import AzureFilesystem
+from cachefs.filesystems.base import Filesystem
+from cachefs.filesystems.gcs import GCSFilesystem
+from cachefs.filesystems.local import LocalFilesystem
+from cachefs.filesystems.memory import MemoryFilesystem
+from cachefs.filesystems.obstore import ObstoreFilesystem
+from cachefs.filesystems.s3 import S3Filesystem
+from cachefs.filesystems.sftp import SFTPFilesystem
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# By name, so that no back end is imported to be compared with.
+_FAMILIES: Final[dict[str, type[Filesystem]]] = {
+    "adlfs.spec.AzureBlobFileSystem": AzureFilesystem,
+    "fsspec.implementations.local.LocalFileSystem": LocalFilesystem,
+    "fsspec.implementations.memory.MemoryFileSystem": MemoryFilesystem,
+    "fsspec.implementations.sftp.SFTPFileSystem": SFTPFilesystem,
+    "gcsfs.core.GCSFileSystem": GCSFilesystem,
+    "obstore.fsspec.FsspecStore": ObstoreFilesystem,
+    "s3fs.core.S3FileSystem": S3Filesystem,
+}
+
+
+def adapt(fs: AbstractFileSystem, parallelism: int = 4) -> Filesystem:
+    """The filesystem object, with what its family does differently.
+
+    A family is recognised through subclasses. Whatever is not known is driven by fsspec's general
+    methods, written aside and renamed, and an old blob is sent again rather than touched.
+    """
+    for kind in type(fs).__mro__:
+        family = _FAMILIES.get(f"{kind.__module__}.{kind.__name__}")
+        if family is not None:
+            return family(fs, parallelism)
+    return Filesystem(fs, parallelism)

@@ -1,0 +1,210 @@
+"""What cachefs asks of a filesystem, and how any fsspec filesystem answers.
+
+:class:`Filesystem` is right for whatever fsspec knows. A subclass beside it overrides what its family
+does differently, and only that: each difference is met in one place.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+from cachefs.filesystems.spooling import spooled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fsspec import AbstractFileSystem
+
+PIECE: Final = 8 * 1024 * 1024
+"""Bytes read, sent or held at a time: with the parallelism, the bound on memory."""
+
+WHOLE: Final = 2 * PIECE
+"""Up to this many bytes an object is sent in one request."""
+
+TEMPORARY: Final = ".cachefs-"
+"""How the last component of a file that is not complete yet begins. Never listed."""
+
+
+class Stat(NamedTuple):
+    """What the store says of an object.
+
+    ``modified`` is seconds since 1970 by the store's clock, None where the store has no times.
+    ``version`` changes whenever the object does, empty where the store has no such mark.
+    """
+
+    path: str
+    size: int
+    modified: float | None
+    version: str = ""
+
+
+class Page(NamedTuple):
+    """Some objects in the order of their paths; ``complete`` when there are none after them."""
+
+    objects: list[Stat]
+    complete: bool
+
+
+class Filesystem:
+    """Any fsspec filesystem, asked without listing caches and written whole or not at all.
+
+    Paths are full, without protocol. Errors are the filesystem's own; :mod:`cachefs.store` maps
+    them. Runs in fsspec's IO loop only.
+
+    Args:
+        fs: the filesystem. It is used as it is and never closed.
+        parallelism: how many objects are written at a time.
+    """
+
+    pages = False
+    """Whether :meth:`page` asks for just a page, so that slices can be listed side by side."""
+
+    atomic = False
+    """Whether a put is seen whole or not at all; otherwise files are written aside and renamed."""
+
+    touches = False
+    """Whether :meth:`touch` works; otherwise an old blob is sent again."""
+
+    time_step = 1.0
+    """Seconds by which two times of this filesystem differ at least."""
+
+    def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
+        self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
+        self.parallelism = parallelism
+
+    async def stat(self, path: str) -> Stat | None:
+        """What is at the path, None where nothing is."""
+        try:
+            info = await self.fs._info(path)
+        except FileNotFoundError:
+            return None
+        return self._stat(path, info) if info["type"] == "file" else None
+
+    async def list(self, prefix: str) -> list[Stat]:
+        """Every object whose path starts with the prefix, in the order of paths."""
+        folder = prefix.rpartition("/")[0]
+        try:
+            found = await self.fs._find(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        # Some filesystems normalise what they find; the path below the folder is what counts.
+        objects = [self._stat(self._spelled(folder, path), info) for path, info in found.items()]
+        return sorted(
+            stat
+            for stat in objects
+            if stat.path.startswith(prefix)
+            and not stat.path.rpartition("/")[2].startswith(TEMPORARY)
+        )
+
+    async def page(self, prefix: str, after: str, limit: int) -> Page:
+        """The first ``limit`` objects with the prefix whose paths come after ``after``."""
+        objects = [stat for stat in await self.list(prefix) if stat.path > after]
+        return Page(objects[:limit], len(objects) <= limit)
+
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
+        """The object's bytes in pieces; ``size`` saves a look-up where it is known.
+
+        One byte more than ``size`` is asked for, so that a longer object is noticed.
+        """
+        if size is None:
+            stat = await self.stat(path)
+            if stat is None:
+                raise FileNotFoundError(path)
+            size = stat.size
+        for start in range(0, size + 1, PIECE):
+            end = min(start + PIECE, size + 1)
+            piece = await self.fs._cat_file(path, start=start, end=end)
+            if piece:
+                yield piece
+            if len(piece) < end - start:
+                return
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write an object of at most :data:`WHOLE` bytes: seen whole or not at all."""
+        if self.atomic:
+            await self.fs._pipe_file(path, data)
+            return
+        await self._make_parent(path)
+        aside = self._aside(path)
+        try:
+            await self.fs._pipe_file(aside, data)
+            await self._rename(aside, path)
+        except BaseException:
+            await self._discard(aside)
+            raise
+
+    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
+        """Write an object of about ``size`` bytes from its pieces: seen whole or not at all.
+
+        When ``pieces`` raises, nothing is seen at the path.
+        """
+        async with spooled(pieces) as local:
+            if self.atomic:
+                await self.fs._put_file(local, path)
+                return
+            await self._make_parent(path)
+            aside = self._aside(path)
+            try:
+                await self.fs._put_file(local, aside)
+                await self._rename(aside, path)
+            except BaseException:
+                await self._discard(aside)
+                raise
+
+    async def touch(self, stat: Stat) -> None:
+        """Renew the object's time without sending its bytes. Raises FileNotFoundError."""
+        raise NotImplementedError(f"no way is known to renew the time of {stat.path}")
+
+    async def delete(self, path: str) -> None:
+        """Delete the object; one that is gone is no error."""
+        try:
+            await self.fs._rm_file(path)
+        except FileNotFoundError:
+            return
+
+    # --- what a family may do differently --------------------------------------------------------
+
+    def _stat(self, path: str, info: dict[str, Any]) -> Stat:
+        return Stat(path, int(info["size"] or 0), _seconds(info), str(info.get("ETag") or ""))
+
+    def _spelled(self, folder: str, path: str) -> str:
+        bare = folder.strip("/")
+        found = path.strip("/")
+        return f"{folder}{found[len(bare) :]}" if found.startswith(bare) else path
+
+    async def _make_parent(self, path: str) -> None:
+        await self.fs._makedirs(path.rpartition("/")[0], exist_ok=True)
+
+    async def _rename(self, source: str, target: str) -> None:
+        await self.fs._mv(source, target)
+
+    async def _discard(self, path: str) -> None:
+        try:
+            await self.fs._rm_file(path)
+        except (OSError, NotImplementedError):
+            return
+
+    @staticmethod
+    def _aside(path: str) -> str:
+        folder, _, _ = path.rpartition("/")
+        return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+_TIME_FIELDS: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+
+
+def _seconds(info: dict[str, Any]) -> float | None:
+    """The modification time, under whatever name and type this filesystem gives it."""
+    for name in _TIME_FIELDS:
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).timestamp()
+    return None

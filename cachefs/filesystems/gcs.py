@@ -1,0 +1,11 @@
+"""Google Cloud Storage through gcsfs."""
+
+from __future__ import annotations
+
+from cachefs.filesystems.memory import MemoryFilesystem
+
+
+class GCSFilesystem(MemoryFilesystem):
+    """A ``gcsfs.GCSFileSystem``: like memory, a put is whole and a self-copy renews the time."""
+
+    time_step = 1e-3

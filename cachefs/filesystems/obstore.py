@@ -1,0 +1,141 @@
+"""obstore behind fsspec (``obstore.fsspec.FsspecStore``), driven by its own asynchronous calls.
+
+Its fsspec methods leave out times in listings, read whole files into memory and ignore modes; the
+store that is inside it does all of this well.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.filesystems.parts import in_parts, part_size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fsspec import AbstractFileSystem
+
+SENDING = 16
+"""Parts in flight at most, over all uploads."""
+
+
+class ObstoreFilesystem(Filesystem):
+    """An ``obstore.fsspec.FsspecStore`` of any protocol.
+
+    Args:
+        fs: the filesystem.
+        parallelism: how many objects are written at a time.
+        toucher: an S3 filesystem on the same bucket that renews times; without one, an object is
+            copied to a temporary key and back, as S3 clients of this kind refuse a copy onto
+            itself.
+    """
+
+    pages = True
+    atomic = True
+    touches = True
+
+    def __init__(
+        self, fs: AbstractFileSystem, parallelism: int = 4, toucher: Filesystem | None = None
+    ) -> None:
+        super().__init__(fs, parallelism)
+        self._toucher = toucher
+
+    def _open(self, path: str) -> tuple[Any, str, str]:
+        """The native store, the part of the path that names it, and the key inside."""
+        bucket, key = self.fs._split_path(path)
+        return self.fs._construct_store(bucket), (f"{bucket}/" if bucket else ""), key
+
+    async def stat(self, path: str) -> Stat | None:
+        """One HEAD."""
+        store, root, key = self._open(path)
+        try:
+            return _stat(root, await store.head_async(key))
+        except FileNotFoundError:
+            return None
+
+    async def list(self, prefix: str) -> list[Stat]:
+        """Every object whose path starts with the prefix."""
+        return (await self.page(prefix, "", 0)).objects
+
+    async def page(self, prefix: str, after: str, limit: int) -> Page:
+        """One LIST; all of them where the limit is 0.
+
+        The native prefix is one of whole path components, so the folder is listed from the prefix
+        on and what lies before and behind it is passed over.
+        """
+        store, root, key_prefix = self._open(prefix)
+        folder, _, rest = key_prefix.rpartition("/")
+        offset = after[len(root) :] or (_just_before(key_prefix) if rest else None)
+        stream = store.list(folder or None, offset=offset, chunk_size=limit or 1000)
+        objects: list[Stat] = []
+        async for chunk in stream:
+            for meta in chunk:
+                stat = _stat(root, meta)
+                if stat.path.startswith(prefix):
+                    objects.append(stat)
+                elif stat.path > prefix:
+                    return Page(objects, complete=True)
+            if limit and len(chunk) >= limit:
+                return Page(objects, complete=False)
+        return Page(objects, complete=True)
+
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the answer says where it ends
+        """One GET; obstore takes a broken connection up again by itself."""
+        store, _, key = self._open(path)
+        answer = await store.get_async(key)
+        async for piece in answer.stream(min_chunk_size=PIECE // 8):
+            yield bytes(piece)
+
+    async def put(self, path: str, data: bytes) -> None:
+        """One PUT."""
+        store, _, key = self._open(path)
+        await store.put_async(key, data, use_multipart=False)
+
+    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
+        """A multipart upload; obstore aborts it when ``pieces`` raises."""
+        store, _, key = self._open(path)
+        part = part_size(size)
+        await store.put_async(
+            key,
+            in_parts(pieces, part),
+            use_multipart=True,
+            chunk_size=part,
+            max_concurrency=max(1, min(4, SENDING // self.parallelism)),
+        )
+
+    async def touch(self, stat: Stat) -> None:
+        """Copy the object onto itself through the toucher, or else to a temporary key and back."""
+        if self._toucher is not None:
+            await self._toucher.touch(stat)
+            return
+        store, _, key = self._open(stat.path)
+        aside = f"{key.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}"
+        await store.copy_async(key, aside)
+        try:
+            await store.copy_async(aside, key)
+        finally:
+            await store.delete_async(aside)
+
+    async def delete(self, path: str) -> None:
+        """One DELETE."""
+        store, _, key = self._open(path)
+        try:
+            await store.delete_async(key)
+        except FileNotFoundError:
+            return
+
+
+def _stat(root: str, meta: Any) -> Stat:
+    return Stat(
+        f"{root}{meta['path']}",
+        meta["size"],
+        meta["last_modified"].timestamp(),
+        meta.get("e_tag") or "",
+    )
+
+
+def _just_before(key: str) -> str:
+    """A key after which the listing begins with this key: offsets are exclusive."""
+    return key[:-1] + chr(ord(key[-1]) - 1) + "\U0010ffff"

@@ -1,0 +1,200 @@
+"""S3 through s3fs: its session, credentials and client, with the requests that a cache needs.
+
+The requests are made one by one through s3fs's own client, because its file methods answer other
+questions: they buffer 500 MiB a file, list after every miss, and leave unfinished uploads behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from cachefs.concurrency import task_group
+from cachefs.filesystems.base import Filesystem, Page, Stat
+from cachefs.filesystems.parts import in_parts, part_size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fsspec import AbstractFileSystem
+
+COPY_LIMIT: Final = 5 * 1024**3
+"""S3 copies an object of more bytes than this only in parts."""
+
+COPY_PART: Final = 1024**3
+
+
+class S3Filesystem(Filesystem):
+    """An ``s3fs.S3FileSystem``."""
+
+    pages = True
+    atomic = True
+    touches = True
+    copy_limit = COPY_LIMIT
+    copy_part = COPY_PART
+
+    def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
+        super().__init__(fs, parallelism)
+        # Parts of all uploads together, so that many large blobs need no more memory than one.
+        self._parts = asyncio.Semaphore(parallelism)
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        bucket, _, key = path.partition("/")
+        answer: dict[str, Any] = await self.fs._call_s3(method, Bucket=bucket, Key=key, **arguments)
+        return answer
+
+    async def stat(self, path: str) -> Stat | None:
+        """One HEAD."""
+        try:
+            head = await self._call("head_object", path)
+        except FileNotFoundError:
+            return None
+        modified = head["LastModified"].timestamp()
+        return Stat(path, head["ContentLength"], modified, head.get("ETag", ""))
+
+    async def list(self, prefix: str) -> list[Stat]:
+        """Every object whose key starts with the prefix."""
+        objects: list[Stat] = []
+        complete = False
+        while not complete:
+            after = objects[-1].path if objects else ""
+            page = await self.page(prefix, after, 1000)
+            objects += page.objects
+            complete = page.complete
+        return objects
+
+    async def page(self, prefix: str, after: str, limit: int) -> Page:
+        """One LIST."""
+        bucket, _, key_prefix = prefix.partition("/")
+        start = {"StartAfter": after.partition("/")[2]} if after else {}
+        answer = await self.fs._call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=key_prefix, MaxKeys=limit, **start
+        )
+        objects = [
+            Stat(
+                f"{bucket}/{item['Key']}",
+                item["Size"],
+                item["LastModified"].timestamp(),
+                item.get("ETag", ""),
+            )
+            for item in answer.get("Contents", ())
+        ]
+        return Page(objects, not answer.get("IsTruncated"))
+
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the answer says where it ends
+        """One GET; a connection that breaks in the middle is taken up again where it broke."""
+        received = 0
+        expected: int | None = None
+        for attempt in range(4):
+            resume = {"Range": f"bytes={received}-"} if received else {}
+            answer = await self._call("get_object", path, **resume)
+            if expected is None:
+                expected = int(answer["ContentLength"])
+            try:
+                async with answer["Body"] as body:
+                    while piece := await body.read(1024 * 1024):
+                        received += len(piece)
+                        yield piece
+            except Exception:
+                if attempt == 3:
+                    raise
+                await asyncio.sleep(0.1 * 2**attempt)
+            if received >= expected:
+                return
+
+    async def put(self, path: str, data: bytes) -> None:
+        """One PUT."""
+        await self._call("put_object", path, Body=data)
+
+    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
+        """A multipart upload; when it cannot be completed, it is aborted."""
+        upload = (await self._call("create_multipart_upload", path))["UploadId"]
+        try:
+            parts = await self._send_parts(path, upload, in_parts(pieces, part_size(size)))
+            await self._call(
+                "complete_multipart_upload", path, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+        except BaseException:
+            await asyncio.shield(self._call("abort_multipart_upload", path, UploadId=upload))
+            raise
+
+    async def _send_parts(
+        self, path: str, upload: str, parts: AsyncIterator[bytes]
+    ) -> list[dict[str, Any]]:
+        async def send(number: int, data: bytes) -> dict[str, Any]:
+            try:
+                answer = await self._call(
+                    "upload_part", path, UploadId=upload, PartNumber=number, Body=data
+                )
+            finally:
+                self._parts.release()
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        sending: list[asyncio.Task[dict[str, Any]]] = []
+        async with task_group() as group:
+            while True:
+                # A place is taken before the part is read: waiting parts would be held in memory.
+                await self._parts.acquire()
+                data = await _next(parts, self._parts)
+                if data is None:
+                    break
+                sending.append(group.create_task(send(len(sending) + 1, data)))
+        return [task.result() for task in sending]
+
+    async def touch(self, stat: Stat) -> None:
+        """Copy the object onto itself; in parts above 5 GiB."""
+        if stat.size > self.copy_limit:
+            await self._touch_in_parts(stat)
+            return
+        bucket, _, key = stat.path.partition("/")
+        await self._call(
+            "copy_object",
+            stat.path,
+            CopySource={"Bucket": bucket, "Key": key},
+            MetadataDirective="REPLACE",
+        )
+
+    async def _touch_in_parts(self, stat: Stat) -> None:
+        bucket, _, key = stat.path.partition("/")
+        upload = (await self._call("create_multipart_upload", stat.path))["UploadId"]
+        try:
+            parts = []
+            for number in range(math.ceil(stat.size / self.copy_part)):
+                start = number * self.copy_part
+                end = min(start + self.copy_part, stat.size) - 1
+                answer = await self._call(
+                    "upload_part_copy",
+                    stat.path,
+                    UploadId=upload,
+                    PartNumber=number + 1,
+                    CopySource={"Bucket": bucket, "Key": key},
+                    CopySourceRange=f"bytes={start}-{end}",
+                )
+                etag = answer["CopyPartResult"]["ETag"]
+                parts.append({"PartNumber": number + 1, "ETag": etag})
+            await self._call(
+                "complete_multipart_upload",
+                stat.path,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+            )
+        except BaseException:
+            await asyncio.shield(self._call("abort_multipart_upload", stat.path, UploadId=upload))
+            raise
+
+    async def delete(self, path: str) -> None:
+        """One DELETE."""
+        await self._call("delete_object", path)
+
+
+async def _next(parts: AsyncIterator[bytes], places: asyncio.Semaphore) -> bytes | None:
+    """The next part, None at the end; the place taken for it is given back if there is none."""
+    try:
+        data = await anext(parts, None)
+    except BaseException:
+        places.release()
+        raise
+    if data is None:
+        places.release()
+    return data

@@ -1,0 +1,138 @@
+"""A store: objects under one root, seen by key, with errors that say which operation, side and key.
+
+The one module that calls a filesystem for a cache; everything above it knows keys, not paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cachefs.digest import Digest, Verifier
+from cachefs.errors import NotFoundError, StoreError
+from cachefs.filesystems.base import WHOLE, Filesystem, Page, Stat
+from cachefs.filesystems.failures import mapped
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+HASH_ASIDE: Final = 256 * 1024
+"""Pieces of at least this many bytes are hashed in a thread, while the next one is on its way."""
+
+
+class Store:
+    """Objects in a filesystem, by key: what follows the root in their paths.
+
+    Args:
+        filesystem: where the objects are.
+        root: the path that every key is appended to, as it is.
+        side: ``"source"`` or ``"target"`` for errors, where two caches take part.
+    """
+
+    def __init__(self, filesystem: Filesystem, root: str, side: str | None = None) -> None:
+        self.filesystem = filesystem
+        self.root = root
+        self.side = side
+
+    async def stat(self, key: str) -> Stat | None:
+        """What the store says of the object, None where there is none. Its path is the key."""
+        with mapped("look up", self.root + key, self.side):
+            stat = await self.filesystem.stat(self.root + key)
+        return stat and self._keyed(stat)
+
+    async def list(self, prefix: str) -> list[Stat]:
+        """Every object whose key starts with the prefix, in the order of keys."""
+        with mapped("list", self.root + prefix, self.side):
+            return [self._keyed(stat) for stat in await self.filesystem.list(self.root + prefix)]
+
+    async def page(self, prefix: str, after: str, limit: int) -> Page:
+        """The first objects with the prefix whose keys come after ``after`` (empty: all)."""
+        with mapped("list", self.root + prefix, self.side):
+            start = self.root + after if after else ""
+            page = await self.filesystem.page(self.root + prefix, start, limit)
+        return Page([self._keyed(stat) for stat in page.objects], page.complete)
+
+    async def read(self, key: str, limit: int) -> bytes:
+        """A whole object of at most ``limit`` bytes. Raises NotFoundError and StoreError."""
+        path = self.root + key
+        held = bytearray()
+        with mapped("read", path, self.side):
+            async for piece in self.filesystem.read(path):
+                held += piece
+                if len(held) > limit:
+                    raise StoreError(f"it has more than the {limit} bytes that are taken")
+        return bytes(held)
+
+    async def pieces(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
+        """An object's bytes in pieces, not verified."""
+        with mapped("read", self.root + key, self.side):
+            async for piece in self.filesystem.read(self.root + key, size):
+                yield piece
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write a small object: seen whole or not at all."""
+        with mapped("write", self.root + key, self.side):
+            await self.filesystem.put(self.root + key, data)
+
+    async def upload(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> int:
+        """Write an object from pieces, and return its bytes: seen whole or not at all.
+
+        When ``pieces`` raises, nothing is seen at the key, and what it raised comes out.
+        ``size`` is what is expected; where it is None the object is held to be large.
+        """
+        counted = _Counted(pieces)
+        with mapped("upload", self.root + key, self.side):
+            if size is not None and size <= WHOLE:
+                data = b"".join([piece async for piece in counted])
+                await self.filesystem.put(self.root + key, data)
+            else:
+                await self.filesystem.put_pieces(self.root + key, aiter(counted), size or 0)
+        return counted.bytes
+
+    async def touch(self, stat: Stat) -> bool:
+        """Renew the object's time; False when it is gone."""
+        path = self.root + stat.path
+        try:
+            with mapped("touch", path, self.side):
+                await self.filesystem.touch(stat._replace(path=path))
+        except NotFoundError:
+            return False
+        return True
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; one that is gone is no error."""
+        with mapped("delete", self.root + key, self.side):
+            await self.filesystem.delete(self.root + key)
+
+    def _keyed(self, stat: Stat) -> Stat:
+        return stat._replace(path=stat.path[len(self.root) :])
+
+
+class _Counted:
+    """Pieces that pass, and how many bytes they were."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self.bytes = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._pieces:
+            self.bytes += len(piece)
+            yield piece
+
+
+async def verified(
+    pieces: AsyncIterator[bytes], digest: Digest, size: int | None
+) -> AsyncIterator[bytes]:
+    """The same pieces, ending in IntegrityError unless they are the blob's.
+
+    ``size`` is in bytes, None where it is not known.
+    """
+    verifier = Verifier(digest, size)
+    async for piece in pieces:
+        if len(piece) >= HASH_ASIDE:
+            await asyncio.to_thread(verifier.update, piece)
+        else:
+            verifier.update(piece)
+        yield piece
+    verifier.finish()
