@@ -1,0 +1,95 @@
+"""What every test gets: an empty environment, real servers, the recorded caches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.servers.proxy import RecordingProxy, recording_proxy
+from tests.servers.s3 import S3Server
+from tests.servers.seaweed import shared_seaweed
+
+# Machines that run tests are slow and uneven: a time limit per example finds no faults of ours.
+hypothesis.settings.register_profile("cachefs", deadline=None)
+hypothesis.settings.load_profile("cachefs")
+
+_CONFIGURING = (
+    "AWS_",
+    "AZURE_",
+    "BUILDKIT_",
+    "CACHEFS_",
+    "FSSPEC_",
+    "GOOGLE_",
+    "SOURCE_DATE_EPOCH",
+)
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nobodys_session() -> Iterator[None]:
+    """Session fixtures must not meet the developer's credentials either, nor a proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_CONFIGURING) or name.lower() in _PROXIES:
+                patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nobodys_home(
+    _nobodys_session: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A home folder of the test's own, empty; AWS configuration is looked for there."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / ".aws" / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / ".aws" / "credentials"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """The caches that a real builder wrote. Read them, copy them, never write there."""
+    return Path(__file__).parent / "data" / "buildkit-caches"
+
+
+@pytest.fixture(scope="session")
+def moto_s3(_nobodys_session: None) -> Iterator[S3Server]:
+    """A quick S3 server inside this process. It believes any credentials."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield S3Server(f"http://127.0.0.1:{port}", "moto-key-id", "moto-secret")
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed_s3(
+    _nobodys_session: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
+    """A real S3 server that checks signatures, one for all workers of the run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "seaweed"
+    folder.mkdir(exist_ok=True)
+    with shared_seaweed(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def recording() -> Iterator[Callable[[S3Server], RecordingProxy]]:
+    """Puts a recording, fault injecting proxy before a server: ``proxy = recording(moto_s3)``."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: stack.enter_context(recording_proxy(server))

@@ -1,0 +1,260 @@
+"""A proxy in front of an S3 server that remembers what was asked and can spoil the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import socket
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.servers.s3 import S3Server
+
+_BLOCK = 64 * 1024
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One request as it came in; the body is forwarded but not kept."""
+
+    method: str
+    path: str
+    """Unquoted, with the bucket: ``/bucket/key``."""
+    query: str
+    """As sent, without the question mark."""
+    headers: dict[str, str]
+    """With names in lower case."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The query, decoded."""
+        return dict(urllib.parse.parse_qsl(self.query, keep_blank_values=True))
+
+
+Predicate = Callable[[Request], bool]
+
+
+@dataclasses.dataclass
+class _Fault:
+    times: int
+    when: Predicate
+    status: int | None
+    code: str
+    cut_after: int | None
+    delay: float
+
+
+class RecordingProxy:
+    """Records each request and forwards it, unless a fault was injected for it.
+
+    The ``Host`` header goes on unchanged, so signatures made for the proxy hold at the server.
+
+    Attributes:
+        server: what clients use in place of the real server.
+    """
+
+    def __init__(self, upstream: S3Server, endpoint_url: str) -> None:
+        self.server = dataclasses.replace(upstream, endpoint_url=endpoint_url)
+        self._upstream = urllib.parse.urlsplit(upstream.endpoint_url).netloc
+        self._lock = threading.Lock()
+        self._requests: list[Request] = []
+        self._faults: list[_Fault] = []
+        self._active = 0
+        self._most_at_once = 0
+
+    @property
+    def requests(self) -> list[Request]:
+        """All requests since the start or the last :meth:`clear`, in order of arrival."""
+        with self._lock:
+            return list(self._requests)
+
+    @property
+    def most_at_once(self) -> int:
+        """How many requests, at most, were under way at one time since the last :meth:`clear`."""
+        with self._lock:
+            return self._most_at_once
+
+    def count(self, method: str | None = None, when: Predicate | None = None) -> int:
+        """How many requests had this method and match the predicate."""
+        return sum(
+            (method is None or each.method == method) and (when is None or when(each))
+            for each in self.requests
+        )
+
+    def clear(self) -> None:
+        """Forget the requests; faults stay."""
+        with self._lock:
+            self._requests.clear()
+            self._most_at_once = self._active
+
+    def inject(
+        self,
+        *,
+        times: int = 1,
+        when: Predicate = lambda _: True,
+        status: int | None = None,
+        code: str = "InternalError",
+        cut_after: int | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        """Spoil the answers to the next requests that match; the fault injected first goes first.
+
+        Args:
+            times: how many requests, 0 for none.
+            when: which requests.
+            status: answer with this status and an S3 error body; nothing reaches the server.
+            code: the S3 error code of that body, such as ``SlowDown``.
+            cut_after: forward the answer, but close the connection after so many bytes of its body.
+            delay: seconds to wait before the request is looked at.
+        """
+        with self._lock:
+            self._faults.append(_Fault(times, when, status, code, cut_after, delay))
+
+    def _begin(self, request: Request) -> _Fault | None:
+        with self._lock:
+            self._requests.append(request)
+            self._active += 1
+            self._most_at_once = max(self._most_at_once, self._active)
+            for fault in self._faults:
+                if fault.times > 0 and fault.when(request):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def _end(self) -> None:
+        with self._lock:
+            self._active -= 1
+
+
+@contextlib.contextmanager
+def recording_proxy(upstream: S3Server) -> Iterator[RecordingProxy]:
+    """A proxy for this server on a free port, ended with the block."""
+    listener = _Listener(("127.0.0.1", 0), _Handler)
+    listener.proxy = RecordingProxy(upstream, f"http://127.0.0.1:{listener.server_port}")
+    # A short poll, because ending waits for it.
+    thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield listener.proxy
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
+
+
+class _Listener(ThreadingHTTPServer):
+    proxy: RecordingProxy
+    daemon_threads = True
+    block_on_close = False  # clients keep their connections open
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet: clients of these tests hang up whenever they like."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Listener
+
+    def _answer(self) -> None:
+        proxy = self.server.proxy
+        target = urllib.parse.urlsplit(self.path)
+        fault = proxy._begin(
+            Request(
+                method=self.command,
+                path=urllib.parse.unquote(target.path),
+                query=target.query,
+                headers={name.lower(): value for name, value in self.headers.items()},
+            )
+        )
+        try:
+            if fault is not None:
+                time.sleep(fault.delay)
+            if fault is not None and fault.status is not None:
+                self._refuse(fault.status, fault.code)
+            else:
+                self._forward(proxy._upstream, None if fault is None else fault.cut_after)
+        finally:
+            proxy._end()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+
+    def _body(self) -> Iterator[bytes]:
+        """The request's body in blocks, with a chunked transfer undone."""
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return
+        left = int(self.headers.get("Content-Length", 0))
+        while left > 0:
+            block = self.rfile.read(min(left, _BLOCK))
+            if not block:
+                raise ConnectionError("the client hung up within its request")
+            left -= len(block)
+            yield block
+
+    def _refuse(self, status: int, code: str) -> None:
+        for _ in self._body():
+            pass
+        text = f"<Error><Code>{code}</Code><Message>injected by a test</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    def _forward(self, upstream: str, cut_after: int | None) -> None:
+        with contextlib.closing(http.client.HTTPConnection(upstream, timeout=120)) as connection:
+            self._send_on(connection)
+            answer = connection.getresponse()
+            self.send_response_only(answer.status, answer.reason)
+            for name, value in answer.getheaders():
+                if name.lower() not in _HOP_BY_HOP:
+                    self.send_header(name, value)
+            bodiless = self.command == "HEAD" or answer.status in (204, 304)
+            if answer.getheader("Content-Length") is None and not bodiless:
+                # Its end can only be told by closing.
+                self.send_header("Connection", "close")
+                self.close_connection = True
+            self.end_headers()
+            self._send_back(answer, cut_after)
+
+    def _send_on(self, connection: http.client.HTTPConnection) -> None:
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        chunked = "Content-Length" not in self.headers and "Transfer-Encoding" in self.headers
+        for name, value in self.headers.items():
+            # "Expect" was answered here already.
+            if name.lower() not in _HOP_BY_HOP | {"expect"}:
+                connection.putheader(name, value)
+        if chunked:
+            connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        for block in self._body():
+            connection.send(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+
+    def _send_back(self, answer: http.client.HTTPResponse, cut_after: int | None) -> None:
+        left = cut_after
+        while block := answer.read(_BLOCK if left is None else min(left, _BLOCK)):
+            self.wfile.write(block)
+            if left is not None:
+                left -= len(block)
+        if cut_after is not None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing on the terminal."""
