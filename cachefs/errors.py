@@ -6,6 +6,7 @@
     ├── DigestError (ValueError)      text that is no digest
     ├── IntegrityError                bytes that are not what their digest or size says
     ├── ManifestError (ValueError)    a manifest that the format calls invalid
+    ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not an archive
     ├── UsageError (ValueError)       a call that makes no sense, whatever the store says
     │   ├── LocationError             a location or attribute that was typed wrong
     │   └── CacheNameError            a name that would leave the cache, or that no store keeps
@@ -75,6 +76,10 @@ class IntegrityError(CacheError):
 
 class ManifestError(CacheError, ValueError):
     """The manifest is one that the format calls invalid; the reason names the record or layer."""
+
+
+class LayerError(CacheError, ValueError):
+    """A layer archive that would write outside, breaks a limit, or is not a valid archive."""
 
 
 class UsageError(CacheError, ValueError):

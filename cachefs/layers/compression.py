@@ -1,0 +1,180 @@
+"""How layers are compressed, and what their media types are called.
+
+Compressed bytes are the same for the same version of the compression library, whatever the machine;
+another version may pack the same archive differently. The diffID, which names the bytes before
+compression, never changes with the library.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, cast
+
+import zstandard
+
+from cachefs.errors import IntegrityError, LayerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Compression = Literal["zstd", "gzip", "uncompressed"]
+
+MEDIA_TYPES: Final[dict[Compression, str]] = {
+    "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
+    "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+    "uncompressed": "application/vnd.oci.image.layer.v1.tar",
+}
+"""The media type that a layer gets when it is packed."""
+
+PIECE: Final = 1024 * 1024
+"""Bytes of uncompressed data that are handled at once."""
+
+_LEVELS: Final[dict[Compression, range]] = {
+    "zstd": range(1, 23),
+    "gzip": range(10),
+    "uncompressed": range(0),
+}
+_DEFAULT_LEVELS: Final[dict[Compression, int]] = {"zstd": 3, "gzip": 6, "uncompressed": 0}
+_SUFFIXES: Final[tuple[tuple[str, Compression], ...]] = (
+    (".tar+zstd", "zstd"),
+    (".tar.zstd", "zstd"),
+    (".tar+gzip", "gzip"),
+    (".tar.gzip", "gzip"),
+    (".tar", "uncompressed"),
+)
+_UNTOLD: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+# No name, no time, and "unknown" as operating system: zlib's own header would tell the platform.
+_GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_WINDOW: Final = 1 << 27  # what every zstd decoder must accept by default; bounds memory
+
+
+class Compressor(Protocol):
+    """What turns the pieces of an archive into the bytes of a blob."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take a piece; returns what is ready, perhaps nothing."""
+
+    def flush(self) -> bytes:
+        """End the stream; returns the rest."""
+
+
+class _Gzip:
+    def __init__(self, level: int) -> None:
+        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._ready = _GZIP_HEADER
+        self._crc = 0
+        self._size = 0
+
+    def compress(self, data: bytes, /) -> bytes:
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        ready, self._ready = self._ready + self._deflate.compress(data), b""
+        return ready
+
+    def flush(self) -> bytes:
+        trailer = struct.pack("<LL", self._crc, self._size & 0xFFFFFFFF)
+        return self._ready + self._deflate.flush() + trailer
+
+
+class _Plain:
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def compressor(compression: Compression, level: int | None = None) -> Compressor:
+    """A compressor with settings that depend on nothing but its arguments.
+
+    Levels are 1 to 22 for zstd (3 when None) and 0 to 9 for gzip (6 when None). Raises UsageError.
+    """
+    if compression not in MEDIA_TYPES:
+        raise UsageError(f"compression {compression!r} is not one of {', '.join(MEDIA_TYPES)}")
+    if level is not None and level not in _LEVELS[compression]:
+        raise UsageError(f"{compression} has no level {level}")
+    if level is None:
+        level = _DEFAULT_LEVELS[compression]
+    if compression == "zstd":
+        # One thread: with more, large layers are quicker and small ones slower, but steps that run
+        # in parallel use the cores already, and these bytes depend on the library alone.
+        return zstandard.ZstdCompressor(level=level).compressobj()
+    return _Gzip(level) if compression == "gzip" else _Plain()
+
+
+def decompressed(stream: BinaryIO, media_type: str) -> Iterator[bytes]:
+    """The archive inside a layer's blob, in pieces of at most :data:`PIECE` bytes.
+
+    The media type may be OCI's or Docker's; where it is empty or says nothing, the first bytes
+    decide. Memory stays bounded whatever the blob expands to. A blob that ends too early is not
+    always noticed here: the caller checks the diffID. Raises LayerError when the media type is not
+    a layer's, IntegrityError when the bytes are damaged.
+    """
+    head = stream.read(PIECE)
+    compression = _compression(media_type, head)
+    pieces = _chained(head, stream)
+    if compression == "uncompressed":
+        return pieces
+    return _from_gzip(pieces) if compression == "gzip" else _from_zstd(pieces)
+
+
+def _compression(media_type: str, head: bytes) -> Compression:
+    if media_type in _UNTOLD:
+        if head.startswith(_GZIP_MAGIC):
+            return "gzip"
+        return "zstd" if head.startswith(_ZSTD_MAGIC) else "uncompressed"
+    for suffix, compression in _SUFFIXES:
+        if media_type.endswith(suffix):
+            return compression
+    raise LayerError(f"{media_type!r} is not the media type of a layer")
+
+
+def _chained(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    while head:
+        yield head
+        head = stream.read(PIECE)
+
+
+def _from_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """All members of a gzip stream, one after the other."""
+    inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        for piece in pieces:
+            rest = piece
+            while rest:
+                if inflate.eof:
+                    inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                if data := inflate.decompress(rest, PIECE):
+                    yield data
+                rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+        # What fits no more into the last piece is still inside of the decompressor.
+        while data := inflate.decompress(b"", PIECE):
+            yield data
+    except zlib.error as error:
+        raise IntegrityError(f"the gzip stream is damaged: {error}") from error
+
+
+def _from_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """All frames of a zstd stream, one after the other."""
+    expand = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    source = cast("IO[bytes]", _Readable(pieces))
+    try:
+        with expand.stream_reader(source, read_size=PIECE, read_across_frames=True) as reader:
+            while data := reader.read(PIECE):
+                yield data
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"the zstd stream is damaged: {error}") from error
+
+
+class _Readable:
+    """Pieces as the one method that zstandard asks of a source."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self._pieces, b"")

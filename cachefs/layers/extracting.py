@@ -1,0 +1,281 @@
+"""From layers to a directory: whole and verified, or not at all.
+
+Layers come from shared storage, so nothing that they say is believed. Nothing is written outside of
+the destination; sizes and counts are bounded; the diffID is checked; devices and pipes are refused;
+owners, times, extended attributes and the set-user-ID bits are left behind. The destination appears
+only when all of that went well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from cachefs.digest import Digest
+from cachefs.errors import IntegrityError, LayerError, UsageError
+from cachefs.layers import placing, tarformat
+from cachefs.layers.compression import decompressed
+from cachefs.layers.overlap import ahead, behind
+from cachefs.layers.packing import WHITEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cachefs.layers.overlap import Behind
+    from cachefs.layers.placing import Parts
+    from cachefs.layers.tarformat import Archive, Member
+
+_OPAQUE: Final = b".wh..wh..opq"
+_WHITEOUT_META: Final = b".wh..wh."
+
+_GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an extraction refuses to exceed, for all of its layers together.
+
+    Attributes:
+        max_bytes: bytes of all archives when expanded.
+        max_entries: files, directories and links.
+        max_path: bytes of one name, or of what a link points to.
+        max_depth: components of one name.
+        max_ratio: bytes that one byte of a blob may become, once ``ratio_from`` is passed.
+        ratio_from: bytes that may be expanded before the ratio counts: disk images and the like
+            are mostly zeros, and shrink to almost nothing for good reason.
+    """
+
+    max_bytes: int = 64 * _GIB
+    max_entries: int = 2_000_000
+    max_path: int = 4096
+    max_depth: int = 128
+    max_ratio: int = 1000
+    ratio_from: int = 4 * _GIB
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSource:
+    """A layer to extract: its blob, read from where it stands, and what its descriptor says.
+
+    An empty media type means that the first bytes decide how the blob is compressed.
+    """
+
+    stream: BinaryIO
+    media_type: str
+    diff_id: Digest
+
+
+def extract(
+    stream: BinaryIO,
+    destination: Path,
+    *,
+    media_type: str,
+    diff_id: Digest,
+    limits: Limits = DEFAULT_LIMITS,
+) -> None:
+    """Extract one layer into a new directory: :func:`extract_chain` of a single layer."""
+    extract_chain([LayerSource(stream, media_type, diff_id)], destination, limits=limits)
+
+
+def extract_chain(
+    layers: Iterable[LayerSource], destination: Path, *, limits: Limits = DEFAULT_LIMITS
+) -> None:
+    """Extract layers on top of each other, the lowest first, into a new directory.
+
+    The destination must not exist, or be an empty directory; its parent must exist. Files arrive in
+    a directory beside it, which takes its name at the end; after an error nothing is left (a killed
+    process leaves a directory whose name begins with ``.cachefs-``). Streams are read by another
+    thread, one after the other, and not closed; an iterator of layers may open each when it is asked
+    for. Memory stays flat, but for the names of the upper layers, which whiteouts need.
+
+    Permissions are those of the archive, and the owner may always read and write. A symbolic link is
+    made as it is, wherever it points: whoever later follows links in the result must know that.
+
+    Raises:
+        IntegrityError: damaged bytes, or bytes that are not those of the diffID.
+        LayerError: an archive that would write outside, breaks a limit, or is no archive.
+        UsageError: the destination is there already.
+        OSError: the disk is full, or refuses for another reason; or a stream cannot be read.
+    """
+    with _appearing(destination) as descriptor, placing.Root(descriptor) as root:
+        budget = _Budget(limits)
+        for index, layer in enumerate(layers):
+            _extract_layer(layer, _Applier(root, budget, upper=index > 0), budget)
+
+
+@contextmanager
+def _appearing(destination: Path) -> Iterator[int]:
+    """The descriptor of a new directory that takes the destination's place in the end, or goes."""
+    if os.path.lexists(destination) and not _is_empty_directory(destination):
+        raise UsageError(f"{destination} is there already; extract to a new or empty directory")
+    parent = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    name = f".cachefs-{secrets.token_hex(8)}"
+    try:
+        os.mkdir(name, dir_fd=parent)
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+            os.rename(name, destination.name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            shutil.rmtree(name, dir_fd=parent)
+            raise
+    finally:
+        os.close(parent)
+
+
+def _is_empty_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
+class _Budget:
+    """What of the limits is used up. Raises LayerError when one is passed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._entries = 0
+        self._read = 0
+        self._expanded = 0
+
+    def read(self, count: int) -> None:
+        self._read += count
+
+    def expanded(self, count: int) -> None:
+        limits = self.limits
+        self._expanded += count
+        if self._expanded > limits.max_bytes:
+            raise LayerError(f"the layers expand to more than {limits.max_bytes} bytes")
+        if self._expanded > max(limits.ratio_from, self._read * limits.max_ratio):
+            raise LayerError(
+                f"{self._read} bytes expand to more than {limits.max_ratio} times as many, "
+                "like a decompression bomb"
+            )
+
+    def member(self, member: Member, path: Parts) -> None:
+        limits = self.limits
+        self._entries += 1
+        if self._entries > limits.max_entries:
+            raise LayerError(f"the layers have more than {limits.max_entries} entries")
+        if max(len(member.name), len(member.link)) > limits.max_path:
+            raise LayerError(f"the layer has a name of more than {limits.max_path} bytes")
+        if len(path) > limits.max_depth:
+            raise LayerError(f"the layer has a name of more than {limits.max_depth} components")
+
+
+class _Counted:
+    """A stream that tells the budget what was read of it."""
+
+    def __init__(self, stream: BinaryIO, budget: _Budget) -> None:
+        self._stream = stream
+        self._budget = budget
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._budget.read(len(data))
+        return data
+
+
+def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> None:
+    with ExitStack() as stack:
+        pieces = stack.enter_context(
+            ahead(decompressed(_Counted(layer.stream, budget), layer.media_type), "cachefs-expand")
+        )
+        hashing = stack.enter_context(behind("cachefs-diffid"))
+        checked = _Checked(layer.diff_id, hashing)
+        archive = tarformat.Archive(checked.pieces(pieces, budget))
+        try:
+            for member in archive.members():
+                applier.apply(member, archive)
+        except LayerError:
+            # Damaged bytes look like anything; only those that were meant are the layer's fault.
+            archive.drain()
+            checked.finish()
+            raise
+        archive.drain()
+        checked.finish()
+
+
+class _Checked:
+    """Hashes what passes, and compares with the diffID in the end."""
+
+    def __init__(self, diff_id: Digest, hashing: Behind) -> None:
+        self._diff_id = diff_id
+        self._hashing = hashing
+        self._hash = hashlib.sha256()
+
+    def pieces(self, pieces: Iterable[bytes], budget: _Budget) -> Iterator[bytes]:
+        for piece in pieces:
+            budget.expanded(len(piece))
+            self._hashing.call(self._hash.update, piece)
+            yield piece
+
+    def finish(self) -> None:
+        self._hashing.finish()
+        found = Digest.from_hex(self._hash.hexdigest())
+        if found != self._diff_id:
+            raise IntegrityError(
+                f"the layer's archive has the digest {found} where {self._diff_id} is expected, "
+                "so its bytes are damaged",
+                digest=self._diff_id,
+            )
+
+
+class _Applier:
+    """Applies the members of one layer to the tree that those below it have made."""
+
+    def __init__(self, root: placing.Root, budget: _Budget, *, upper: bool) -> None:
+        self._root = root
+        self._budget = budget
+        self._upper = upper
+        self._made: set[Parts] = {()}
+
+    def apply(self, member: Member, archive: Archive) -> None:
+        path = placing.parts(member.name)
+        self._budget.member(member, path)
+        if any(part.startswith(WHITEOUT) for part in path):
+            self._white_out(path)
+            return
+        if not path:
+            if member.kind != tarformat.DIRECTORY:
+                raise LayerError("the layer's own directory is something else in it")
+            return
+        self._remember(path)
+        if member.kind == tarformat.FILE:
+            mode = member.mode & 0o777 | 0o600
+            self._root.file(path, mode, archive.data(member))
+        elif member.kind == tarformat.DIRECTORY:
+            self._root.directory(path, member.mode & 0o777 | 0o700)
+        elif member.kind == tarformat.SYMLINK:
+            self._root.symlink(path, member.link)
+        else:
+            self._root.hard_link(path, placing.parts(member.link))
+
+    def _remember(self, path: Parts) -> None:
+        """Whiteouts spare what this layer brings, with all that leads to it."""
+        while self._upper and path not in self._made:
+            self._made.add(path)
+            path = path[:-1]
+
+    def _white_out(self, path: Parts) -> None:
+        *parents, name = path
+        directory = tuple(parents)
+        if any(part.startswith(WHITEOUT) for part in directory):
+            raise LayerError(f"{tarformat.shown(b'/'.join(path))} lies below a removed name")
+        if name == _OPAQUE:
+            self._root.empty_except(directory, self._made)
+        elif not name.startswith(_WHITEOUT_META):
+            hidden = name.removeprefix(WHITEOUT)
+            if hidden in (b"", b".", b".."):
+                raise LayerError(f"{tarformat.shown(b'/'.join(path))} removes no name")
+            self._root.remove_except((*directory, hidden), self._made)

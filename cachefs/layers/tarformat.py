@@ -1,0 +1,277 @@
+"""The tar format: members' headers written in one way only, and read in all ways builders write.
+
+Written is POSIX ustar with a pax header where a name is long or not ASCII, or a size does not fit.
+Read is that, old (V7) tar and GNU's long names and binary sizes. Sparse files, multi-volume
+archives and other extensions are refused: builders do not write them. Names are bytes, as in the
+archive and on disk; whether a name is safe is not judged here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cachefs.errors import LayerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK: Final = 512
+"""Everything in an archive is a multiple of this many bytes."""
+
+END: Final = bytes(2 * BLOCK)
+"""What ends an archive."""
+
+FILE: Final = b"0"
+HARD_LINK: Final = b"1"
+SYMLINK: Final = b"2"
+DIRECTORY: Final = b"5"
+
+MTIME: Final = 946_684_800
+"""The time that every written member has: 2000-01-01, for tools that refuse times before 1980."""
+
+_HEADER: Final = struct.Struct("100s8s16s12s12s8s1s100s8s247s")
+_NAME_FIELD: Final = 100
+_SIZE_LIMIT: Final = 8**11
+_USTAR: Final = b"ustar\x0000"
+_PAX: Final = b"x"
+_PAX_GLOBAL: Final = b"g"
+_GNU_LONG_NAME: Final = b"L"
+_GNU_LONG_LINK: Final = b"K"
+_EXTENSIONS: Final = frozenset({_PAX, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK})
+_EXTENSION_LIMIT: Final = 1024 * 1024
+_KINDS: Final = {b"\0": FILE, b"7": FILE, FILE: FILE} | {
+    kind: kind for kind in (HARD_LINK, SYMLINK, DIRECTORY)
+}
+_REFUSED: Final = {
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a named pipe",
+    b"S": "a sparse file",
+}
+_OCTAL: Final = re.compile(rb"[ \0]*([0-7]*)(?:[ \0].*)?", re.DOTALL)
+_DECIMAL: Final = re.compile(rb"[0-9]{1,18}")
+_PAX_LENGTH: Final = re.compile(rb"([1-9][0-9]{0,6}) ")
+
+
+def header(name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = b"") -> bytes:
+    """The bytes before a member's data: one header, with a pax header before it where needed.
+
+    The same arguments give the same bytes everywhere: the owner is 0, the time :data:`MTIME`.
+    """
+    pax = b""
+    if len(name) > _NAME_FIELD or not name.isascii():
+        pax += _pax_record(b"path", name)
+    if len(link) > _NAME_FIELD or not link.isascii():
+        pax += _pax_record(b"linkpath", link)
+    if size >= _SIZE_LIMIT:
+        pax += _pax_record(b"size", b"%d" % size)
+        size = 0
+    block = _block(name, kind, mode, size, link)
+    if pax:
+        before = _block(b"././@PaxHeader", _PAX, 0o644, len(pax), b"")
+        return before + pax + padding(len(pax)) + block
+    return block
+
+
+def padding(size: int) -> bytes:
+    """What fills the last block of ``size`` bytes of data."""
+    return bytes(-size % BLOCK)
+
+
+def _block(name: bytes, kind: bytes, mode: int, size: int, link: bytes) -> bytes:
+    block = _HEADER.pack(
+        name,
+        b"%07o" % mode,
+        b"0000000\x000000000",
+        b"%011o" % size,
+        b"%011o" % MTIME,
+        b"        ",
+        kind,
+        link,
+        _USTAR,
+        b"",
+    )
+    return b"%b%06o\x00 %b" % (block[:148], sum(block), block[156:])
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    """``length key=value``, where the length counts its own digits too."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    if len(str(length)) > len(str(rest)):
+        length += 1
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+class Member(NamedTuple):
+    """One file, directory or link of an archive. ``size`` is the bytes of data that follow it."""
+
+    name: bytes
+    kind: bytes
+    mode: int
+    size: int
+    link: bytes
+
+
+class Archive:
+    """Reads the members of an archive in order from its pieces, holding one piece at a time.
+
+    Every method raises LayerError when the bytes are no archive, and what the pieces raise.
+    """
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self._unread = 0
+
+    def members(self) -> Iterator[Member]:
+        """The members in order; until the next is asked for, :meth:`data` reads one's data."""
+        while (member := self._next()) is not None:
+            self._unread = member.size + -member.size % BLOCK
+            yield member
+            for _ in self._some(self._unread):
+                pass
+
+    def data(self, member: Member) -> Iterator[memoryview]:
+        """The data of the member that came last, in pieces that live until the next one."""
+        yield from self._some(member.size)
+
+    def drain(self) -> None:
+        """Read what is left, to the end of the pieces."""
+        self._piece = memoryview(b"")
+        for _ in self._pieces:
+            pass
+
+    def _next(self) -> Member | None:
+        extended: dict[bytes, bytes] = {}
+        while True:
+            block = self._exactly(BLOCK, may_end=True)
+            if not block or not any(block):
+                return None
+            fields = _HEADER.unpack(block)
+            if _number(fields[5]) != sum(block) - sum(fields[5]) + 8 * 0x20:
+                raise LayerError(
+                    "the layer is not a tar archive: the checksum of a header is wrong"
+                )
+            if fields[6] not in _EXTENSIONS:
+                return _member(fields, extended)
+            self._extend(extended, fields[6], _number(fields[3]))
+
+    def _extend(self, extended: dict[bytes, bytes], kind: bytes, size: int) -> None:
+        """Take the data of a header that says more about the next one."""
+        if size > _EXTENSION_LIMIT:
+            raise LayerError(f"the layer has {size} bytes of extended header; that is too much")
+        data = self._exactly(size + -size % BLOCK)[:size]
+        if kind == _GNU_LONG_NAME:
+            extended[b"path"] = _text(data)
+        elif kind == _GNU_LONG_LINK:
+            extended[b"linkpath"] = _text(data)
+        elif kind == _PAX:
+            extended |= _pax_records(data)
+        elif not _pax_records(data).keys().isdisjoint((b"path", b"linkpath", b"size")):
+            raise LayerError("the layer has a global header that names all of its files")
+
+    def _exactly(self, size: int, *, may_end: bool = False) -> bytes:
+        if len(self._piece) >= size:
+            data, self._piece = bytes(self._piece[:size]), self._piece[size:]
+        else:
+            data = b"".join(self._pieces_of(size))
+        if len(data) < size and (data or not may_end):
+            raise _ends_early()
+        return data
+
+    def _some(self, size: int) -> Iterator[memoryview]:
+        size = min(size, self._unread)
+        for part in self._pieces_of(size):
+            self._unread -= len(part)
+            size -= len(part)
+            yield part
+        if size:
+            raise _ends_early()
+
+    def _pieces_of(self, size: int) -> Iterator[memoryview]:
+        """The next bytes, up to ``size`` of them: fewer only where the pieces end."""
+        while size:
+            if not self._piece:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    return
+                self._piece = memoryview(piece)
+            part, self._piece = self._piece[:size], self._piece[size:]
+            size -= len(part)
+            yield part
+
+
+def _ends_early() -> LayerError:
+    return LayerError("the layer ends in the middle of a file or header")
+
+
+def _member(fields: tuple[bytes, ...], extended: dict[bytes, bytes]) -> Member:
+    name, mode, _owner, size, _mtime, _checksum, kind, link, magic, rest = fields
+    name = _text(name)
+    if magic[:6] == b"ustar\0" and (prefix := _text(rest[80:235])):
+        name = prefix + b"/" + name
+    name = extended.get(b"path", name)
+    link = extended.get(b"linkpath", _text(link))
+    known = _KINDS.get(kind)
+    if known is None:
+        what = _REFUSED.get(kind, f"of the unknown type {kind!r}")
+        raise LayerError(f"{shown(name)} is {what}, which is not extracted")
+    if any(key.startswith(b"GNU.sparse.") for key in extended):
+        raise LayerError(f"{shown(name)} is a sparse file, which is not extracted")
+    if kind == b"\0" and name.endswith(b"/"):
+        known = DIRECTORY
+    return Member(name, known, _number(mode), _size(known, size, extended), link)
+
+
+def _size(kind: bytes, field: bytes, extended: dict[bytes, bytes]) -> int:
+    if kind != FILE:
+        return 0
+    text = extended.get(b"size")
+    if text is None:
+        return _number(field)
+    if _DECIMAL.fullmatch(text) is None:
+        raise LayerError("the layer is not a tar archive: a size is no number")
+    return int(text)
+
+
+def _number(field: bytes) -> int:
+    """A number in octal digits or, where the first bit is set, GNU's binary one."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    match = _OCTAL.fullmatch(field)
+    if match is None:
+        raise LayerError("the layer is not a tar archive: a field of a header is no number")
+    return int(match[1] or b"0", 8)
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+def _pax_records(data: bytes) -> dict[bytes, bytes]:
+    records = {}
+    start = 0
+    while start < len(data):
+        match = _PAX_LENGTH.match(data, start)
+        end = start + int(match[1]) if match else 0
+        if match is None or end <= match.end() or data[end - 1 : end] != b"\n":
+            raise _malformed()
+        key, equals, value = data[match.end() : end - 1].partition(b"=")
+        if not equals or (key in (b"path", b"linkpath") and b"\0" in value):
+            raise _malformed()
+        records[key] = value
+        start = end
+    return records
+
+
+def _malformed() -> LayerError:
+    return LayerError("the layer is not a tar archive: an extended header is malformed")
+
+
+def shown(name: bytes) -> str:
+    """A name in a message: quoted, one line, and not too long."""
+    text = name.decode(errors="backslashreplace")
+    return repr(text if len(text) <= 200 else text[:200] + "...")
