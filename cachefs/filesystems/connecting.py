@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import fsspec
 
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
-from cachefs.filesystems.credentials import aws_credentials
-from cachefs.filesystems.obstore import ObstoreFilesystem
 
 if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
     from cachefs.location import Location, S3Options
 
-CONNECTIONS = 64
+CONNECTIONS: Final = 64
 """Connections that an S3 client may hold; each blob on its way uses one."""
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "abfs": "azure", "az": "azure", "gs": "gcs", "gcs": "gcs"}
-_EXTRAS |= {"sftp": "sftp", "ssh": "sftp"}
+_EXTRAS: Final = {
+    "s3": "s3",
+    "s3a": "s3",
+    "abfs": "azure",
+    "az": "azure",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "sftp": "sftp",
+    "ssh": "sftp",
+}
 
 
 def connect(location: Location) -> tuple[Filesystem, str]:
@@ -31,12 +36,12 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     """
     parallelism = location.export.upload_parallelism
     if location.s3 is not None and location.engine == "obstore":
-        return _obstore(location, location.s3), _root(location.url)
+        return _with_obstore(location, location.s3), _root(location.url)
     kind = _filesystem_class(location.protocol)
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     options |= kind._get_kwargs_from_urls(location.url)
     options |= _options(location)
-    fs = kind(**options | location.storage_options)
+    fs = kind(**options | dict(location.storage_options))
     if location.s3 is not None:
         # s3fs repeats what botocore has repeated already: a 503 would take 25 requests.
         fs.retries = 1
@@ -60,7 +65,7 @@ def _root(url: str) -> str:
 
 def _options(location: Location) -> dict[str, Any]:
     if location.s3 is not None:
-        return _s3fs_options(location.s3)
+        return s3fs_options(location.s3)
     if location.azure is not None:
         azure = location.azure
         key = azure.secret_access_key
@@ -73,7 +78,7 @@ def _options(location: Location) -> dict[str, Any]:
     return {}
 
 
-def _s3fs_options(s3: S3Options) -> dict[str, Any]:
+def s3fs_options(s3: S3Options) -> dict[str, Any]:
     options: dict[str, Any] = {
         "config_kwargs": {
             "s3": {
@@ -101,53 +106,18 @@ def _s3fs_options(s3: S3Options) -> dict[str, Any]:
     return options
 
 
-def _obstore(location: Location, s3: S3Options) -> Filesystem:
+def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
     try:
-        from obstore.fsspec import FsspecStore  # an extra
+        from cachefs.filesystems.obstore_s3 import connect_obstore  # loads the extra, and botocore
     except ImportError as error:
         raise LocationError(
             "engine=obstore needs a library; pip install 'cachefs[obstore]'"
         ) from error
-    kind = _filesystem_class("s3")
     toucher = adapt(
-        kind(
+        _filesystem_class("s3")(
             use_listings_cache=False,
             skip_instance_cache=True,
-            **_s3fs_options(s3) | location.storage_options,
-        ),
-        location.export.upload_parallelism,
+            **s3fs_options(s3) | dict(location.storage_options),
+        )
     )
-    fs = FsspecStore(
-        "s3",
-        config=_obstore_config(location, s3),
-        client_options={"allow_http": True, "pool_max_idle_per_host": CONNECTIONS},
-        retry_config={"max_retries": s3.retry_max_attempts - 1},
-        credential_provider=aws_credentials(s3),
-        skip_instance_cache=True,
-    )
-    return ObstoreFilesystem(fs, location.export.upload_parallelism, toucher)
-
-
-def _obstore_config(location: Location, s3: S3Options) -> dict[str, Any]:
-    bucket = urlsplit(location.url).netloc
-    config: dict[str, Any] = {
-        "region": s3.region or "us-east-1",
-        "virtual_hosted_style_request": not s3.use_path_style,
-        "unsigned_payload": True,
-    }
-    if s3.endpoint_url:
-        endpoint = urlsplit(s3.endpoint_url)
-        virtual = not s3.use_path_style and not _is_address(endpoint.hostname or "")
-        config["virtual_hosted_style_request"] = virtual
-        # obstore wants the bucket in an endpoint that is asked in the virtual-hosted style.
-        host = f"{bucket}.{endpoint.netloc}" if virtual else endpoint.netloc
-        config["endpoint"] = f"{endpoint.scheme}://{host}{endpoint.path}"
-    return config
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return True
+    return connect_obstore(location, s3, toucher)

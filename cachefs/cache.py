@@ -1,0 +1,320 @@
+"""A cache as its users hold it: one location, read and written with synchronous calls."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+
+from cachefs import exporter, importer
+from cachefs.concurrency import run
+from cachefs.copying import copy_names, renamed
+from cachefs.digest import Digest
+from cachefs.errors import CacheError, LocationError, UsageError
+from cachefs.exporter import ExportReport
+from cachefs.graph import RecordGraph, merge
+from cachefs.importer import Miss, missed, read_manifests
+from cachefs.layout import Layout, Manifest, Name, open_layout
+from cachefs.location import Location, parse
+from cachefs.names import check_name
+from cachefs.sources import BlobSource, FirstSource, LayoutSource, MappingSource
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+
+    from fsspec import AbstractFileSystem
+    from fsspec.callbacks import Callback
+
+    from cachefs.graph import Found, Mode
+    from cachefs.location import Role
+    from cachefs.wire.cacheconfig import Layer
+
+T = TypeVar("T")
+
+logger = logging.getLogger("cachefs")
+
+
+class Cache:
+    """Named manifests over content-addressed blobs, at one location.
+
+    Made by :func:`open_cache` (``cachefs.open``). Nothing is requested before the first call that
+    needs it, and nothing is held that would have to be closed. May be used from several threads, and
+    may be pickled where its location may; not from inside fsspec's IO loop, and not across a fork.
+
+    Attributes:
+        location: where the cache is. Its text and repr show no secrets.
+        misses: the latest thousand reasons why something was not to be had, the newest last.
+    """
+
+    def __init__(self, location: Location, fs: AbstractFileSystem | None = None) -> None:
+        self.location = location
+        self.misses: deque[Miss] = deque(maxlen=1000)
+        self._fs = fs
+        self._layout = open_layout(location, fs=fs)
+
+    def __repr__(self) -> str:
+        return f"<Cache at {self.location}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Cache, (self.location, self._fs))
+
+    @property
+    def layout(self) -> Layout:
+        """Where names, manifests and blobs lie: what the verbs of this package work on."""
+        return self._layout
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def names(self) -> list[Name]:
+        """All names in the cache, sorted; none where there is no cache yet. Raises StoreError."""
+        return run(self._layout.names())
+
+    def manifest(self, name: str) -> Manifest:
+        """One name's manifest, for looking into it.
+
+        Raises NotFoundError, ManifestError, IntegrityError and StoreError; :meth:`load` does not.
+        """
+        return run(self._layout.read(name))
+
+    def load(self, *names: str) -> RecordGraph:
+        """The records of these names together, by default of all that the location gives.
+
+        A name that is not there, or cannot be read, adds nothing: the reason is appended to
+        :attr:`misses`, and logged as a warning unless the name is just not there. Raises
+        CacheNameError for text that is no name.
+        """
+        wanted = [check_name(name) for name in names or self.location.default_names]
+        read = run(read_manifests(self._layout, wanted))
+        graphs = []
+        for found in read:
+            if isinstance(found, Miss):
+                self._note(found)
+            else:
+                graphs.append(RecordGraph(found.config))
+        return graphs[0] if len(graphs) == 1 else merge(graphs)
+
+    def result(self, graph: RecordGraph, records: Iterable[int]) -> CachedResult | Miss:
+        """The newest result of the records that :meth:`RecordGraph.find` gave. Pulls nothing."""
+        found = graph.results(records)
+        if not found:
+            return self._note(
+                Miss("result", "no record matches, or none has a result", absent=True)
+            )
+        return CachedResult(self, graph, found[0])
+
+    def read(self, digest: str, size: int | None = None) -> bytes | Miss:
+        """A blob's verified bytes. ``size`` in bytes, where known, is verified too."""
+        return self._or_miss(digest, importer.read_blob(self._layout, Digest(digest), size))
+
+    def open(self, digest: str, size: int | None = None) -> BinaryIO | Miss:
+        """A file at its start with the verified blob; in memory up to 16 MiB, else on disk."""
+        return self._or_miss(digest, importer.open_blob(self._layout, Digest(digest), size))
+
+    def fetch(
+        self, digest: str, path: str | os.PathLike[str], size: int | None = None
+    ) -> Path | Miss:
+        """Write a blob to this path, where it appears whole and verified or not at all."""
+        target = Path(path)
+        work = importer.fetch_blob(self._layout, Digest(digest), target, size)
+        miss = self._or_miss(digest, work)
+        return miss if isinstance(miss, Miss) else target
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def export(
+        self,
+        graph: RecordGraph,
+        source: Cache | BlobSource | Mapping[str, bytes | Path | str] | Sequence[Cache],
+        *,
+        names: Sequence[str] = (),
+        mode: Mode | None = None,
+        finals: Collection[int] | None = None,
+        callback: Callback = DEFAULT_CALLBACK,
+    ) -> ExportReport:
+        """Store a graph's blobs, then its manifest under each name.
+
+        Args:
+            graph: the records and their results.
+            source: where blobs come from: bytes or paths by digest, other caches, or any
+                :class:`BlobSource`. Only what the cache lacks is asked for, and it is verified.
+            names: by default those of the location.
+            mode: ``min`` or ``max``, by default the location's.
+            finals: for ``min``, the records whose results are kept (:meth:`RecordGraph.select`).
+            callback: told of the bytes sent (fsspec's).
+
+        Raises StoreError and IntegrityError, and then no name has changed; with ``ignore-error``
+        these are logged as a warning and stand in the report.
+        """
+        targets = [check_name(name) for name in names or self.location.default_names]
+        options = self.location.export
+        selected = graph.select(mode or options.mode, finals)
+        work = exporter.export(
+            self._layout,
+            Manifest(targets[0], selected.to_config()),
+            selected.blobs(),
+            as_source(source),
+            targets,
+            touch_refresh=options.touch_refresh,
+            callback=callback,
+        )
+        try:
+            return run(work)
+        except UsageError:
+            raise
+        except CacheError as error:
+            if not options.ignore_error:
+                raise
+            logger.warning("the export to %s failed and is ignored: %s", self.location, error)
+            return ExportReport(names=[], error=str(error))
+
+    # ---------------------------------------------------------------------------------------------
+
+    def _or_miss(self, digest: str, work: Coroutine[Any, Any, T]) -> T | Miss:
+        try:
+            return run(work)
+        except UsageError:
+            raise
+        except CacheError as error:
+            return self._note(missed(digest, error))
+
+    def _note(self, miss: Miss) -> Miss:
+        self.misses.append(miss)
+        if not miss.absent:
+            logger.warning("a miss: %s", miss)
+        return miss
+
+
+class CachedResult:
+    """A result that the cache has, pulled when it is needed and not before.
+
+    Attributes:
+        layers: what it consists of, from the bottom up.
+        created_at: when it was made, as RFC 3339 text.
+    """
+
+    def __init__(self, cache: Cache, graph: RecordGraph, found: Found) -> None:
+        self.layers: tuple[Layer, ...] = tuple(graph.layers[index] for index in found.layers)
+        self.created_at = found.created_at
+        self._cache = cache
+
+    def __repr__(self) -> str:
+        return f"<CachedResult of {len(self.layers)} layers from {self.created_at}>"
+
+    def pull(self, directory: str | os.PathLike[str]) -> list[Path] | Miss:
+        """Fetch the layers' blobs into a directory, each as a file named by its 64 hex digits.
+
+        From the bottom up; the first that cannot be had ends it as a miss.
+        """
+        paths = []
+        for layer in self.layers:
+            size = (layer.annotations.size or None) if layer.annotations else None
+            path = Path(directory, Digest(layer.blob).hex)
+            fetched = self._cache.fetch(layer.blob, path, size)
+            if isinstance(fetched, Miss):
+                return fetched
+            paths.append(fetched)
+        return paths
+
+
+def as_source(
+    source: Cache | BlobSource | Mapping[str, bytes | Path | str] | Sequence[Cache],
+) -> BlobSource:
+    """What an export can take blobs from, as the source that it is."""
+    if isinstance(source, Cache):
+        return LayoutSource(source.layout)
+    if isinstance(source, BlobSource):
+        return source
+    if isinstance(source, list | tuple):
+        return FirstSource([as_source(one) for one in source])
+    return MappingSource(source)  # type: ignore[arg-type]  # a mapping is what is left
+
+
+def open_cache(
+    location: str | os.PathLike[str] | Location,
+    *,
+    fs: AbstractFileSystem | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **attributes: object,
+) -> Cache:
+    """Open a cache; nothing is requested yet, and the cache need not be there.
+
+    Args:
+        location: an fsspec URL, a path, builder attributes (``type=s3,bucket=...``), or a Location.
+        fs: a filesystem object that is used as it is; then the URL only tells the path in it.
+        storage_options: handed to the filesystem that fsspec makes.
+        attributes: the same attributes as in the text, as Python values (``name="app"``).
+
+    Raises LocationError, with what would be right.
+    """
+    where = _located(location, None, storage_options, attributes)
+    return Cache(where, fs)
+
+
+def copy(
+    source: str | os.PathLike[str] | Location | Cache,
+    target: str | os.PathLike[str] | Location | Cache,
+    *,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> ExportReport:
+    """Copy a cache, as it is, to any other location.
+
+    All names of the source, or those that its location gives, keep their names unless the target's
+    location gives others; an OCI tag is a name. Blobs that are there are not sent, and every blob is
+    verified on its way.
+
+    Raises LocationError, UsageError, StoreError, and CopyError when some names could not be copied;
+    then the others are in place.
+    """
+    origin = _layout(source, "import", "source")
+    goal = _layout(target, "export", "target")
+    source_location, target_location = (
+        _location_of(source, "import"),
+        _location_of(target, "export"),
+    )
+    if target_location.export.mode == "min" and "mode" in target_location.given:
+        raise LocationError(
+            "mode=min is for an export; a copy keeps each manifest as it is, so leave mode out"
+        )
+
+    async def work() -> ExportReport:
+        names = await renamed(origin, source_location.names, target_location.names)
+        return await copy_names(
+            origin,
+            goal,
+            names,
+            touch_refresh=target_location.export.touch_refresh,
+            callback=callback,
+        )
+
+    return run(work())
+
+
+def _location_of(place: str | os.PathLike[str] | Location | Cache, role: Role) -> Location:
+    if isinstance(place, Cache):
+        return place.location
+    return _located(place, role, None, {})
+
+
+def _layout(place: str | os.PathLike[str] | Location | Cache, role: Role, side: str) -> Layout:
+    if isinstance(place, Cache):
+        return place.layout
+    return open_layout(_located(place, role, None, {}), side=side)
+
+
+def _located(
+    place: str | os.PathLike[str] | Location,
+    role: Role | None,
+    storage_options: Mapping[str, Any] | None,
+    attributes: Mapping[str, object],
+) -> Location:
+    if isinstance(place, Location):
+        if storage_options or attributes:
+            raise UsageError(
+                "attributes and storage_options go with a location's text, not with it"
+            )
+        return place
+    return parse(place, role=role, storage_options=storage_options, **attributes)

@@ -1,0 +1,201 @@
+"""The one write path: plan, send blobs, look once more, and publish the manifests last."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+from msgspec import Struct
+
+from cachefs.concurrency import for_each, task_group
+from cachefs.errors import CacheError, IntegrityError, StoreError
+from cachefs.listing import LOOKUPS, look_up
+from cachefs.store import verified
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from fsspec.callbacks import Callback
+
+    from cachefs.digest import Digest
+    from cachefs.filesystems import Stat
+    from cachefs.layout import Layout, Manifest
+    from cachefs.sources import BlobSource
+
+
+class Blob(NamedTuple):
+    """A blob to be stored, and its size in bytes (None: not known)."""
+
+    digest: Digest
+    size: int | None
+
+
+class Amount(Struct, frozen=True):
+    """So many blobs with so many bytes."""
+
+    blobs: int = 0
+    bytes: int = 0
+
+
+class ExportReport(Struct, frozen=True, kw_only=True):
+    """What an export or copy did. ``seconds`` is the whole time, ``error`` why it was given up."""
+
+    names: list[str]
+    uploaded: Amount = Amount()
+    touched: Amount = Amount()
+    kept: Amount = Amount()
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class ExportPlan(NamedTuple):
+    """What the store needs: blobs to send, blobs whose time to renew, and blobs that stay."""
+
+    upload: list[Blob]
+    touch: list[tuple[Blob, Stat]]
+    keep: list[Blob]
+
+
+async def plan_export(
+    layout: Layout, blobs: Mapping[Digest, int], touch_refresh: float
+) -> ExportPlan:
+    """Compare what the store has with what it is to have. Raises StoreError.
+
+    Args:
+        layout: the target.
+        blobs: each blob's size in bytes, 0 where it is not known.
+        touch_refresh: seconds after which a blob's time is renewed.
+    """
+    there = await look_up(layout, list(blobs))
+    plan = ExportPlan([], [], [])
+    now = time.time()
+    for digest, size in blobs.items():
+        blob = Blob(digest, size or None)
+        stat = there.get(digest)
+        if stat is None or blob.size not in {None, stat.size}:
+            plan.upload.append(blob)
+        elif not _is_old(stat, now, touch_refresh):
+            plan.keep.append(Blob(digest, stat.size))
+        elif layout.store.filesystem.touches:
+            plan.touch.append((Blob(digest, stat.size), stat))
+        else:
+            plan.upload.append(blob)
+    return plan
+
+
+def _is_old(stat: Stat, now: float, touch_refresh: float) -> bool:
+    """A time in the future comes from a clock that is not ours: it says nothing, so it is renewed."""
+    if stat.modified is None:
+        return False
+    age = now - stat.modified
+    return age >= touch_refresh or age < -1.0
+
+
+class Transfer:
+    """Brings a target's blobs into the planned state, and counts what it did.
+
+    Args:
+        layout: the target.
+        source: where blobs to be sent come from.
+        callback: told of each byte that is sent.
+        tolerant: gather what is wrong with the source's blobs in :attr:`failures` and go on, in
+            place of raising it. What is wrong with the target is raised always.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        source: BlobSource,
+        callback: Callback = DEFAULT_CALLBACK,
+        *,
+        tolerant: bool = False,
+    ) -> None:
+        self.layout = layout
+        self.failures: dict[Digest, CacheError] = {}
+        self._parallelism = layout.store.filesystem.parallelism
+        self._source = source
+        self._callback = callback
+        self._tolerant = tolerant
+        self._uploaded: dict[Digest, int] = {}
+        self._touched: dict[Digest, int] = {}
+        self._kept: dict[Digest, int] = {}
+
+    async def execute(self, plan: ExportPlan) -> None:
+        """Send and touch what the plan says. Raises StoreError and IntegrityError."""
+        self._callback.set_size(sum(blob.size or 0 for blob in plan.upload))
+        self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
+        largest_first = sorted(plan.upload, key=lambda blob: blob.size or 0, reverse=True)
+        async with task_group() as group:
+            group.create_task(for_each(plan.touch, self._touch, LOOKUPS))
+            group.create_task(for_each(largest_first, self._upload, self._parallelism))
+
+    async def last_look(self) -> None:
+        """Send what was kept and has gone since: someone may have pruned it as unreferenced."""
+        there = await look_up(self.layout, list(self._kept))
+        gone = [Blob(d, size) for d, size in self._kept.items() if d not in there]
+        for blob in gone:
+            del self._kept[blob.digest]
+        await for_each(gone, self._upload, self._parallelism)
+
+    def report(self, names: Iterable[str], seconds: float) -> ExportReport:
+        """What was done."""
+        return ExportReport(
+            names=list(names),
+            uploaded=_amount(self._uploaded),
+            touched=_amount(self._touched),
+            kept=_amount(self._kept),
+            seconds=seconds,
+        )
+
+    async def _touch(self, item: tuple[Blob, Stat]) -> None:
+        blob, stat = item
+        if await self.layout.store.touch(stat):
+            self._touched[blob.digest] = stat.size
+        else:
+            await self._upload(blob)
+
+    async def _upload(self, blob: Blob) -> None:
+        pieces = verified(self._told(blob), blob.digest, blob.size)
+        key = self.layout.blob_key(blob.digest)
+        try:
+            sent = await self.layout.store.upload(key, pieces, blob.size)
+        except (IntegrityError, StoreError) as error:
+            of_source = isinstance(error, IntegrityError) or error.side == "source"
+            if not (self._tolerant and of_source):
+                raise
+            self.failures[blob.digest] = error
+        else:
+            self._uploaded[blob.digest] = sent
+
+    async def _told(self, blob: Blob) -> AsyncIterator[bytes]:
+        async for piece in self._source.pieces(blob.digest, blob.size):
+            yield piece
+            self._callback.relative_update(len(piece))
+
+
+def _amount(sizes: Mapping[Digest, int]) -> Amount:
+    return Amount(len(sizes), sum(sizes.values()))
+
+
+async def export(
+    layout: Layout,
+    manifest: Manifest,
+    blobs: Mapping[Digest, int],
+    source: BlobSource,
+    names: Sequence[str],
+    *,
+    touch_refresh: float,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> ExportReport:
+    """Store a manifest's blobs, then the manifest under each name.
+
+    Raises StoreError and IntegrityError; then no name has changed, and what was sent is
+    unreferenced until the next export of it.
+    """
+    started = time.perf_counter()
+    transfer = Transfer(layout, source, callback)
+    await transfer.execute(await plan_export(layout, blobs, touch_refresh))
+    await transfer.last_look()
+    await layout.publish(names, manifest)
+    return transfer.report(names, time.perf_counter() - started)

@@ -1,0 +1,82 @@
+"""The layout of ``s3`` and ``azblob`` caches, used for every fsspec URL: blobs and manifests by key.
+
+``{blobs}sha256:{hex}`` and ``{manifests}{name}``, both prefixes concatenated as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cachefs.concurrency import for_each
+from cachefs.digest import Digest
+from cachefs.errors import CacheNameError, ManifestError
+from cachefs.layout.base import Layout, Manifest, Name
+from cachefs.names import check_name
+from cachefs.wire import cacheconfig, timestamps
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from cachefs.store import Store
+    from cachefs.wire.cacheconfig import CacheConfig
+
+
+class KeyedLayout(Layout):
+    """Blobs under one key prefix, manifests under another."""
+
+    def __init__(self, store: Store, blobs: str, manifests: str) -> None:
+        self.store = store
+        self.blob_prefix = f"{blobs}sha256:"
+        self.manifests = manifests
+
+    async def names(self) -> list[Name]:
+        """All names: what lies under the manifests prefix and is no blob."""
+        found = []
+        for stat in await self.store.list(self.manifests):
+            name = stat.path[len(self.manifests) :]
+            if _is_name(name) and self.digest_of(stat.path) is None:
+                found.append(Name(name, stat.path, stat.size, stat.modified))
+        return found
+
+    async def read(self, name: str) -> Manifest:
+        """One object: the cache config, with annotations."""
+        key = self.manifests + check_name(name)
+        raw = await self.store.read(key, limit=cacheconfig.MAX_BYTES)
+        try:
+            config = cacheconfig.decode(raw)
+            _require_annotations(config)
+        except ManifestError as error:
+            error.operation, error.side = "read", self.store.side
+            error.key = self.store.root + key
+            raise
+        return Manifest(name, config, raw)
+
+    async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
+        """The bytes that were read, or else what a builder would have written."""
+        raw = manifest.raw if manifest.raw is not None else cacheconfig.encode(manifest.config)
+        for name in names:
+            await self.store.put(self.manifests + check_name(name), raw)
+
+    async def unpublish(self, names: Collection[str]) -> None:
+        """Delete the manifests."""
+        keys = [self.manifests + check_name(name) for name in sorted(names)]
+        await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
+
+    async def references(self, name: str) -> set[Digest]:
+        """The layers' blobs."""
+        return {Digest(layer.blob) for layer in (await self.read(name)).config.layers}
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except CacheNameError:
+        return False
+    return True
+
+
+def _require_annotations(config: CacheConfig) -> None:
+    """Layers without facts are as if all were empty, as a builder reads them."""
+    for layer in config.layers:
+        if layer.annotations is None:
+            layer.annotations = cacheconfig.Annotations(created_at=timestamps.ZERO)

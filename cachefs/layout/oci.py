@@ -1,0 +1,278 @@
+"""The layout of ``local`` caches: an OCI image layout directory, where a tag is a name.
+
+A tag's manifest is an image manifest (its config is the cache config, its layers are the blobs) or
+an index that mixes the layers and one cache config. What a keyed manifest keeps in annotations
+stands on the descriptors here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from filelock import FileLock
+from msgspec.structs import replace
+
+from cachefs.digest import Digest, verify
+from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundError
+from cachefs.filesystems.local import LocalFilesystem
+from cachefs.layout.base import Layout, Manifest, Name
+from cachefs.location import OCIOptions
+from cachefs.names import check_name
+from cachefs.wire import cacheconfig, oci, timestamps
+from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
+from cachefs.wire.oci import Descriptor, Index
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+
+    from cachefs.store import Store
+
+BUILDER_LIMIT: Final = 1024 * 1024
+"""A builder refuses to import a cache config of more bytes than this from this layout."""
+
+_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of an index or image manifest at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A tag's manifest taken apart: the cache config's descriptor and the layers'."""
+
+    config: Descriptor
+    layers: list[Descriptor]
+
+
+class OCILayout(Layout):
+    """``oci-layout``, ``index.json`` and ``blobs/sha256/{hex}``.
+
+    Args:
+        store: where the directory lies.
+        options: how manifests are written.
+        digest: read this manifest instead of a tag's.
+    """
+
+    blob_prefix = "blobs/sha256/"
+
+    def __init__(
+        self, store: Store, options: OCIOptions | None = None, digest: str | None = None
+    ) -> None:
+        self.store = store
+        self.options = options or OCIOptions()
+        self.digest = digest
+
+    async def names(self) -> list[Name]:
+        """All tags. They are as old as ``index.json``, which holds them."""
+        try:
+            index = await self._index()
+        except NotFoundError:
+            return []
+        stat = await self.store.stat("index.json")
+        modified = stat.modified if stat else None
+        found = [
+            Name(tag, self.blob_key(Digest(item.digest)), item.size, modified)
+            for item in index.manifests
+            if (tag := item.annotations.get(oci.REF_NAME))
+        ]
+        return sorted(found, key=lambda name: name.name)
+
+    async def read(self, name: str) -> Manifest:
+        """The cache config of a tag, its layers annotated from their descriptors."""
+        parts = await self._parts(name)
+        raw = await self._blob(parts.config)
+        try:
+            config = cacheconfig.decode(raw)
+            return Manifest(name, _annotated(config, parts.layers))
+        except ManifestError as error:
+            raise self._placed(error, parts.config.digest) from error
+
+    async def references(self, name: str) -> set[Digest]:
+        """The layers' blobs, the cache config and the manifest itself."""
+        top = await self._top(name)
+        parts = await self._parts(name)
+        return {Digest(d.digest) for d in (top, parts.config, *parts.layers)}
+
+    async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
+        """Write the config, then the manifest, then the index that names it."""
+        config = _bare(manifest.config)
+        raw = cacheconfig.encode(config)
+        descriptor = _descriptor(cacheconfig.MEDIA_TYPE, raw)
+        await self._put_blob(descriptor, raw)
+        layers = [self._layer_descriptor(layer) for layer in manifest.config.layers]
+        top, top_raw = self._compose(descriptor, layers)
+        await self._put_blob(top, top_raw)
+        await self.store.put("oci-layout", oci.LAYOUT)
+        tags = {check_name(name): replace(top, annotations={oci.REF_NAME: name}) for name in names}
+        await self._retag(tags)
+
+    async def unpublish(self, names: Collection[str]) -> None:
+        """Take the tags out of the index."""
+        await self._retag(dict.fromkeys(names))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def _index(self) -> Index:
+        return oci.decode_index(await self.store.read("index.json", _LIMIT))
+
+    async def _top(self, name: str) -> Descriptor:
+        index = await self._index()
+        for item in index.manifests:
+            if self.digest is not None and item.digest == self.digest:
+                return item
+            if self.digest is None and item.annotations.get(oci.REF_NAME) == name:
+                return item
+        raise NotFoundError(
+            f"there is no {'manifest ' + self.digest if self.digest else 'tag ' + repr(name)}",
+            operation="read",
+            side=self.store.side,
+            key=self.store.root + "index.json",
+        )
+
+    async def _parts(self, name: str) -> _Parts:
+        top = await self._top(name)
+        raw = await self._blob(top)
+        try:
+            return _taken_apart(top, raw)
+        except ManifestError as error:
+            raise self._placed(error, top.digest) from error
+
+    async def _blob(self, descriptor: Descriptor) -> bytes:
+        try:
+            digest = Digest(descriptor.digest)
+        except DigestError as error:
+            raise ManifestError(f"a descriptor's digest {error}") from error
+        raw = await self.store.read(self.blob_key(digest), cacheconfig.MAX_BYTES)
+        try:
+            verify(raw, digest, descriptor.size)
+        except IntegrityError as error:
+            error.operation, error.side = "read", self.store.side
+            error.key = self.store.root + self.blob_key(digest)
+            raise
+        return raw
+
+    def _placed(self, error: ManifestError, digest: str) -> ManifestError:
+        key = self.store.root + self.blob_key(Digest(digest))
+        return ManifestError(error.reason, operation="read", side=self.store.side, key=key)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def _layer_descriptor(self, layer: Layer) -> Descriptor:
+        facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
+        convert = oci.oci_media_type if self.options.oci_mediatypes else oci.docker_media_type
+        annotations = {}
+        if facts.created_at != timestamps.ZERO:
+            annotations[oci.CREATED_AT] = facts.created_at
+        if facts.diff_id:
+            annotations[oci.UNCOMPRESSED] = facts.diff_id
+        return Descriptor(
+            media_type=convert(facts.media_type),
+            digest=layer.blob,
+            size=facts.size,
+            annotations=annotations,
+        )
+
+    def _compose(self, config: Descriptor, layers: list[Descriptor]) -> tuple[Descriptor, bytes]:
+        if self.options.image_manifest:
+            manifest = oci.Manifest(
+                schema_version=2, media_type=oci.MANIFEST, config=config, layers=layers
+            )
+            raw = oci.encode(manifest)
+            return _descriptor(oci.MANIFEST, raw), raw
+        media_type = oci.INDEX if self.options.oci_mediatypes else oci.DOCKER_LIST
+        index = Index(schema_version=2, media_type=media_type, manifests=[*layers, config])
+        raw = oci.encode(index)
+        return _descriptor(media_type, raw), raw
+
+    async def _put_blob(self, descriptor: Descriptor, raw: bytes) -> None:
+        key = self.blob_key(Digest(descriptor.digest))
+        there = await self.store.stat(key)
+        if there is None or there.size != len(raw):
+            await self.store.put(key, raw)
+        else:
+            await self.store.touch(there)
+
+    async def _retag(self, tags: Mapping[str, Descriptor | None]) -> None:
+        """Set or (None) take away tags; others stay where they are."""
+        async with self._locked():
+            try:
+                index = await self._index()
+            except NotFoundError:
+                index = Index(schema_version=2, media_type=oci.INDEX, manifests=[])
+            waiting = dict(tags)
+            kept: list[Descriptor] = []
+            for item in index.manifests:
+                tag = item.annotations.get(oci.REF_NAME, "")
+                new = waiting.pop(tag, None) if tag in tags else item
+                if new is not None:
+                    kept.append(new)
+            kept += [new for new in waiting.values() if new is not None]
+            await self.store.put("index.json", oci.encode(replace(index, manifests=kept)))
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """Alone with ``index.json``, among the processes of this machine: all tags share it."""
+        if not isinstance(self.store.filesystem, LocalFilesystem):
+            yield
+            return
+        path = Path(self.store.root, "index.json.lock")
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        lock = FileLock(path, thread_local=False)
+        await asyncio.to_thread(lock.acquire)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(lock.release)
+
+
+def _descriptor(media_type: str, raw: bytes) -> Descriptor:
+    return Descriptor(media_type=media_type, digest=str(Digest.of(raw)), size=len(raw))
+
+
+def _taken_apart(top: Descriptor, raw: bytes) -> _Parts:
+    if top.media_type in {oci.MANIFEST, oci.DOCKER_MANIFEST}:
+        manifest = oci.decode_manifest(raw)
+        if manifest.config.media_type != cacheconfig.MEDIA_TYPE:
+            raise ManifestError(
+                f"the config is of type {manifest.config.media_type!r}: an image, not a cache"
+            )
+        return _Parts(manifest.config, manifest.layers)
+    if top.media_type not in {oci.INDEX, oci.DOCKER_LIST}:
+        raise ManifestError(f"{top.media_type!r} is neither an image manifest nor an index")
+    items = oci.decode_index(raw).manifests
+    configs = [item for item in items if item.media_type == cacheconfig.MEDIA_TYPE]
+    if len(configs) != 1:
+        raise ManifestError(f"the index has {len(configs)} cache configs; a cache has one")
+    return _Parts(configs[0], [item for item in items if item is not configs[0]])
+
+
+def _bare(config: CacheConfig) -> CacheConfig:
+    return CacheConfig([Layer(layer.blob, layer.parent) for layer in config.layers], config.records)
+
+
+def _annotated(config: CacheConfig, descriptors: Sequence[Descriptor]) -> CacheConfig:
+    """The config with each layer's facts, found by position or else by digest.
+
+    A builder writes one descriptor a layer in the same order, so that a blob which is a layer twice
+    keeps the facts of both.
+    """
+    by_digest = {descriptor.digest: descriptor for descriptor in descriptors}
+    aligned = [d.digest for d in descriptors] == [layer.blob for layer in config.layers]
+    layers = []
+    for index, layer in enumerate(config.layers):
+        found = descriptors[index] if aligned else by_digest.get(layer.blob)
+        if found is None:
+            raise ManifestError(f"layer {index} is blob {layer.blob}, which no descriptor has")
+        created_at = found.annotations.get(oci.CREATED_AT, timestamps.ZERO)
+        if not timestamps.is_timestamp(created_at):
+            raise ManifestError(f"layer {index}: {created_at[:40]!r} is not an RFC 3339 time")
+        facts = Annotations(
+            media_type=oci.oci_media_type(found.media_type),
+            diff_id=found.annotations.get(oci.UNCOMPRESSED, ""),
+            size=found.size,
+            created_at=created_at,
+        )
+        layers.append(Layer(layer.blob, layer.parent, facts))
+    return CacheConfig(layers, config.records)

@@ -1,0 +1,40 @@
+"""From a location, or a filesystem the caller has, to a layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cachefs.filesystems import adapt, connect
+from cachefs.layout.keyed import KeyedLayout
+from cachefs.layout.oci import OCILayout
+from cachefs.store import Store
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from cachefs.layout.base import Layout
+    from cachefs.location import Location
+
+
+def open_layout(
+    location: Location, *, fs: AbstractFileSystem | None = None, side: str | None = None
+) -> Layout:
+    """The layout at the location. No request is made.
+
+    Args:
+        location: where the cache is.
+        fs: used as it is instead of a filesystem made from the location.
+        side: ``"source"`` or ``"target"``, for errors.
+    """
+    if fs is None:
+        filesystem, root = connect(location)
+    else:
+        filesystem = adapt(fs, location.export.upload_parallelism)
+        root = location.url.partition("://")[2] or location.url
+    store = Store(filesystem, root, side)
+    if location.layout == "oci" or (
+        location.layout == "auto" and Path(root, "oci-layout").exists()
+    ):
+        return OCILayout(store, location.oci, location.digest)
+    return KeyedLayout(store, location.blobs, location.manifests)

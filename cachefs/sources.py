@@ -1,0 +1,87 @@
+"""Where an export takes its blobs from: bytes, files, or another cache."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from cachefs.errors import NotFoundError
+from cachefs.filesystems import PIECE
+from cachefs.filesystems.failures import mapped
+from cachefs.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from cachefs.digest import Digest
+    from cachefs.layout import Layout
+
+
+@runtime_checkable
+class BlobSource(Protocol):
+    """Anything that gives a blob's bytes."""
+
+    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The bytes in pieces of bounded size, not verified. Raises NotFoundError."""
+        ...
+
+
+class MappingSource:
+    """Blobs from a mapping of digests to bytes or paths of files."""
+
+    def __init__(self, blobs: Mapping[str, bytes | Path | str]) -> None:
+        self._blobs = blobs
+
+    async def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files and bytes know their end
+        """The bytes, or the file's content."""
+        blob = self._blobs.get(digest)
+        if blob is None:
+            raise _absent(digest)
+        if isinstance(blob, bytes):
+            yield blob
+            return
+        with mapped("read", str(blob), "source"):
+            file = await asyncio.to_thread(Path(blob).open, "rb", 0)
+            with file:
+                while piece := await asyncio.to_thread(file.read, PIECE):
+                    yield piece
+
+
+class LayoutSource:
+    """Blobs of another cache."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._store = Store(layout.store.filesystem, layout.store.root, "source")
+
+    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The blob as it comes from the other store."""
+        return self._store.pieces(self._layout.blob_key(digest), size)
+
+
+class FirstSource:
+    """The first of several sources that has the blob."""
+
+    def __init__(self, sources: Sequence[BlobSource]) -> None:
+        self._sources = sources
+
+    async def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The blob from the first source that has it."""
+        for source in self._sources:
+            pieces = source.pieces(digest, size)
+            try:
+                first = await anext(pieces, b"")
+            except NotFoundError:
+                continue
+            yield first
+            async for piece in pieces:
+                yield piece
+            return
+        raise _absent(digest)
+
+
+def _absent(digest: Digest) -> NotFoundError:
+    return NotFoundError(
+        "no source has this blob", operation="read", side="source", digest=str(digest)
+    )
