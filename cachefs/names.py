@@ -1,0 +1,48 @@
+"""Keys that every store keeps just as they are, and the manifest names among them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from cachefs.errors import CacheNameError
+
+MAX_COMPONENT: Final = 255
+"""Bytes between two slashes; local disks and some S3 servers keep no more."""
+
+_FAULTS: Final = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"\A\Z", "is empty"),
+        (r"[\x00-\x1f\x7f-\x9f]", "has a control character"),
+        (r"[\ud800-\udfff]", "has a character that UTF-8 cannot hold"),
+        (r"\\", "has a backslash, which some stores take for a slash"),
+        (r"::", "has '::', which chains filesystems in fsspec"),
+        (r"\?versionId=", "has '?versionId=', for which s3fs would write another key"),
+        (r"\A/", "begins with '/', so that stores disagree where it lies"),
+        (r"//|/\Z", "has an empty component, which some stores drop"),
+        (r"(?:\A|/)\.\.?(?:/|\Z)", "has a component '.' or '..', which may lead out of the cache"),
+    )
+)
+
+
+def key_fault(key: str) -> str | None:
+    """Why some store would not keep this key, relative to the cache's root, as it is; else None."""
+    for pattern, reason in _FAULTS:
+        if pattern.search(key):
+            return reason
+    if any(len(component.encode()) > MAX_COMPONENT for component in key.split("/")):
+        return f"has more than {MAX_COMPONENT} bytes between two slashes"
+    return None
+
+
+def check_name(name: str) -> str:
+    """A manifest name, as it is. It may contain ``/``, spaces and any other printable text.
+
+    Raises CacheNameError for a name that would leave the cache or that some store keeps otherwise.
+    """
+    if not isinstance(name, str):
+        raise CacheNameError(f"a name is text, not {type(name).__name__}")
+    if (reason := key_fault(name)) is not None:
+        raise CacheNameError(f"the name {name[:80]!r} {reason}")
+    return name
