@@ -42,8 +42,8 @@ class Cache:
     """Named manifests over content-addressed blobs, at one location.
 
     Made by :func:`open_cache` (``cachefs.open``). Nothing is requested before the first call that
-    needs it, and nothing is held that would have to be closed. May be used from several threads, and
-    may be pickled where its location may; not from inside fsspec's IO loop, and not across a fork.
+    needs it, and nothing is held that would have to be closed. May be used from several threads,
+    and pickled to be opened elsewhere; not from inside fsspec's IO loop, and not across a fork.
 
     Attributes:
         location: where the cache is. Its text and repr show no secrets.
@@ -238,7 +238,7 @@ def open_cache(
     *,
     fs: AbstractFileSystem | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    **attributes: object,
+    **attributes: Any,
 ) -> Cache:
     """Open a cache; nothing is requested yet, and the cache need not be there.
 
@@ -262,9 +262,9 @@ def copy(
 ) -> ExportReport:
     """Copy a cache, as it is, to any other location.
 
-    All names of the source, or those that its location gives, keep their names unless the target's
-    location gives others; an OCI tag is a name. Blobs that are there are not sent, and every blob is
-    verified on its way.
+    All names of the source, or those that its location gives, keep their names unless the
+    target's location gives others; an OCI tag is a name. Blobs that are there are not sent, and
+    every blob is verified on its way.
 
     Raises LocationError, UsageError, StoreError, and CopyError when some names could not be copied;
     then the others are in place.
@@ -309,7 +309,7 @@ def _located(
     place: str | os.PathLike[str] | Location,
     role: Role | None,
     storage_options: Mapping[str, Any] | None,
-    attributes: Mapping[str, object],
+    attributes: Mapping[str, Any],
 ) -> Location:
     if isinstance(place, Location):
         if storage_options or attributes:

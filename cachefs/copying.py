@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fsspec.callbacks import DEFAULT_CALLBACK
 
 from cachefs.concurrency import for_each
-from cachefs.digest import Digest
 from cachefs.errors import (
     CacheError,
     IntegrityError,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from fsspec.callbacks import Callback
 
+    from cachefs.digest import Digest
     from cachefs.layout import Layout
 
 
@@ -57,9 +57,9 @@ async def copy_names(
 ) -> ExportReport:
     """Copy each name of the source to one or more names of the target.
 
-    Blobs that are there are not sent. A name whose blobs are not all in the source is not published,
-    and what its name was in the target stays; the others are. Raises CopyError then, and StoreError
-    where the target fails.
+    Blobs that are there are not sent. A name whose blobs are not all in the source is not
+    published, and what it was in the target stays; the others are. Raises CopyError then, and
+    StoreError where the target fails.
     """
     started = time.perf_counter()
     manifests, refused = await _read_all(source, list(names))

@@ -26,11 +26,13 @@ class Digest(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
+        """Check the text."""
         if isinstance(text, cls):
             return text
-        if not isinstance(text, str) or _SHAPE.fullmatch(text) is None:
-            shown = text[:80] if isinstance(text, str) else text
-            raise DigestError(f"{shown!r} is not 'sha256:' and 64 lower-case hexadecimal digits")
+        if _SHAPE.fullmatch(text) is None:
+            raise DigestError(
+                f"{text[:80]!r} is not 'sha256:' and 64 lower-case hexadecimal digits"
+            )
         return super().__new__(cls, text)
 
     @classmethod
@@ -56,7 +58,7 @@ class Digest(str):
 
 
 def all_digests(texts: Iterable[str]) -> bool:
-    """Whether every text is a digest: one regular expression over all of them, for large manifests."""
+    """Whether every text is a digest; one regular expression over all of them, as it is quick."""
     return _MANY.fullmatch("".join(f"{text}\n" for text in texts)) is not None
 
 
@@ -74,7 +76,7 @@ class Verifier:
         self._hash = hashlib.sha256()
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next piece. Raises IntegrityError when there are more bytes than the size says."""
+        """Take the next piece. Raises IntegrityError when there are more bytes than the size."""
         self.received += len(data)
         if self.size is not None and self.received > self.size:
             raise self._bad(f"has more than the {self.size} bytes that its size says")

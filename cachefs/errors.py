@@ -15,8 +15,8 @@
         ├── AccessError (PermissionError)
         └── UnreachableError (ConnectionError)
 
-Nothing above :mod:`cachefs.filesystems` sees an error of a filesystem library: they are mapped once,
-there, by type, ``errno`` and status code, never by their text.
+Nothing above :mod:`cachefs.store` sees an error of a filesystem library: they are mapped once, in
+:mod:`cachefs.filesystems.failures`, by type and ``errno``, never by their text.
 """
 
 from __future__ import annotations

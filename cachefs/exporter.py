@@ -85,7 +85,7 @@ async def plan_export(
 
 
 def _is_old(stat: Stat, now: float, touch_refresh: float) -> bool:
-    """A time in the future comes from a clock that is not ours: it says nothing, so it is renewed."""
+    """A time in the future comes from another clock and says nothing: it is renewed."""
     if stat.modified is None:
         return False
     age = now - stat.modified

@@ -1,9 +1,9 @@
 """The record graph: what a manifest means, apart from where it came from.
 
-A graph has *layers*, each a blob on top of at most one parent layer, and *records*, each a cache key
-(a digest with, for every input, the alternatives that satisfy it) with the results known for it.
-Both are named by their index, as on the wire. Nothing here touches a store, and nothing recurses:
-a chain 100,000 records deep is as good as any.
+A graph has *layers*, each a blob on top of at most one parent layer, and *records*, each a cache
+key (a digest with, for every input, the alternatives that satisfy it) with the results known for
+it. Both are named by their index, as on the wire. Nothing here touches a store, and nothing
+recurses: a chain 100,000 records deep is as good as any.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def output_key(vertex: str, output: int) -> Digest:
 
 
 class RecordGraph:
-    """Records and layers: grown with :meth:`add`, asked with :meth:`find`, stored as a cache config.
+    """Records and layers: grown with :meth:`add`, asked with :meth:`find`, stored as a config.
 
     Args:
         config: a decoded cache config to start from; the graph takes it over. Empty by default.

@@ -1,7 +1,7 @@
 """The one read path: manifests to a graph, and blobs that are verified before anyone sees them.
 
-What cannot be read is a :class:`Miss` with its reason, never an exception in the middle of somebody's
-build: the step runs again, and that is all.
+What cannot be read is a :class:`Miss` with its reason, never an exception in the middle of
+somebody's build: the step runs again, and that is all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
@@ -22,6 +21,7 @@ from cachefs.store import verified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from cachefs.digest import Digest
     from cachefs.layout import Layout, Manifest

@@ -1,11 +1,12 @@
 """Which blobs a store has: asked once for many, not once a blob.
 
-Digests are spread evenly, so any part of their space tells how full the store is. A *slice* is such a
-part; slices are listed side by side, here or on several machines.
+Digests are spread evenly, so any part of their space tells how full the store is. A *slice* is
+such a part; slices are listed side by side, here or on several machines.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachefs.concurrency import for_each
@@ -50,7 +51,7 @@ def slices(count: int, start: str = "") -> list[Slice]:
     count = max(1, min(count, 0x10000 - first))
     marks = [first + (0x10000 - first) * part // count for part in range(1, count)]
     bounds = [start, *(f"{mark:04x}" for mark in marks), ""]
-    return [Slice(low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [Slice(low, high) for low, high in itertools.pairwise(bounds)]
 
 
 async def list_slice(layout: Layout, part: Slice = WHOLE_SPACE) -> dict[Digest, Stat]:

@@ -1,11 +1,9 @@
-"""Filesystems: from a location to an fsspec filesystem, and what that filesystem does differently."""
+"""From a location to an fsspec filesystem, and what that filesystem does differently."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final
 
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.base import PIECE, WHOLE, Filesystem, Page, Stat
 from cachefs.filesystems.connecting import connect
 
-__all__: Final = ["PIECE", "WHOLE", "Filesystem", "Page", "Stat", "adapt", "connect"]
+__all__ = ["PIECE", "WHOLE", "Filesystem", "Page", "Stat", "adapt", "connect"]

@@ -1,7 +1,7 @@
 """What cachefs asks of a filesystem, and how any fsspec filesystem answers.
 
-:class:`Filesystem` is right for whatever fsspec knows. A subclass beside it overrides what its family
-does differently, and only that: each difference is met in one place.
+:class:`Filesystem` is right for whatever fsspec knows. A subclass beside it overrides what its
+family does differently, and only that: each difference is met in one place.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ def _options(location: Location) -> dict[str, Any]:
 
 
 def s3fs_options(s3: S3Options) -> dict[str, Any]:
+    """What s3fs is made with: credentials, endpoint, retries, connections."""
     options: dict[str, Any] = {
         "config_kwargs": {
             "s3": {
@@ -108,7 +109,9 @@ def s3fs_options(s3: S3Options) -> dict[str, Any]:
 
 def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
     try:
-        from cachefs.filesystems.obstore_s3 import connect_obstore  # loads the extra, and botocore
+        from cachefs.filesystems.obstore_s3 import (  # noqa: PLC0415 - loads an extra, and botocore
+            connect_obstore,
+        )
     except ImportError as error:
         raise LocationError(
             "engine=obstore needs a library; pip install 'cachefs[obstore]'"

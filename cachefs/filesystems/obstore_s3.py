@@ -1,4 +1,4 @@
-"""S3 through obstore: the client of ``engine=obstore``, with credentials found as s3fs finds them."""
+"""S3 through obstore, for ``engine=obstore``, with credentials found as s3fs finds them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def connect_obstore(location: Location, s3: S3Options, toucher: Filesystem) -> ObstoreFilesystem:
     """The location's bucket through obstore; ``toucher`` renews times on the same bucket."""
-    fs = FsspecStore(
+    make: Any = FsspecStore  # its overloads leave out fsspec's own options
+    fs = make(
         "s3",
         config=_config(location, s3),
         client_options={"allow_http": True, "pool_max_idle_per_host": CONNECTIONS},

@@ -21,7 +21,7 @@ def part_size(size: int) -> int:
 
 
 async def in_parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The same bytes in parts of ``size`` bytes, the last one shorter; none where there are none."""
+    """The same bytes in parts of ``size`` bytes, the last one shorter; no bytes are no part."""
     held: list[bytes] = []
     count = 0
     async for piece in pieces:

@@ -15,7 +15,7 @@ from cachefs.filesystems.base import Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -121,7 +121,7 @@ class S3Filesystem(Filesystem):
 
     async def _send_parts(
         self, path: str, upload: str, parts: AsyncIterator[bytes]
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         async def send(number: int, data: bytes) -> dict[str, Any]:
             try:
                 answer = await self._call(

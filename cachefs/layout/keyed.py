@@ -1,4 +1,4 @@
-"""The layout of ``s3`` and ``azblob`` caches, used for every fsspec URL: blobs and manifests by key.
+"""The layout of ``s3`` and ``azblob`` caches and of every fsspec URL: manifests and blobs by key.
 
 ``{blobs}sha256:{hex}`` and ``{manifests}{name}``, both prefixes concatenated as they are.
 """

@@ -8,6 +8,7 @@ stands on the descriptors here.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from cachefs.store import Store
+
+logger = logging.getLogger("cachefs")
 
 BUILDER_LIMIT: Final = 1024 * 1024
 """A builder refuses to import a cache config of more bytes than this from this layout."""
@@ -99,6 +102,14 @@ class OCILayout(Layout):
         """Write the config, then the manifest, then the index that names it."""
         config = _bare(manifest.config)
         raw = cacheconfig.encode(config)
+        if len(raw) > BUILDER_LIMIT:
+            logger.warning(
+                "the cache config of %s has %d bytes; builders refuse more than %d in this layout "
+                "(a keyed cache has no such limit)",
+                ";".join(names),
+                len(raw),
+                BUILDER_LIMIT,
+            )
         descriptor = _descriptor(cacheconfig.MEDIA_TYPE, raw)
         await self._put_blob(descriptor, raw)
         layers = [self._layer_descriptor(layer) for layer in manifest.config.layers]

@@ -96,7 +96,7 @@ _GO_ESCAPES: Final = {
 
 
 def decode(raw: bytes) -> CacheConfig:
-    """Parse and check a manifest. Raises ManifestError for anything that the format calls invalid."""
+    """Parse and check a manifest. Raises ManifestError for what the format calls invalid."""
     if len(raw) > MAX_BYTES:
         raise ManifestError(f"the manifest has {len(raw)} bytes; more than {MAX_BYTES} are refused")
     with _collection_paused():

@@ -46,19 +46,22 @@ def _check_layers(layers: Sequence[Layer]) -> None:
 def _check_records(records: Sequence[Record], layers: int) -> None:
     count = len(records)
     for index, record in enumerate(records):
-        for result in record.layers:
-            if not 0 <= result.layer < layers:
-                raise ManifestError(f"record {index} names layer {result.layer} of {layers} layers")
         for alternatives in record.inputs:
             if not alternatives:
                 raise ManifestError(f"record {index} has an input without alternatives")
             for link in alternatives:
                 if not 0 <= link.link < count:
                     raise ManifestError(f"record {index} links {link.link} of {count} records")
-        for chain in record.chains:
-            for layer in chain.layers:
-                if not 0 <= layer < layers:
-                    raise ManifestError(f"record {index} chains layer {layer} of {layers} layers")
+        for layer in _named_layers(record):
+            if not 0 <= layer < layers:
+                raise ManifestError(f"record {index} names layer {layer} of {layers} layers")
+
+
+def _named_layers(record: Record) -> Iterator[int]:
+    for result in record.layers:
+        yield result.layer
+    for chain in record.chains:
+        yield from chain.layers
 
 
 def _times(config: CacheConfig) -> Iterator[tuple[str, int, str]]:
