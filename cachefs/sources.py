@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cachefs.errors import NotFoundError
-from cachefs.filesystems import PIECE
+from cachefs.filesystems.local import file_pieces
 from cachefs.filesystems.failures import mapped
 from cachefs.store import Store
 
@@ -42,10 +41,8 @@ class MappingSource:
             yield blob
             return
         with mapped("read", str(blob), "source"):
-            file = await asyncio.to_thread(Path(blob).open, "rb", 0)
-            with file:
-                while piece := await asyncio.to_thread(file.read, PIECE):
-                    yield piece
+            async for piece in file_pieces(Path(blob)):
+                yield piece
 
 
 class LayoutSource:

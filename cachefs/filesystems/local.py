@@ -12,6 +12,7 @@ from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Stat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from io import FileIO
 
 
 class LocalFilesystem(Filesystem):
@@ -34,18 +35,12 @@ class LocalFilesystem(Filesystem):
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the file knows its end
         """The file's bytes in pieces."""
-        file = await asyncio.to_thread(Path(path).open, "rb", 0)
-        with file:
-            while piece := await asyncio.to_thread(file.read, PIECE):
-                yield piece
+        async for piece in file_pieces(Path(path)):
+            yield piece
 
     async def put(self, path: str, data: bytes) -> None:
-        """Write a file whole."""
-
-        async def one() -> AsyncIterator[bytes]:
-            yield data
-
-        await self.put_pieces(path, one(), len(data))
+        """Write a file whole, in one turn of a thread."""
+        await asyncio.to_thread(_put, self._aside(path), path, data)
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - files need no size
         """Write a file from its pieces: seen whole or not at all, also after a crash."""
@@ -98,7 +93,39 @@ def _walk(prefix: str) -> Iterator[Stat]:
                         yield stat
 
 
-def _create(path: str):  # type: ignore[no-untyped-def]  # an unbuffered FileIO
+async def file_pieces(path: Path) -> AsyncIterator[bytes]:
+    """The file's bytes in pieces; a file of one piece takes one turn of a thread."""
+    file, piece = await asyncio.to_thread(_open, path)
+    with file:
+        while piece:
+            yield piece
+            if len(piece) < PIECE:
+                return
+            piece = await asyncio.to_thread(file.read, PIECE)
+
+
+def _open(path: Path) -> tuple[FileIO, bytes]:
+    file = path.open("rb", 0)
+    try:
+        return file, file.read(PIECE)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _put(aside: str, path: str, data: bytes) -> None:
+    try:
+        with _create(aside) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        _settle(aside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(aside).unlink()
+        raise
+
+
+def _create(path: str) -> FileIO:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return Path(path).open("xb", 0)
 

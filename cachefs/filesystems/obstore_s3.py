@@ -26,7 +26,7 @@ def connect_obstore(location: Location, s3: S3Options, toucher: Filesystem) -> O
     fs = make(
         "s3",
         config=_config(location, s3),
-        client_options={"allow_http": True, "pool_max_idle_per_host": CONNECTIONS},
+        client_options={"allow_http": True, "pool_max_idle_per_host": str(CONNECTIONS)},
         retry_config={"max_retries": s3.retry_max_attempts - 1},
         credential_provider=_aws_credentials(s3),
         skip_instance_cache=True,

@@ -1,0 +1,132 @@
+"""The measured operations, each run in a process of its own so that its peak memory is its own.
+
+``python -m benchmarks.cases NAME JSON-ARGUMENTS`` prints one line of JSON: seconds, client CPU seconds
+and the MiB that the operation added to the process's peak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cachefs
+from benchmarks.workloads import graph_of
+from cachefs.wire import cacheconfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Operation = "Callable[[], object]"
+
+
+def main() -> None:
+    """Prepare the case that the command line names, measure it, and print the figures."""
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    operation = CASES[name](**arguments)
+    before = _usage()
+    operation()
+    after = _usage()
+    print(json.dumps({key: after[key] - before[key] for key in after}))
+
+
+def _usage() -> dict[str, float]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": time.perf_counter(),
+        "cpu": used.ru_utime + used.ru_stime,
+        "mib": used.ru_maxrss / 1024,
+    }
+
+
+def upload(location: str, folder: str) -> Callable[[], object]:
+    """Export a folder of blobs. What is there already is kept or touched, as the location says."""
+    cache = cachefs.open(location)
+    cache.names()  # connect before the clock starts
+    graph = graph_of(Path(folder))
+    blobs: dict[str, bytes | Path | str] = {file.name: file for file in Path(folder).iterdir()}
+    return lambda: cache.export(graph, blobs, mode="max")
+
+
+def fetch(location: str, folder: str, into: str) -> Callable[[], object]:
+    """Copy the cache of a folder's blobs to a local directory, verified."""
+    cache = cachefs.open(location)
+    cache.names()
+    del folder
+    return lambda: cachefs.copy(cache, into)
+
+
+def s3fs_loop(endpoint: dict[str, Any], bucket: str, folder: str, parallelism: int) -> Any:
+    """The peer: s3fs's own ``put_file`` in a plain loop, nothing hashed and nothing looked up."""
+    import s3fs
+
+    fs = s3fs.S3FileSystem(
+        key=endpoint["access_key_id"],
+        secret=endpoint["secret_access_key"],
+        endpoint_url=endpoint["endpoint_url"],
+        use_listings_cache=False,
+    )
+    fs.ls(bucket)
+
+    async def put(file: Path) -> None:
+        await fs._put_file(str(file), f"{bucket}/plain/{file.name}")
+
+    return _loop(fs, put, folder, parallelism)
+
+
+def obstore_loop(endpoint: dict[str, Any], bucket: str, folder: str, parallelism: int) -> Any:
+    """The peer: obstore's fsspec filesystem's own ``put_file`` in a plain loop."""
+    from obstore.fsspec import FsspecStore
+
+    fs = FsspecStore(
+        "s3",
+        config={
+            "endpoint": endpoint["endpoint_url"],
+            "access_key_id": endpoint["access_key_id"],
+            "secret_access_key": endpoint["secret_access_key"],
+            "region": "us-east-1",
+        },
+        client_options={"allow_http": True},
+    )
+
+    async def put(file: Path) -> None:
+        await fs._put_file(str(file), f"{bucket}/plain/{file.name}")
+
+    return _loop(fs, put, folder, parallelism)
+
+
+def _loop(fs: Any, put: Any, folder: str, parallelism: int) -> Any:
+    from fsspec.asyn import sync
+
+    async def work() -> None:
+        files = iter(sorted(Path(folder).iterdir()))
+
+        async def worker() -> None:
+            for file in files:
+                await put(file)
+
+        await asyncio.gather(*(worker() for _ in range(parallelism)))
+
+    return lambda: sync(fs.loop, work)
+
+
+def load(manifest: str) -> Callable[[], object]:
+    """Decode a manifest and answer the first look-up."""
+    raw = Path(manifest).read_bytes()
+    return lambda: cachefs.RecordGraph(cacheconfig.decode(raw)).find("sha256:0")
+
+
+CASES: Final[dict[str, Any]] = {
+    "upload": upload,
+    "fetch": fetch,
+    "s3fs loop": s3fs_loop,
+    "obstore loop": obstore_loop,
+    "load": load,
+}
+
+if __name__ == "__main__":
+    main()
