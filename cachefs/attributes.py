@@ -193,6 +193,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
 )
 # fmt: on
 
+TYPE: Final = ATTRIBUTES[0]
 NAMES_KNOWN: Final = frozenset(attribute.name for attribute in ATTRIBUTES)
 
 _WORD: Final = re.compile(r"[a-z][a-z0-9_.-]{0,23}")

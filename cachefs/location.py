@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from cachefs.attributes import ATTRIBUTES, TYPES, Attribute, Group, Role, Type, find
+from cachefs.attributes import ATTRIBUTES, TYPE, TYPES, Attribute, Group, Role, Type, find
 from cachefs.errors import CacheNameError, LocationError
 from cachefs.masking import MASK, Masked, Secret, mask_url
 from cachefs.names import check_name, key_fault
@@ -236,8 +236,7 @@ def parse(
 
 
 def _type(*sources: Mapping[str, object]) -> Type:
-    row = next(attribute for attribute in ATTRIBUTES if attribute.name == "type")
-    given = {row.read(source["type"]) for source in sources if "type" in source}
+    given = {TYPE.read(source["type"]) for source in sources if "type" in source}
     if not given:
         raise LocationError(
             f"type= is missing: write one of {', '.join(TYPES)}, or ./ before a path with '=' in it"

@@ -20,7 +20,7 @@ import csv
 import re
 from typing import TYPE_CHECKING, Final
 
-from cachefs.attributes import ATTRIBUTES, NAMES_KNOWN, unknown
+from cachefs.attributes import ATTRIBUTES, NAMES_KNOWN, TYPE, unknown
 from cachefs.errors import LocationError
 
 if TYPE_CHECKING:
@@ -57,21 +57,27 @@ def in_attribute_form(text: str | os.PathLike[str]) -> bool:
 
 def read_attributes(text: str) -> dict[str, str]:
     """The attributes of text in attribute form, by name. Raises LocationError; shows no value."""
+    pairs = [_pair(number, field) for number, field in enumerate(_fields(text), 1)]
+    if (type_ := dict(pairs).get("type")) is not None:
+        TYPE.read(type_)  # first, for another type has other attributes
     settings: dict[str, str] = {}
-    for number, field in enumerate(_fields(text), 1):
-        name, equals, value = field.partition("=")
-        name = name.strip().lower()
-        if not equals:
-            raise LocationError(
-                f"field {number} is not key=value: where it belongs to the one before it, quote "
-                'that as a whole, as in "name=a,b"'
-            )
+    for number, (name, value) in enumerate(pairs, 1):
         if name not in NAMES_KNOWN:
             raise unknown(name, f"field {number}", show=_SECRETS.isdisjoint(settings))
         if name in settings:
             raise LocationError(f"{name} is given twice")
         settings[name] = value
     return settings
+
+
+def _pair(number: int, field: str) -> tuple[str, str]:
+    name, equals, value = field.partition("=")
+    if not equals:
+        raise LocationError(
+            f"field {number} is not key=value: where it belongs to the one before it, quote "
+            'that as a whole, as in "name=a,b"'
+        )
+    return name.strip().lower(), value
 
 
 def read_keywords(keywords: dict[str, object]) -> dict[str, object]:
