@@ -16,12 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import Measured
-from benchmarks.workloads import WORKLOADS, large_manifest
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.measuring import Measured
+from benchmarks.workloads import WORKLOADS, large_manifest
 from tests.servers.seaweed import shared_seaweed
 
 if TYPE_CHECKING:

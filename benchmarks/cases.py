@@ -1,6 +1,6 @@
 """The measured operations, each run in a process of its own so that its peak memory is its own.
 
-``python -m benchmarks.cases NAME JSON-ARGUMENTS`` prints one line of JSON: seconds, client CPU seconds
+``python -m benchmarks.cases NAME JSON-ARGUMENTS`` prints one line of JSON: seconds, CPU seconds
 and the MiB that the operation added to the process's peak.
 """
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cachefs.errors import NotFoundError
-from cachefs.filesystems.local import file_pieces
 from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.local import file_pieces
 from cachefs.store import Store
 
 if TYPE_CHECKING:
