@@ -7,6 +7,7 @@ Checks run over everything at once where they pass, and look for the culprit onl
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from cachefs.digest import Digest, all_digests
@@ -52,16 +53,11 @@ def _check_records(records: Sequence[Record], layers: int) -> None:
             for link in alternatives:
                 if not 0 <= link.link < count:
                     raise ManifestError(f"record {index} links {link.link} of {count} records")
-        for layer in _named_layers(record):
-            if not 0 <= layer < layers:
-                raise ManifestError(f"record {index} names layer {layer} of {layers} layers")
-
-
-def _named_layers(record: Record) -> Iterator[int]:
-    for result in record.layers:
-        yield result.layer
-    for chain in record.chains:
-        yield from chain.layers
+        named = [result.layer for result in record.layers]
+        for chained in record.chains:
+            named += chained.layers
+        if named and not (min(named) >= 0 and max(named) < layers):
+            raise ManifestError(f"record {index} names one of {named} of {layers} layers")
 
 
 def _times(config: CacheConfig) -> Iterator[tuple[str, int, str]]:
@@ -71,12 +67,15 @@ def _times(config: CacheConfig) -> Iterator[tuple[str, int, str]]:
     for index, record in enumerate(config.records):
         for result in record.layers:
             yield "record", index, result.created_at
-        for chain in record.chains:
-            yield "record", index, chain.created_at
+        for chained in record.chains:
+            yield "record", index, chained.created_at
 
 
 def _check_times(config: CacheConfig) -> None:
-    if not all_timestamps(text for _, _, text in _times(config)):
+    results = [result.created_at for record in config.records for result in record.layers]
+    chains = [result.created_at for record in config.records for result in record.chains]
+    layers = [la.annotations.created_at for la in config.layers if la.annotations is not None]
+    if not (all_timestamps(results) and all_timestamps(chains) and all_timestamps(layers)):
         for kind, index, text in _times(config):
             if not is_timestamp(text):
                 raise ManifestError(f"{kind} {index}: {text[:40]!r} is not an RFC 3339 time")
@@ -105,19 +104,16 @@ def topological(records: Sequence[Record]) -> list[int]:
 
     Raises ManifestError, naming a record, when there is a loop.
     """
+    targets = [[link.link for alts in record.inputs for link in alts] for record in records]
     waiting = [0] * len(records)
-    for record in records:
-        for alternatives in record.inputs:
-            for link in alternatives:
-                waiting[link.link] += 1
+    for target in chain.from_iterable(targets):
+        waiting[target] += 1
     order = [index for index, count in enumerate(waiting) if not count]
     for index in order:
-        for alternatives in records[index].inputs:
-            for link in alternatives:
-                target = link.link
-                waiting[target] -= 1
-                if not waiting[target]:
-                    order.append(target)
+        for target in targets[index]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                order.append(target)
     if len(order) != len(records):
         culprit = next(index for index, count in enumerate(waiting) if count)
         raise ManifestError(f"record {culprit} is in a loop of links, or below one")
