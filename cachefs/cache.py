@@ -41,7 +41,7 @@ logger = logging.getLogger("cachefs")
 class Cache:
     """Named manifests over content-addressed blobs, at one location.
 
-    Made by :func:`open_cache` (``cachefs.open``). Nothing is requested before the first call that
+    Made by ``cachefs.open``. Nothing is requested before the first call that
     needs it, and nothing is held that would have to be closed. May be used from several threads,
     and pickled to be opened elsewhere; not from inside fsspec's IO loop, and not across a fork.
 
@@ -67,6 +67,11 @@ class Cache:
         """Where names, manifests and blobs lie: what the verbs of this package work on."""
         return self._layout
 
+    @property
+    def default_names(self) -> tuple[str, ...]:
+        """The names that the location gives, else ``buildkit``, or ``latest`` for OCI tags."""
+        return self.location.names or (self._layout.default_name,)
+
     # --- reading ---------------------------------------------------------------------------------
 
     def names(self) -> list[Name]:
@@ -87,7 +92,7 @@ class Cache:
         :attr:`misses`, and logged as a warning unless the name is just not there. Raises
         CacheNameError for text that is no name.
         """
-        wanted = [check_name(name) for name in names or self.location.default_names]
+        wanted = [check_name(name) for name in names or self.default_names]
         read = run(read_manifests(self._layout, wanted))
         graphs = []
         for found in read:
@@ -149,7 +154,7 @@ class Cache:
         Raises StoreError and IntegrityError, and then no name has changed; with ``ignore-error``
         these are logged as a warning and stand in the report.
         """
-        targets = [check_name(name) for name in names or self.location.default_names]
+        targets = [check_name(name) for name in names or self.default_names]
         options = self.location.export
         selected = graph.select(mode or options.mode, finals)
         work = exporter.export(
@@ -233,7 +238,7 @@ def as_source(
     return MappingSource(source)  # type: ignore[arg-type]  # a mapping is what is left
 
 
-def open_cache(
+def open(  # noqa: A001 - its name outside is cachefs.open
     location: str | os.PathLike[str] | Location,
     *,
     fs: AbstractFileSystem | None = None,

@@ -73,6 +73,7 @@ def _options(location: Location) -> dict[str, Any]:
             "account_name": azure.account_name,
             "account_host": urlsplit(azure.account_url).netloc,
             "account_key": key.reveal() if key else None,
+            "sas_token": urlsplit(azure.account_url).query or None,
             "anon": False,
         }
     return {}
@@ -116,11 +117,16 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
         raise LocationError(
             "engine=obstore needs a library; pip install 'cachefs[obstore]'"
         ) from error
+    if location.storage_options:
+        raise LocationError(
+            "storage_options are s3fs's; with engine=obstore give attributes, or open an "
+            "obstore.fsspec.FsspecStore yourself and pass it as fs"
+        )
     toucher = adapt(
         _filesystem_class("s3")(
             use_listings_cache=False,
             skip_instance_cache=True,
-            **s3fs_options(s3) | dict(location.storage_options),
+            **s3fs_options(s3),
         )
     )
     return connect_obstore(location, s3, toucher)

@@ -45,10 +45,12 @@ class Layout(ABC):
     Attributes:
         store: where they lie.
         blob_prefix: what the key of a blob begins with, up to its hexadecimal digits.
+        default_name: the name that is meant where none is given.
     """
 
     store: Store
     blob_prefix: str
+    default_name: str
 
     def blob_key(self, digest: Digest) -> str:
         """The key of a blob."""

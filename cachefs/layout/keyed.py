@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class KeyedLayout(Layout):
     """Blobs under one key prefix, manifests under another."""
 
+    default_name = "buildkit"
+
     def __init__(self, store: Store, blobs: str, manifests: str) -> None:
         self.store = store
         self.blob_prefix = f"{blobs}sha256:"

@@ -59,6 +59,7 @@ class OCILayout(Layout):
     """
 
     blob_prefix = "blobs/sha256/"
+    default_name = "latest"
 
     def __init__(
         self, store: Store, options: OCIOptions | None = None, digest: str | None = None

@@ -1,0 +1,56 @@
+from .cache import Cache, CachedResult, copy, open
+from .copying import CopyError
+from .digest import Digest
+from .errors import (
+    AccessError,
+    CacheError,
+    CacheNameError,
+    DigestError,
+    IntegrityError,
+    LocationError,
+    ManifestError,
+    NotFoundError,
+    StoreError,
+    UnreachableError,
+    UsageError,
+)
+from .exporter import Amount, ExportReport
+from .graph import Found, Key, RecordGraph, merge, output_key
+from .importer import Miss
+from .layout import Manifest, Name
+from .location import Location
+from .sources import BlobSource
+
+__version__: str
+
+__all__ = [
+    "AccessError",
+    "Amount",
+    "BlobSource",
+    "Cache",
+    "CacheError",
+    "CacheNameError",
+    "CachedResult",
+    "CopyError",
+    "Digest",
+    "DigestError",
+    "ExportReport",
+    "Found",
+    "IntegrityError",
+    "Key",
+    "Location",
+    "LocationError",
+    "Manifest",
+    "ManifestError",
+    "Miss",
+    "Name",
+    "NotFoundError",
+    "RecordGraph",
+    "StoreError",
+    "UnreachableError",
+    "UsageError",
+    "copy",
+    "merge",
+    "open",
+    "output_key",
+]
