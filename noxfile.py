@@ -1,0 +1,49 @@
+"""Everything that CI runs, a session each: ``nox --list``."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests-3.11", "lint", "types", "imports"]
+
+# Only those found here, so that plain "nox -s tests" runs on any developer's machine.
+PYTHONS = [version for version in ("3.11", "3.12", "3.13") if shutil.which(f"python{version}")]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-q", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that imports point down the layers."""
+    session.install("-e", ".[dev]")
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks on a SeaweedFS of their own; arguments go to them."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
