@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -84,7 +85,7 @@ def s3fs_options(s3: S3Options) -> dict[str, Any]:
     options: dict[str, Any] = {
         "config_kwargs": {
             "s3": {
-                "addressing_style": "path" if s3.use_path_style else "auto",
+                "addressing_style": _addressing(s3),
                 # Digests are verified end to end; signing the body would hash it once more.
                 "payload_signing_enabled": False,
             },
@@ -106,6 +107,27 @@ def s3fs_options(s3: S3Options) -> dict[str, Any]:
         if secret is not None:
             options[name] = secret.reveal()
     return options
+
+
+def virtual_hosted(s3: S3Options) -> bool:
+    """Whether the bucket goes into the host: as asked, but for hosts that can have no subdomain."""
+    host = urlsplit(s3.endpoint_url or "").hostname or ""
+    return not s3.use_path_style and not _is_address(host)
+
+
+def _addressing(s3: S3Options) -> str:
+    if not virtual_hosted(s3):
+        return "path"
+    # For AWS itself, "auto" is virtual-hosted but for bucket names that cannot be part of a host.
+    return "virtual" if s3.endpoint_url else "auto"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 def _with_obstore(location: Location, s3: S3Options) -> Filesystem:

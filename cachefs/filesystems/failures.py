@@ -67,7 +67,8 @@ def _classify(error: Exception) -> tuple[type[StoreError], str]:
         return AccessError, f"access is denied ({_first_line(error)})"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError):
         return UnreachableError, (
-            f"no answer from the store ({_first_line(error)}); check the endpoint and the network"
+            f"no answer from the store ({_first_line(error)}); check the network and the endpoint "
+            "(many servers other than AWS need use_path_style=true)"
         )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StoreError, "the store is full; make room and run it again"

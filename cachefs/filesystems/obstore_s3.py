@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,7 +9,7 @@ import botocore.session
 from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
 
-from cachefs.filesystems.connecting import CONNECTIONS
+from cachefs.filesystems.connecting import CONNECTIONS, virtual_hosted
 from cachefs.filesystems.obstore import ObstoreFilesystem
 
 if TYPE_CHECKING:
@@ -43,20 +42,12 @@ def _config(location: Location, s3: S3Options) -> dict[str, Any]:
     }
     if s3.endpoint_url:
         endpoint = urlsplit(s3.endpoint_url)
-        virtual = not s3.use_path_style and not _is_address(endpoint.hostname or "")
+        virtual = virtual_hosted(s3)
         config["virtual_hosted_style_request"] = virtual
         # obstore wants the bucket in an endpoint that is asked in the virtual-hosted style.
         host = f"{bucket}.{endpoint.netloc}" if virtual else endpoint.netloc
         config["endpoint"] = f"{endpoint.scheme}://{host}{endpoint.path}"
     return config
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return True
 
 
 def _aws_credentials(s3: S3Options) -> Callable[[], dict[str, Any]]:
