@@ -7,10 +7,16 @@ import shutil
 import nox
 
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["tests-3.11", "lint", "types", "imports"]
 
 # Only those found here, so that plain "nox -s tests" runs on any developer's machine.
 PYTHONS = [version for version in ("3.11", "3.12", "3.13") if shutil.which(f"python{version}")]
+
+nox.options.sessions = [
+    *(f"tests-{version}" for version in PYTHONS[:1]),
+    "lint",
+    "types",
+    "imports",
+]
 
 
 @nox.session(python=PYTHONS)
