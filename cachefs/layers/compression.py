@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, cast
 
 import zstandard
 
@@ -62,6 +62,13 @@ class Compressor(Protocol):
         """End the stream; returns the rest."""
 
 
+class Readable(Protocol):
+    """What a blob is read from: bytes in order, and nothing at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most ``size``."""
+
+
 class _Gzip:
     def __init__(self, level: int) -> None:
         self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -106,7 +113,7 @@ def compressor(compression: Compression, level: int | None = None) -> Compressor
     return _Gzip(level) if compression == "gzip" else _Plain()
 
 
-def decompressed(stream: BinaryIO, media_type: str) -> Iterator[bytes]:
+def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
     """The archive inside a layer's blob, in pieces of at most :data:`PIECE` bytes.
 
     The media type may be OCI's or Docker's; where it is empty or says nothing, the first bytes
@@ -133,7 +140,7 @@ def _compression(media_type: str, head: bytes) -> Compression:
     raise LayerError(f"{media_type!r} is not the media type of a layer")
 
 
-def _chained(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
+def _chained(head: bytes, stream: Readable) -> Iterator[bytes]:
     while head:
         yield head
         head = stream.read(PIECE)

@@ -94,11 +94,11 @@ def extract_chain(
     The destination must not exist, or be an empty directory; its parent must exist. Files arrive in
     a directory beside it, which takes its name at the end; after an error nothing is left (a killed
     process leaves a directory whose name begins with ``.cachefs-``). Streams are read by another
-    thread, one after the other, and not closed; an iterator of layers may open each when it is asked
-    for. Memory stays flat, but for the names of the upper layers, which whiteouts need.
+    thread, one after the other, and not closed; an iterator of layers may open each one when it is
+    asked for. Memory stays flat, but for the names of the upper layers, which whiteouts need.
 
-    Permissions are those of the archive, and the owner may always read and write. A symbolic link is
-    made as it is, wherever it points: whoever later follows links in the result must know that.
+    Permissions are those of the archive, and the owner may always read and write. A symbolic link
+    is made as it is, wherever it points: whoever later follows links in the result must know that.
 
     Raises:
         IntegrityError: damaged bytes, or bytes that are not those of the diffID.
@@ -143,7 +143,8 @@ class _Budget:
     """What of the limits is used up. Raises LayerError when one is passed."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+        self.passed = False
+        self._limits = limits
         self._entries = 0
         self._read = 0
         self._expanded = 0
@@ -152,25 +153,31 @@ class _Budget:
         self._read += count
 
     def expanded(self, count: int) -> None:
-        limits = self.limits
+        limits = self._limits
         self._expanded += count
         if self._expanded > limits.max_bytes:
-            raise LayerError(f"the layers expand to more than {limits.max_bytes} bytes")
+            raise self._refused(f"the layers expand to more than {limits.max_bytes} bytes")
         if self._expanded > max(limits.ratio_from, self._read * limits.max_ratio):
-            raise LayerError(
+            raise self._refused(
                 f"{self._read} bytes expand to more than {limits.max_ratio} times as many, "
                 "like a decompression bomb"
             )
 
     def member(self, member: Member, path: Parts) -> None:
-        limits = self.limits
+        limits = self._limits
         self._entries += 1
         if self._entries > limits.max_entries:
-            raise LayerError(f"the layers have more than {limits.max_entries} entries")
+            raise self._refused(f"the layers have more than {limits.max_entries} entries")
         if max(len(member.name), len(member.link)) > limits.max_path:
-            raise LayerError(f"the layer has a name of more than {limits.max_path} bytes")
+            raise self._refused(f"the layer has a name of more than {limits.max_path} bytes")
         if len(path) > limits.max_depth:
-            raise LayerError(f"the layer has a name of more than {limits.max_depth} components")
+            raise self._refused(
+                f"a name in the layer is deeper than {limits.max_depth} directories"
+            )
+
+    def _refused(self, reason: str) -> LayerError:
+        self.passed = True
+        return LayerError(f"{reason}; it is not extracted")
 
 
 class _Counted:
@@ -198,9 +205,11 @@ def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> No
             for member in archive.members():
                 applier.apply(member, archive)
         except LayerError:
-            # Damaged bytes look like anything; only those that were meant are the layer's fault.
-            archive.drain()
-            checked.finish()
+            # Damaged bytes look like anything: the archive is to blame only when the rest proves
+            # that these bytes were meant. Past a limit, nothing more is read.
+            if not budget.passed:
+                archive.drain()
+                checked.finish()
             raise
         archive.drain()
         checked.finish()
@@ -225,8 +234,7 @@ class _Checked:
         found = Digest.from_hex(self._hash.hexdigest())
         if found != self._diff_id:
             raise IntegrityError(
-                f"the layer's archive has the digest {found} where {self._diff_id} is expected, "
-                "so its bytes are damaged",
+                f"the layer's bytes are damaged: uncompressed they have the digest {found}",
                 digest=self._diff_id,
             )
 
@@ -245,17 +253,17 @@ class _Applier:
         self._budget.member(member, path)
         if any(part.startswith(WHITEOUT) for part in path):
             self._white_out(path)
-            return
-        if not path:
-            if member.kind != tarformat.DIRECTORY:
-                raise LayerError("the layer's own directory is something else in it")
-            return
-        self._remember(path)
+        elif path:
+            self._remember(path)
+            self._place(path, member, archive)
+        elif member.kind != tarformat.DIRECTORY:
+            raise LayerError("the layer's own directory is something else in its archive")
+
+    def _place(self, path: Parts, member: Member, archive: Archive) -> None:
         if member.kind == tarformat.FILE:
-            mode = member.mode & 0o777 | 0o600
-            self._root.file(path, mode, archive.data(member))
+            self._root.file(path, (member.mode & 0o777) | 0o600, archive.data(member))
         elif member.kind == tarformat.DIRECTORY:
-            self._root.directory(path, member.mode & 0o777 | 0o700)
+            self._root.directory(path, (member.mode & 0o777) | 0o700)
         elif member.kind == tarformat.SYMLINK:
             self._root.symlink(path, member.link)
         else:
@@ -268,14 +276,15 @@ class _Applier:
             path = path[:-1]
 
     def _white_out(self, path: Parts) -> None:
-        *parents, name = path
-        directory = tuple(parents)
+        directory, name = path[:-1], path[-1]
         if any(part.startswith(WHITEOUT) for part in directory):
             raise LayerError(f"{tarformat.shown(b'/'.join(path))} lies below a removed name")
+        hidden = name.removeprefix(WHITEOUT)
+        if hidden in (b"", b".", b".."):
+            raise LayerError(f"{tarformat.shown(b'/'.join(path))} removes no name")
+        if not self._upper:
+            return  # nothing is below
         if name == _OPAQUE:
             self._root.empty_except(directory, self._made)
         elif not name.startswith(_WHITEOUT_META):
-            hidden = name.removeprefix(WHITEOUT)
-            if hidden in (b"", b".", b".."):
-                raise LayerError(f"{tarformat.shown(b'/'.join(path))} removes no name")
             self._root.remove_except((*directory, hidden), self._made)

@@ -112,20 +112,23 @@ def pack(
         archive = _ArchiveWriter(blob, hashing, writing)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
-        for name in _with_parents(names):
-            _add(archive, descriptor, name)
+        wanted = {_checked(name) for name in names} - {b""}
+        parents = _parents(wanted)
+        for name in sorted(wanted | parents):
+            _add(archive, descriptor, name, leads=name in parents)
         diff_id = archive.finish()
     return PackedLayer(blob.digest(), blob.size, diff_id, MEDIA_TYPES[compression])
 
 
-def _with_parents(names: Iterable[str]) -> list[bytes]:
-    """Checked names and all that lead to them, once each, parents first."""
-    wanted = {_checked(name) for name in names}
-    for name in list(wanted):
-        while (name := name.rpartition(b"/")[0]) and name not in wanted:
-            wanted.add(name)
-    wanted.discard(b"")
-    return sorted(wanted)
+def _parents(names: Iterable[bytes]) -> set[bytes]:
+    """All directories that lead to the names."""
+    parents: set[bytes] = set()
+    for name in names:
+        parent = name.rpartition(b"/")[0]
+        while parent and parent not in parents:
+            parents.add(parent)
+            parent = parent.rpartition(b"/")[0]
+    return parents
 
 
 def _checked(name: str) -> bytes:
@@ -194,16 +197,18 @@ class _ArchiveWriter:
         self._writing.call(self._blob.add, piece)
 
 
-def _add(archive: _ArchiveWriter, root: int, name: bytes) -> None:
+def _add(archive: _ArchiveWriter, root: int, name: bytes, *, leads: bool) -> None:
     if WHITEOUT in name and any(part.startswith(WHITEOUT) for part in name.split(b"/")):
         raise UsageError(f"{_shown(name)}: names with .wh. stand for removals in a layer")
     try:
-        status = os.lstat(name, dir_fd=root)
-        if stat.S_ISREG(status.st_mode):
-            _add_file(archive, root, name)
-        elif stat.S_ISDIR(status.st_mode):
+        kind = os.lstat(name, dir_fd=root).st_mode
+        if stat.S_ISDIR(kind):
             archive.write(tarformat.header(name + b"/", tarformat.DIRECTORY, mode=0o755))
-        elif stat.S_ISLNK(status.st_mode):
+        elif leads:
+            raise UsageError(f"{_shown(name)} is no directory, but a name leads through it")
+        elif stat.S_ISREG(kind):
+            _add_file(archive, root, name)
+        elif stat.S_ISLNK(kind):
             link = os.readlink(name, dir_fd=root)
             archive.write(tarformat.header(name, tarformat.SYMLINK, mode=0o777, link=link))
         else:

@@ -18,6 +18,7 @@ from cachefs.layers.tarformat import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
 Parts = tuple[bytes, ...]
 """A name as its components; empty for the root."""
@@ -115,7 +116,7 @@ class Root:
                 follow_symlinks=False,
             )
 
-    def remove_except(self, path: Parts, kept: frozenset[Parts] | set[Parts]) -> None:
+    def remove_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
         """Remove what is at the path, but nothing in ``kept``, which holds all parents too."""
         with self._refusing(path):
             try:
@@ -128,12 +129,17 @@ class Root:
             elif stat.S_ISDIR(status.st_mode):
                 self.empty_except(path, kept)
 
-    def empty_except(self, path: Parts, kept: frozenset[Parts] | set[Parts]) -> None:
+    def empty_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
         """Remove all that is in the directory, but nothing in ``kept``, which holds all parents."""
         with self._refusing(path):
-            names = os.listdir(self._directory(path))
+            try:
+                directory = self._directory(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with os.scandir(directory) as entries:
+                names = [os.fsencode(entry.name) for entry in entries]
         for name in names:
-            self.remove_except((*path, os.fsencode(name)), kept)
+            self.remove_except((*path, name), kept)
 
     def _create(self, path: Parts) -> int:
         parent = self._parent(path)

@@ -262,7 +262,8 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = data[match.end() : end - 1].partition(b"=")
         if not equals or (key in (b"path", b"linkpath") and b"\0" in value):
             raise _malformed()
-        records[key] = value
+        if value:
+            records[key] = value
         start = end
     return records
 

@@ -1,0 +1,284 @@
+"""No archive, however it is made, changes anything outside of where it is extracted to."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cachefs.digest import Digest
+from cachefs.errors import CacheError, IntegrityError, LayerError
+from cachefs.layers import tarformat
+from cachefs.layers.compression import MEDIA_TYPES, Compression
+from cachefs.layers.extracting import LayerSource, Limits, extract_chain
+from cachefs.layers.packing import pack, tree
+from tests import trees
+from tests.trees import File, Link
+
+SMALL = Limits(max_bytes=1 << 20, max_entries=50, max_path=600, max_depth=20)
+
+FILE, DIRECTORY, SYMLINK, HARD_LINK = (
+    tarfile.REGTYPE,
+    tarfile.DIRTYPE,
+    tarfile.SYMTYPE,
+    tarfile.LNKTYPE,
+)
+
+
+def member(
+    name: str, kind: bytes = FILE, link: str = "", data: bytes = b"", size: int | None = None
+) -> bytes:
+    """One member as another writer would write it, however wrong it is."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    info.size = len(data) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + (
+        data + tarformat.padding(len(data))
+    )
+
+
+def source(raw: bytes, diff_id: Digest | None = None, media_type: str = "") -> LayerSource:
+    return LayerSource(io.BytesIO(raw), media_type, diff_id or Digest.of(raw))
+
+
+class Place:
+    """A directory with a destination in it, and much that must stay as it is around that."""
+
+    def __init__(self, base: Path) -> None:
+        self.outside = trees.write(
+            base / "outside",
+            {
+                "victim": File(b"precious"),
+                "dir": {"a": File(b"1")},
+                "way": Link("victim"),
+                "in": {},
+            },
+        )
+        self.destination = self.outside / "in" / "out"
+        self._before = self._state()
+
+    def _state(self) -> list[tuple[object, ...]]:
+        state: list[tuple[object, ...]] = []
+        for path in [self.outside, *sorted(self.outside.rglob("*"))]:
+            if self.destination != path and self.destination not in path.parents:
+                status = path.lstat()
+                times = status.st_mtime_ns if path.name != "in" else 0
+                state.append((path, status.st_mode, status.st_ino, status.st_size, times))
+                state.append((status.st_nlink if path.is_file() else 0,))
+        return state
+
+    def extract(self, *layers: LayerSource) -> bool:
+        """Whether it went well; nothing but a CacheError is a reason why not."""
+        try:
+            extract_chain(layers, self.destination, limits=SMALL)
+        except CacheError:
+            assert not os.path.lexists(self.destination)
+            return False
+        finally:
+            assert self._state() == self._before
+            assert (self.outside / "victim").read_bytes() == b"precious"
+        return True
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory() as base:
+        yield Place(Path(base))
+
+
+ESCAPES = {
+    "dots": [member("../victim", data=b"!")],
+    "dots inside": [member("a/../../victim", data=b"!")],
+    "dots after a link": [member("a", SYMLINK, "."), member("a/../../victim", data=b"!")],
+    "absolute": [member("/etc/cachefs-was-here", data=b"!")],
+    "absolute directory": [member("//tmp/cachefs-was-here/", DIRECTORY)],
+    "only dots": [member("..", DIRECTORY)],
+    "through a link": [member("a", SYMLINK, "../.."), member("a/victim", data=b"!")],
+    "through an absolute link": [member("a", SYMLINK, "/var"), member("a/b", data=b"!")],
+    "through two links": [
+        member("a", SYMLINK, ".."),
+        member("b", SYMLINK, "a/.."),
+        member("b/victim", data=b"!"),
+    ],
+    "a directory through a link": [member("a", SYMLINK, "../.."), member("a/dir2/", DIRECTORY)],
+    "a link through a link": [member("a", SYMLINK, "../.."), member("a/new", SYMLINK, "victim")],
+    "a hard link outside": [member("a", HARD_LINK, "../../victim")],
+    "a hard link to an absolute name": [member("a", HARD_LINK, "/etc/passwd")],
+    "a hard link through a link": [
+        member("l", SYMLINK, "../.."),
+        member("a", HARD_LINK, "l/victim"),
+    ],
+    "a hard link to a link": [
+        member("l", SYMLINK, "../../victim"),
+        member("a", HARD_LINK, "l"),
+    ],
+    "a hard link to a directory": [member("d/", DIRECTORY), member("a", HARD_LINK, "d")],
+    "a hard link to the root": [member("a", HARD_LINK, ".")],
+    "a hard link to itself": [member("a", data=b"1"), member("a", HARD_LINK, "a")],
+    "a hard link to nothing": [member("a", HARD_LINK, "b")],
+    "a hard link from below its target": [
+        member("a", data=b"1"),
+        member("a/b", HARD_LINK, "a"),
+    ],
+    "a hard link over its target's directory": [
+        member("d/a", data=b"1"),
+        member("d", HARD_LINK, "d/a"),
+    ],
+    "a character device": [member("a", tarfile.CHRTYPE)],
+    "a block device": [member("a", tarfile.BLKTYPE)],
+    "a pipe": [member("a", tarfile.FIFOTYPE)],
+    "a sparse file": [member("a", tarfile.GNUTYPE_SPARSE)],
+    "an unknown type": [member("a", b"Z")],
+    "the root as a link": [member(".", SYMLINK, "../../dir")],
+    "the root as a file": [member("./", data=b"!")],
+    "no name": [member("", data=b"!")],
+    "a removal of dots": [member("a/.wh...", data=b"")],
+    "a removal of a dot": [member(".wh..")],
+    "a removal of no name": [member(".wh.")],
+    "below a removal": [member(".wh.a/b")],
+    "below a file": [member("a", data=b"1"), member("a/b", data=b"1")],
+    "an empty link": [member("a", SYMLINK, "")],
+    "a long name": [member("a" * 300)],
+    "a long path": [member("a/" * 400)],
+    "a deep path": [member("a/" * 21)],
+    "a huge size": [member("a", data=b"1", size=1 << 62)],
+    "a huge binary size": [member("a", data=b"1", size=1 << 80)],
+    "a huge extended header": [member("a", tarfile.XHDTYPE, data=b"1", size=1 << 33)],
+    "a malformed extended header": [member("a", tarfile.XHDTYPE, data=b"8 path=a\n")],
+    "an extended header without length": [member("a", tarfile.XHDTYPE, data=b"path=a\n")],
+    "a long extended length": [member("a", tarfile.XHDTYPE, data=b"9999999 path=a\n")],
+    "a name with a zero": [member("x", tarfile.XHDTYPE, data=b"12 path=a\0b\n"), member("a")],
+    "a size that is no number": [
+        member("x", tarfile.XHDTYPE, data=b"11 size=-1\n"),
+        member("a"),
+    ],
+    "a size of many digits": [
+        member("x", tarfile.XHDTYPE, data=b"5011 size=" + b"9" * 5000 + b"\n"),
+        member("a"),
+    ],
+    "a new sparse file": [
+        member("x", tarfile.XHDTYPE, data=b"22 GNU.sparse.major=1\n"),
+        member("a"),
+    ],
+    "a name for all": [member("x", tarfile.XGLTYPE, data=b"9 path=a\n"), member("b")],
+    "no archive": [b"nothing of the kind" * 100],
+    "half a header": [member("a")[:100]],
+    "too many": [member(str(number)) for number in range(51)],
+    "too much": [member("a", data=bytes(2 << 20))],
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize("upper", [False, True])
+def test_known_tricks_are_refused(tmp_path: Path, name: str, upper: bool) -> None:
+    raw = b"".join(ESCAPES[name]) + tarformat.END
+    lower = [source(member("lower", data=b"1") + tarformat.END)] if upper else []
+    here = Place(tmp_path)
+    with pytest.raises(LayerError):
+        extract_chain([*lower, source(raw)], here.destination, limits=SMALL)
+    assert not here.extract(*[source(raw)])
+
+
+def test_what_a_lower_layer_links_to_is_not_reached(tmp_path: Path) -> None:
+    lower = member("out", SYMLINK, "../..") + member("file", SYMLINK, "../../victim")
+    here = Place(tmp_path)
+    for upper in (
+        member("out/victim", data=b"!"),
+        member("out/dir/", DIRECTORY),
+        member("out/new", SYMLINK, "x"),
+        member("a", HARD_LINK, "out/victim"),
+        member("a", HARD_LINK, "file"),
+    ):
+        assert not here.extract(source(lower), source(upper))
+    for upper in (
+        member("out/.wh.victim"),
+        member("out/.wh..wh..opq"),
+        member("out/dir/.wh..wh..opq"),
+        member(".wh.out") + member(".wh.file"),
+        member("file", data=b"!"),
+        member("file", HARD_LINK, "new"),
+    ):
+        if here.extract(source(lower), source(member("new") + upper)):
+            shutil.rmtree(here.destination)
+
+
+names = st.lists(
+    st.sampled_from(
+        "a b c .. . / victim dir out in é .wh.a .wh.b .wh..wh..opq .wh.. .wh... .wh.".split()
+        + ["", "x" * 256, "\n"]
+    ),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+benign = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)
+targets = st.sampled_from(
+    ["..", "../..", "../../victim", "/", "/var", ".", "a", "b", "a/b", "../../dir", "", "c/../.."]
+)
+members = st.one_of(
+    st.builds(member, benign | names, st.just(SYMLINK), targets | names),
+    st.builds(member, benign | names, st.just(HARD_LINK), benign | targets | names),
+    st.builds(member, benign | names, st.just(DIRECTORY)),
+    st.builds(member, benign | names, data=st.binary(max_size=600)),
+    st.builds(
+        member,
+        benign,
+        st.integers(0, 255).map(lambda value: bytes([value])),
+        data=st.binary(max_size=600),
+        size=st.none() | st.integers(0, 1 << 66),
+    ),
+)
+archives = st.lists(members, max_size=8).map(lambda made: b"".join(made) + tarformat.END)
+
+
+@given(st.lists(archives, min_size=1, max_size=3))
+def test_no_list_of_members_reaches_outside(layers: list[bytes]) -> None:
+    with place() as here:
+        here.extract(*map(source, layers))
+
+
+@given(st.binary(max_size=2000) | st.lists(st.binary(min_size=512, max_size=512)).map(b"".join))
+def test_no_bytes_reach_outside(raw: bytes) -> None:
+    for media_type in ("", *MEDIA_TYPES.values()):
+        with place() as here:
+            here.extract(source(raw, media_type=media_type))
+
+
+@given(data=st.data(), compression=st.sampled_from(list(MEDIA_TYPES)))
+def test_damage_is_noticed(data: st.DataObject, compression: Compression) -> None:
+    with place() as here:
+        content: trees.Tree = {"a": File(b"text\n" * 300), "l" * 150: {"b": Link("a")}}
+        root = trees.write(here.outside / "in" / "root", content)
+        target = io.BytesIO()
+        made = pack(root, tree(root), target, compression=compression)
+        shutil.rmtree(root)
+        blob = bytearray(target.getvalue())
+        at = data.draw(st.integers(0, len(blob) - 1))
+        if data.draw(st.booleans(), label="cut"):
+            del blob[at:]
+        else:
+            blob[at] ^= 1 << data.draw(st.integers(0, 7))
+        broken = source(bytes(blob), made.diff_id, made.media_type)
+        try:
+            extract_chain([broken], here.destination)
+        except IntegrityError:
+            assert list((here.outside / "in").iterdir()) == []
+        else:  # some bytes of a compressed stream say nothing about the files
+            assert compression != "uncompressed"
+            assert trees.read(here.destination) == content
+
+
+@given(st.lists(members, min_size=1, max_size=3).map(b"".join), st.binary(min_size=1, max_size=9))
+@example(member("../victim", data=b"!"), b"!")
+def test_damage_is_damage_even_where_it_looks_hostile(raw: bytes, rest: bytes) -> None:
+    with place() as here, pytest.raises(CacheError) as caught:
+        extract_chain([source(raw + rest, Digest.of(raw))], here.destination)
+    assert isinstance(caught.value, IntegrityError)
