@@ -116,7 +116,7 @@ class Cache:
         return self._or_miss(digest, importer.read_blob(self._layout, Digest(digest), size))
 
     def open(self, digest: str, size: int | None = None) -> BinaryIO | Miss:
-        """A file at its start with the verified blob; in memory up to 16 MiB, else on disk."""
+        """A file at its start with the verified blob; in memory up to 8 MiB, else on disk."""
         return self._or_miss(digest, importer.open_blob(self._layout, Digest(digest), size))
 
     def fetch(

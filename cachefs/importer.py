@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
-from cachefs.filesystems import WHOLE
+from cachefs.filesystems import PIECE
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.filesystems.failures import mapped
 from cachefs.store import verified
@@ -99,13 +99,13 @@ async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | Non
 
 
 async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> BinaryIO:
-    """A file at its start with the verified blob, in memory up to 16 MiB, else on disk, unnamed.
+    """A file at its start with the verified blob, in memory up to 8 MiB, else on disk, unnamed.
 
     Raises NotFoundError, IntegrityError and StoreError.
     """
 
     async def spool() -> BinaryIO:
-        file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=WHOLE))  # noqa: SIM115 - the caller closes it
+        file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=PIECE))  # noqa: SIM115 - the caller closes it
         try:
             await _copy(layout, digest, size, file)
         except BaseException:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import NotFoundError, StoreError
-from cachefs.filesystems.base import WHOLE, Filesystem, Page, Stat
+from cachefs.filesystems.base import PIECE, Filesystem, Page, Stat
 from cachefs.filesystems.failures import mapped
 
 if TYPE_CHECKING:
@@ -70,9 +70,12 @@ class Store:
                 yield piece
 
     async def put(self, key: str, data: bytes) -> None:
-        """Write a small object: seen whole or not at all."""
+        """Write an object that is in memory: seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
-            await self.filesystem.put(self.root + key, data)
+            if len(data) <= self.filesystem.whole:
+                await self.filesystem.put(self.root + key, data)
+            else:
+                await self.filesystem.put_pieces(self.root + key, _cut(data), len(data))
 
     async def upload(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> int:
         """Write an object from pieces, and return its bytes: seen whole or not at all.
@@ -82,7 +85,7 @@ class Store:
         """
         counted = _Counted(pieces)
         with mapped("upload", self.root + key, self.side):
-            if size is not None and size <= WHOLE:
+            if size is not None and size <= self.filesystem.whole:
                 data = b"".join([piece async for piece in counted])
                 await self.filesystem.put(self.root + key, data)
             else:
@@ -106,6 +109,11 @@ class Store:
 
     def _keyed(self, stat: Stat) -> Stat:
         return stat._replace(path=stat.path[len(self.root) :])
+
+
+async def _cut(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]
 
 
 class _Counted:

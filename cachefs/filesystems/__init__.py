@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cachefs.filesystems.adapting import adapt
-from cachefs.filesystems.base import PIECE, WHOLE, Filesystem, Page, Stat
+from cachefs.filesystems.base import PIECE, Filesystem, Page, Stat
 from cachefs.filesystems.connecting import connect
 
-__all__ = ["PIECE", "WHOLE", "Filesystem", "Page", "Stat", "adapt", "connect"]
+__all__ = ["PIECE", "Filesystem", "Page", "Stat", "adapt", "connect"]

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 PIECE: Final = 8 * 1024 * 1024
 """Bytes read, sent or held at a time: with the parallelism, the bound on memory."""
 
-WHOLE: Final = 2 * PIECE
-"""Up to this many bytes an object is sent in one request."""
-
 TEMPORARY: Final = ".cachefs-"
 """How the last component of a file that is not complete yet begins. Never listed."""
 
@@ -65,6 +62,9 @@ class Filesystem:
 
     atomic = False
     """Whether a put is seen whole or not at all; otherwise files are written aside and renamed."""
+
+    whole = 2 * PIECE
+    """Bytes up to which an object is sent in one request, by :meth:`put`."""
 
     touches = False
     """Whether :meth:`touch` works; otherwise an old blob is sent again."""
@@ -124,7 +124,7 @@ class Filesystem:
                 return
 
     async def put(self, path: str, data: bytes) -> None:
-        """Write an object of at most :data:`WHOLE` bytes: seen whole or not at all."""
+        """Write an object of at most :attr:`whole` bytes: seen whole or not at all."""
         if self.atomic:
             await self.fs._pipe_file(path, data)
             return

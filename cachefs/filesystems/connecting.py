@@ -13,7 +13,7 @@ from cachefs.filesystems.adapting import adapt
 
 if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
-    from cachefs.location import Location, S3Options
+    from cachefs.location import AzureOptions, Location, S3Options
 
 CONNECTIONS: Final = 64
 """Connections that an S3 client may hold; each blob on its way uses one."""
@@ -68,16 +68,26 @@ def _options(location: Location) -> dict[str, Any]:
     if location.s3 is not None:
         return s3fs_options(location.s3)
     if location.azure is not None:
-        azure = location.azure
-        key = azure.secret_access_key
-        return {
-            "account_name": azure.account_name,
-            "account_host": urlsplit(azure.account_url).netloc,
-            "account_key": key.reveal() if key else None,
-            "sas_token": urlsplit(azure.account_url).query or None,
-            "anon": False,
-        }
+        return _adlfs_options(location.azure)
     return {}
+
+
+def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:
+    options: dict[str, Any] = {"account_name": azure.account_name}
+    endpoint = urlsplit(azure.account_url)
+    if azure.secret_access_key is not None:
+        # adlfs takes an endpoint with a path, or without TLS, only in a connection string.
+        options["connection_string"] = (
+            f"DefaultEndpointsProtocol={endpoint.scheme};AccountName={azure.account_name};"
+            f"AccountKey={azure.secret_access_key.reveal()};"
+            f"BlobEndpoint={endpoint.scheme}://{endpoint.netloc}{endpoint.path}"
+        )
+        return options
+    return options | {
+        "account_host": endpoint.netloc,
+        "sas_token": endpoint.query or None,
+        "anon": False,
+    }
 
 
 def s3fs_options(s3: S3Options) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _classify(error: Exception) -> tuple[type[StoreError], str]:
             return AccessError, advice
     if isinstance(error, FileNotFoundError):
         return NotFoundError, "there is no such object"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)})"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError):
         return UnreachableError, (
@@ -75,6 +75,12 @@ def _classify(error: Exception) -> tuple[type[StoreError], str]:
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return AccessError, "the filesystem is read-only"
     return StoreError, f"the store failed: {_first_line(error)}"
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status, as azure's and google's clients keep it."""
+    found = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return found if isinstance(found, int) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import task_group
@@ -105,7 +106,7 @@ class S3Filesystem(Filesystem):
 
     async def put(self, path: str, data: bytes) -> None:
         """One PUT."""
-        await self._call("put_object", path, Body=data)
+        await self._call("put_object", path, Body=BytesIO(data))
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; when it cannot be completed, it is aborted."""
@@ -125,7 +126,7 @@ class S3Filesystem(Filesystem):
         async def send(number: int, data: bytes) -> dict[str, Any]:
             try:
                 answer = await self._call(
-                    "upload_part", path, UploadId=upload, PartNumber=number, Body=data
+                    "upload_part", path, UploadId=upload, PartNumber=number, Body=BytesIO(data)
                 )
             finally:
                 self._parts.release()
