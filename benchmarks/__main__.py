@@ -12,9 +12,12 @@ import dataclasses
 import itertools
 import json
 import platform
+import socket
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import track
@@ -64,6 +67,19 @@ def _server(folder: str) -> Iterator[S3Server]:
     data.mkdir()
     with shared_seaweed(data) as server:
         yield server
+    _wait_for_the_end(server)
+
+
+def _wait_for_the_end(server: S3Server) -> None:
+    """Its keeper ends the server once the last user has gone; only then is the folder still."""
+    address = urlsplit(server.endpoint_url)
+    for _ in range(100):
+        time.sleep(0.2)
+        try:
+            socket.create_connection((address.hostname, address.port), timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+            return
 
 
 def _cases(suite: str, server: S3Server, folder: Path) -> Iterator[Measured]:
@@ -110,6 +126,7 @@ def _large(server: S3Server, folder: Path) -> Iterator[Measured]:
             into = tempfile.mkdtemp(dir=folder)
             return {"location": there, "folder": str(blobs), "into": into}
 
+        Measured("", tool, 4, size, "upload", sent).run()
         to_new = _to_new_bucket(server, blobs, 4, engine)
         yield Measured("upload 1 x 1 GiB", tool, 4, size, "upload", to_new)
         yield Measured("export it again", tool, 4, 0, "upload", sent)
