@@ -17,6 +17,7 @@ from .errors import (
 from .exporter import Amount, ExportReport
 from .graph import Found, Key, RecordGraph, merge, output_key
 from .importer import Miss
+from .inspecting import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .layout import Manifest, Name
 from .location import Location
 from .sources import BlobSource
@@ -38,13 +39,17 @@ __all__ = [
     "Found",
     "IntegrityError",
     "Key",
+    "LayerDetails",
     "Location",
     "LocationError",
     "Manifest",
     "ManifestError",
     "Miss",
     "Name",
+    "NameDetails",
+    "NameSummary",
     "NotFoundError",
+    "RecordDetails",
     "RecordGraph",
     "StoreError",
     "UnreachableError",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from cachefs import exporter, importer
+from cachefs import exporter, importer, inspecting
 from cachefs.concurrency import run
 from cachefs.copying import copy_names, renamed
 from cachefs.digest import Digest
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
     from cachefs.graph import Found, Mode
+    from cachefs.inspecting import NameDetails, NameSummary
     from cachefs.location import Role
     from cachefs.wire.cacheconfig import Layer
 
@@ -84,6 +85,17 @@ class Cache:
         Raises NotFoundError, ManifestError, IntegrityError and StoreError; :meth:`load` does not.
         """
         return run(self._layout.read(name))
+
+    def summaries(self) -> list[NameSummary]:
+        """What each name holds, at a glance: all names, or those that the location gives.
+
+        A manifest that is damaged has its fault in its summary. Raises StoreError.
+        """
+        return run(inspecting.summarize(self._layout, self.location.names))
+
+    def describe(self, name: str) -> NameDetails:
+        """All that a name's manifest holds. Raises as :meth:`manifest`."""
+        return inspecting.describe(self.manifest(name))
 
     def load(self, *names: str) -> RecordGraph:
         """The records of these names together, by default of all that the location gives.

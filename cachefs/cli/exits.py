@@ -1,0 +1,46 @@
+"""Exit statuses: one meaning each, in every command."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from cachefs.errors import (
+    CacheError,
+    DigestError,
+    IntegrityError,
+    ManifestError,
+    StoreError,
+    UsageError,
+)
+
+
+class Exit(IntEnum):
+    """What a command ends with."""
+
+    DONE = 0
+    FAULTS = 1
+    USAGE = 2
+    STORE = 3
+    DAMAGED = 4
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.DONE: "done",
+    Exit.FAULTS: "done in part: faults were found, or some names were left as they were",
+    Exit.USAGE: "what was typed makes no sense",
+    Exit.STORE: "the store refused, failed or could not be reached",
+    Exit.DAMAGED: "a manifest or blob is damaged",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+
+def status_of(error: CacheError) -> Exit:
+    """The status that an error ends a command with."""
+    if isinstance(error, UsageError | DigestError):
+        return Exit.USAGE
+    if isinstance(error, StoreError):
+        return Exit.STORE
+    if isinstance(error, ManifestError | IntegrityError):
+        return Exit.DAMAGED
+    return Exit.FAULTS
