@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cachefs.concurrency import for_each
-from cachefs.errors import CacheError, StoreError
+from cachefs.errors import CacheError, UnreachableError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.listing import LOOKUPS
 
@@ -33,8 +33,8 @@ class NameSummary(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    modified: float | None
-    manifest_bytes: int
+    modified: float | None = None
+    manifest_bytes: int = 0
     layers: int = 0
     blobs: int = 0
     bytes: int = 0
@@ -65,35 +65,83 @@ class RecordDetails(Struct, frozen=True, kw_only=True):
 
 
 class NameDetails(Struct, frozen=True, kw_only=True):
-    """All that a name's manifest holds. ``bytes`` counts every blob once."""
+    """All that a name's manifest holds.
+
+    Attributes:
+        name: the name, or tag.
+        bytes: bytes of the blobs, each counted once.
+        depth: layers of the highest stack.
+        layers: by index.
+        records: by index.
+        fault: why it cannot be read; the rest is then empty.
+    """
 
     name: str
-    bytes: int
-    depth: int
-    layers: list[LayerDetails]
-    records: list[RecordDetails]
+    bytes: int = 0
+    depth: int = 0
+    layers: list[LayerDetails] = []
+    records: list[RecordDetails] = []
+    fault: str | None = None
 
 
 async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSummary]:
-    """A summary of every name, or of these. Raises StoreError where names cannot be listed."""
-    listed = await layout.names()
-    wanted = [name for name in listed if not names or name.name in names]
+    """A summary of every name, or of these in their order.
+
+    A name that cannot be read, or is not there, has its fault in its summary. Raises StoreError
+    where names cannot be listed, UnreachableError where the store stops to answer.
+    """
+    listed = {name.name: name for name in await layout.names()}
+    wanted = list(names or listed)
     found: dict[str, NameSummary] = {}
 
-    async def one(name: Name) -> None:
-        try:
-            found[name.name] = _summary(name, await layout.read(name.name))
-        except StoreError:
-            raise
-        except CacheError as error:
-            found[name.name] = _summary(name, None, str(error))
+    async def one(name: str) -> None:
+        if name not in listed:
+            found[name] = NameSummary(name=name, fault="there is no such name")
+            return
+        manifest = await _read(layout, name)
+        found[name] = _summary(listed[name], manifest)
 
     await for_each(wanted, one, LOOKUPS)
-    return [found[name.name] for name in wanted]
+    return [found[name] for name in wanted]
 
 
-def _summary(name: Name, manifest: Manifest | None, fault: str | None = None) -> NameSummary:
-    graph = RecordGraph(manifest.config) if manifest else RecordGraph()
+async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails]:
+    """All that these names hold, in their order; what cannot be read has its fault.
+
+    Raises UnreachableError where the store stops to answer, CacheNameError for what is no name.
+    """
+    found: dict[str, NameDetails] = {}
+
+    async def one(name: str) -> None:
+        manifest = await _read(layout, name)
+        if isinstance(manifest, CacheError):
+            found[name] = NameDetails(name=name, fault=str(manifest))
+        else:
+            found[name] = describe(manifest)
+
+    await for_each(names, one, LOOKUPS)
+    return [found[name] for name in names]
+
+
+async def _read(layout: Layout, name: str) -> Manifest | CacheError:
+    """The manifest, or why it cannot be read. A store that is out of reach is no name's fault."""
+    try:
+        return await layout.read(name)
+    except (UnreachableError, UsageError):
+        raise
+    except CacheError as error:
+        return error
+
+
+def _summary(name: Name, manifest: Manifest | CacheError) -> NameSummary:
+    if isinstance(manifest, CacheError):
+        return NameSummary(
+            name=name.name,
+            modified=name.modified,
+            manifest_bytes=name.size,
+            fault=str(manifest),
+        )
+    graph = RecordGraph(manifest.config)
     sizes = graph.blobs()
     return NameSummary(
         name=name.name,
@@ -104,7 +152,6 @@ def _summary(name: Name, manifest: Manifest | None, fault: str | None = None) ->
         bytes=sum(sizes.values()),
         records=len(graph.records),
         results=sum(bool(record.layers or record.chains) for record in graph.records),
-        fault=fault,
     )
 
 

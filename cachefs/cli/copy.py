@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import click
+from msgspec import to_builtins
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.output import amount, json_option, print_json, size
+from cachefs.cli.failing import error_object, one_line, tell
+from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.output import amount, print_json, size
 from cachefs.cli.progress import progress_bar
 from cachefs.exporter import Amount, ExportReport
 
@@ -15,25 +18,29 @@ from cachefs.exporter import Amount, ExportReport
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @json_option
+@verbose_option
 def command(source: str, target: str, *, as_json: bool) -> Exit:
     """Copy a cache, as it is, from SRC to DST.
 
     All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST
     gives others. What is there is not sent; every blob is verified on its way.
+
+    A name that cannot be copied stays in DST as it was, and the exit status is 1.
     """
-    status = Exit.DONE
-    with progress_bar("copying") as callback:
-        try:
+    failure = None
+    try:
+        with progress_bar("copying") as callback:
             report = cachefs.copy(source, target, callback=callback)
-        except cachefs.CopyError as error:
-            report = error.report
-            status = Exit.FAULTS
-            click.echo(f"cachefs: error: {error}", err=True)
+    except cachefs.CopyError as error:
+        report = error.report
+        failure = error
+        tell(error)
     if as_json:
-        print_json(report)
+        document = to_builtins(report)
+        print_json(document | {"error": error_object(failure)} if failure else document)
     else:
         click.echo(_line(report))
-    return status
+    return Exit.FAULTS if failure else Exit.DONE
 
 
 def _line(report: ExportReport) -> str:
@@ -46,5 +53,5 @@ def _line(report: ExportReport) -> str:
         )
         if part != Amount() or verb == "sent"
     ]
-    names = f"{amount(len(report.names), 'name')}: {', '.join(report.names) or 'none'}"
+    names = f"{amount(len(report.names), 'name')}: {one_line(', '.join(report.names)) or 'none'}"
     return f"copied {names}; {', '.join(parts)} in {report.seconds:.1f} s"

@@ -9,6 +9,7 @@ from cachefs.errors import (
     DigestError,
     IntegrityError,
     ManifestError,
+    NotFoundError,
     StoreError,
     UsageError,
 )
@@ -27,7 +28,7 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.DONE: "done",
-    Exit.FAULTS: "done in part: faults were found, or some names were left as they were",
+    Exit.FAULTS: "done in part: the cache has faults, or some names are missing or failed",
     Exit.USAGE: "what was typed makes no sense",
     Exit.STORE: "the store refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",
@@ -39,6 +40,8 @@ def status_of(error: CacheError) -> Exit:
     """The status that an error ends a command with."""
     if isinstance(error, UsageError | DigestError):
         return Exit.USAGE
+    if isinstance(error, NotFoundError):
+        return Exit.FAULTS
     if isinstance(error, StoreError):
         return Exit.STORE
     if isinstance(error, ManifestError | IntegrityError):

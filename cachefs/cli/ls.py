@@ -8,7 +8,8 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.output import age, json_option, print_json, print_table, size
+from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.output import age, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 @click.command("ls")
 @click.argument("location")
 @json_option
+@verbose_option
 def command(location: str, *, as_json: bool) -> Exit:
-    """List the names of the cache at LOCATION, or those that its name=... gives."""
+    """List the names of the cache at LOCATION, or those that its name=... gives.
+
+    A manifest that cannot be read shows why in its row, and the exit status is 1.
+    """
     cache = cachefs.open(location)
     summaries = cache.summaries()
     if as_json:
@@ -33,15 +38,18 @@ def command(location: str, *, as_json: bool) -> Exit:
 
 
 def _print(summaries: Sequence[NameSummary]) -> None:
-    columns = ["name", "written", "layers", "records", "size"]
-    rows = [[s.name, age(s.modified), *_figures(s)] for s in summaries]
+    columns = ["name", "written", "manifest", "layers", "records", "blobs"]
+    rows = [[s.name, *_figures(s)] for s in summaries]
     if any(s.fault for s in summaries):
         columns.append("fault")
         rows = [[*row, s.fault or ""] for row, s in zip(rows, summaries, strict=True)]
-    print_table(columns, rows, right="layers|records|size")
+    print_table(columns, rows, right="manifest|layers|records|blobs")
 
 
-def _figures(summary: NameSummary) -> tuple[str, str, str]:
+def _figures(summary: NameSummary) -> list[str]:
+    if summary.fault and summary.modified is None:
+        return [""] * 5
+    known = [age(summary.modified), size(summary.manifest_bytes)]
     if summary.fault:
-        return "", "", ""
-    return str(summary.layers), str(summary.records), size(summary.bytes)
+        return [*known, "", "", ""]
+    return [*known, f"{summary.layers:,}", f"{summary.records:,}", size(summary.bytes)]

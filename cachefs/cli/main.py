@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from cachefs import __version__
 from cachefs.cli.exits import MEANINGS, Exit, status_of
+from cachefs.cli.failing import error_object, tell
+from cachefs.cli.noise import silence
+from cachefs.cli.options import verbose_option
 from cachefs.errors import CacheError
 
 # name: (module in this package, the line that --help shows). A new command is one line here.
@@ -20,6 +22,19 @@ COMMANDS = {
     "ls": ("ls", "List the names of a cache, with age and size."),
     "show": ("show", "Show the layers and records of names."),
 }
+
+NOTES = """\
+With --json, standard output is one JSON document. When a command fails as a whole it is
+{"error": {"type", "message", "operation", "side", "key"}}; the line on standard error stays.
+"""
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Ctrl-C, kept from click, which would print an empty line for it."""
+
+
+class ReaderGoneError(Exception):
+    """Whoever read standard output has gone, as after ``| head``."""
 
 
 class Commands(click.Group):
@@ -47,35 +62,70 @@ class Commands(click.Group):
         with formatter.section("Exit status"):
             formatter.write_dl([(str(int(code)), text) for code, text in MEANINGS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what ends it from outside comes out as an exception of ours."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    epilog=NOTES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="cachefs %(version)s")
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
-def program(*, verbose: bool) -> None:
+@verbose_option
+@click.pass_context
+def program(context: click.Context) -> None:
     """A build cache on any filesystem, in the format of BuildKit's cache back ends.
 
     A LOCATION is a path, a URL (s3://bucket/ci/) or a builder's attributes
     (type=s3,bucket=ci,region=eu-central-1,name=app).
     """
-    logging.basicConfig(format="cachefs: %(levelname)s: %(message)s", level=logging.ERROR)
-    logging.getLogger("cachefs").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
+    silence()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # they are files
     try:
-        status = program.main(standalone_mode=False)
+        status = program.main(prog_name="cachefs", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        status = Exit.USAGE
+        status = _failed(error, Exit.USAGE, _advice(error))
     except CacheError as error:
-        click.echo(f"cachefs: error: {error}", err=True)
-        status = status_of(error)
-    except (KeyboardInterrupt, click.Abort):
+        status = _failed(error, status_of(error))
+    except OSError as error:
+        # The store's errors are CacheErrors: what is left is the output.
+        status = _failed(error, Exit.FAULTS, f"cannot write the output: {error.strerror or error}")
+    except (Interrupted, click.Abort):
         click.echo("cachefs: interrupted", err=True)
         status = Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone, as after "| head": nobody is left to be told.
+    except ReaderGoneError:
+        # What is left in the buffer must not be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = Exit.DONE
     sys.exit(int(status or 0))
+
+
+def _failed(error: Exception, status: Exit, message: str | None = None) -> Exit:
+    tell(error, message)
+    if "--json" in sys.argv:
+        from cachefs.cli.output import print_json
+
+        print_json({"error": error_object(error, message)})
+    return status
+
+
+def _advice(error: click.ClickException) -> str:
+    """The message of click, ended with where to look."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path if context else 'cachefs'} --help)"

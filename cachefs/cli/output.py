@@ -7,16 +7,20 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
+
+from cachefs.cli.failing import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+SHORT_DIGEST = len("sha256:") + 12
+"""Characters of a digest that are enough for people to tell blobs apart."""
 
 
 def print_json(value: Any) -> None:
     """The value as one JSON document on standard output."""
+    import msgspec
+
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
@@ -28,7 +32,7 @@ def size(count: int) -> str:
 
 
 def age(modified: float | None) -> str:
-    """How long ago a time was."""
+    """How long ago a time was: ``3 days ago``."""
     if modified is None:
         return "unknown"
     import humanize
@@ -41,33 +45,58 @@ def amount(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def is_terminal() -> bool:
+    """Whether people look at standard output; what goes elsewhere is never shortened."""
+    return sys.stdout.isatty()
+
+
+def digest(text: str) -> str:
+    """A digest, on a terminal its beginning."""
+    return text[:SHORT_DIGEST] if is_terminal() else text
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
-    """A table; in a pipe, aligned columns that nothing is cut from.
+    """A table as wide as the terminal; in a pipe, aligned columns that nothing is cut from.
 
     Args:
         columns: the headings.
         rows: their texts.
         right: headings, separated by ``|``, of columns that are aligned to the right.
     """
-    if not sys.stdout.isatty():
-        _print_plain(columns, rows)
-        return
+    safe = [[one_line(cell) for cell in row] for row in rows]
+    aligned = [column in right.split("|") for column in columns]
+    if is_terminal():
+        _print_drawn(columns, safe, aligned)
+    else:
+        _print_plain(columns, safe, aligned)
+
+
+def _print_drawn(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
+) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        is_right = column in right.split("|")
-        table.add_column(column, justify="right" if is_right else "left", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column, is_right in zip(columns, right, strict=True):
+        # Figures stay whole; names and reasons are folded where the terminal is narrow.
+        table.add_column(
+            column, justify="right" if is_right else "left", no_wrap=is_right, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
 
-def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_plain(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
+) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        line = "  ".join(
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, right, strict=True)
+        )
         click.echo(line.rstrip())

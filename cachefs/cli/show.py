@@ -7,50 +7,92 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
-from cachefs.cli.output import amount, json_option, print_json, print_table, size
+from cachefs import NotFoundError, inspecting
+from cachefs.cli.exits import Exit
+from cachefs.cli.failing import one_line
+from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.output import amount, digest, is_terminal, print_json, print_table, size
+from cachefs.concurrency import run
+from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
-    from cachefs.inspecting import NameDetails
+    from cachefs import Cache, LayerDetails, NameDetails
 
 
 @click.command("show")
 @click.argument("location")
-@click.option("--name", "names", multiple=True, metavar="NAME", help="Show this name only.")
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", help="Show this name only; may be repeated."
+)
 @json_option
-def command(location: str, names: tuple[str, ...], *, as_json: bool) -> None:
-    """Show the layers and records of the names at LOCATION, by default of all."""
+@verbose_option
+def command(location: str, names: tuple[str, ...], *, as_json: bool) -> Exit:
+    """Show the layers and records of the names at LOCATION, by default of all.
+
+    Of several names, one that cannot be read shows why in its place, and the exit status is 1.
+    """
     cache = cachefs.open(location)
-    wanted = names or cache.location.names or tuple(name.name for name in cache.names())
-    details = [cache.describe(name) for name in wanted]
+    details = _details(cache, names or cache.location.names)
     if as_json:
         print_json(details)
-        return
-    if not details:
+    elif not details:
         click.echo(f"no names at {cache.location}", err=True)
-    for index, one in enumerate(details):
-        if index:
-            click.echo()
-        _print(one)
+    else:
+        for index, one in enumerate(details):
+            if index:
+                click.echo()
+            _print(one)
+    return Exit.FAULTS if any(one.fault for one in details) else Exit.DONE
+
+
+def _details(cache: Cache, names: tuple[str, ...]) -> list[NameDetails]:
+    wanted = list(dict.fromkeys(names)) or [name.name for name in cache.names()]
+    if len(wanted) != 1:
+        return run(inspecting.describe_all(cache.layout, wanted))
+    try:
+        return [cache.describe(wanted[0])]
+    except NotFoundError as error:
+        error.reason += "; 'cachefs ls' lists the names that are there"
+        raise
 
 
 def _print(details: NameDetails) -> None:
+    name = one_line(details.name)
+    if details.fault:
+        click.echo(f"{name}: {one_line(details.fault)}")
+        return
     with_result = sum(bool(record.results) for record in details.records)
     click.echo(
-        f"{details.name}: {amount(len(details.records), 'record')}, {with_result} with a result; "
-        f"{amount(len(details.layers), 'layer')} of {size(details.bytes)}, "
-        f"at most {details.depth} on each other"
+        f"{name}: {amount(len(details.records), 'record')}, {with_result:,} with a result; "
+        f"{amount(len(details.layers), 'layer')}, at most {details.depth:,} on each other; "
+        f"{size(details.bytes)} of blobs"
     )
-    click.echo()
-    rows = [
-        (
-            str(layer.index),
-            layer.blob,
-            "" if layer.parent == -1 else str(layer.parent),
-            size(layer.size),
-            layer.media_type.rpartition(".")[2],
-            layer.created_at[:19].replace("T", " "),
-        )
-        for layer in details.layers
-    ]
-    columns = ("layer", "blob", "on", "size", "type", "made (UTC)")
-    print_table(columns, rows, right="layer|on|size")
+    if details.layers:
+        click.echo()
+        columns = ("layer", "on", "blob", "size", "type", "made (UTC)")
+        print_table(columns, [_row(layer) for layer in details.layers], right="layer|on|size")
+
+
+def _row(layer: LayerDetails) -> tuple[str, ...]:
+    return (
+        str(layer.index),
+        "" if layer.parent == -1 else str(layer.parent),
+        digest(layer.blob),
+        size(layer.size),
+        _kind(layer.media_type),
+        _moment(layer.created_at),
+    )
+
+
+def _kind(media_type: str) -> str:
+    """A layer's media type; on a terminal its end, which is where layers differ: ``tar+gzip``."""
+    before, tar, after = media_type.rpartition("tar")
+    return tar + after if is_terminal() and before else media_type
+
+
+def _moment(created_at: str) -> str:
+    """The time in UTC without its decimals; nothing for a time that was never set."""
+    if created_at in {"", timestamps.ZERO}:
+        return ""
+    whole = timestamps.nanoseconds(created_at) // 1_000_000_000
+    return timestamps.from_nanoseconds(whole * 1_000_000_000).replace("T", " ").removesuffix("Z")

@@ -1,0 +1,42 @@
+"""How errors are told: one line for people and, with ``--json``, one object for programs."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from cachefs.errors import CacheError
+
+logger = logging.getLogger("cachefs")
+
+
+def tell(error: Exception, message: str | None = None) -> None:
+    """Print the error as one line on standard error; with ``--verbose``, what lay behind it."""
+    text = one_line(str(error) if message is None else message)
+    click.echo(f"cachefs: error: {text}", err=True)
+    cause = error.__cause__
+    while cause is not None:
+        # Foreign errors may quote signed URLs: their types tell enough.
+        logger.debug("caused by %s.%s", type(cause).__module__, type(cause).__qualname__)
+        cause = cause.__cause__ or cause.__context__
+
+
+def error_object(error: Exception, message: str | None = None) -> dict[str, str | None]:
+    """What a program gets of an error: the same keys always, null where they say nothing."""
+    known = error if isinstance(error, CacheError) else CacheError("")
+    return {
+        "type": type(error).__name__,
+        "message": str(error) if message is None else message,
+        "operation": known.operation,
+        "side": known.side,
+        "key": known.key,
+    }
+
+
+def one_line(text: str) -> str:
+    """The text with nothing in it that a terminal would act on."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1]
+        for character in " ".join(text.splitlines())
+    )
