@@ -36,22 +36,36 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     if running is loop:
         work.close()
         raise UsageError("a synchronous call from inside fsspec's IO loop would wait for ever")
-    ended = threading.Event()
-    future = asyncio.run_coroutine_threadsafe(_ending(work, ended), loop)
+    over = threading.Event()
+    future = asyncio.run_coroutine_threadsafe(_ending(work, over), loop)
     try:
         return future.result()
     except BaseException:
-        if not ended.is_set():
+        if not over.is_set():
             future.cancel()
-            ended.wait(timeout=INTERRUPT_GRACE)
+            over.wait(timeout=INTERRUPT_GRACE)
         raise
 
 
-async def _ending(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+async def _ending(work: Coroutine[Any, Any, T], over: threading.Event) -> T:
     try:
         return await work
     finally:
-        ended.set()
+        over.set()
+
+
+@asynccontextmanager
+async def ended(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """The iterator, closed when the block ends: what it holds open is not left to the collector.
+
+    For every ``async for`` over a stream that may be left early or end in an error.
+    """
+    try:
+        yield items
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
-from cachefs.concurrency import for_each, task_group
+from cachefs.concurrency import ended, for_each, task_group
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.listing import LOOKUPS, look_up
 from cachefs.store import verified
@@ -50,11 +50,15 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 
 
 class ExportPlan(NamedTuple):
-    """What the store needs: blobs to send, blobs whose time to renew, and blobs that stay."""
+    """What the store needs: blobs to send, blobs whose time to renew, and blobs that stay.
+
+    ``replace`` are those among the blobs to send that are there, too old or of a wrong size.
+    """
 
     upload: list[Blob]
     touch: list[tuple[Blob, Stat]]
     keep: list[Blob]
+    replace: list[Blob]
 
 
 async def plan_export(
@@ -68,19 +72,23 @@ async def plan_export(
         touch_refresh: seconds after which a blob's time is renewed.
     """
     there = await look_up(layout, list(blobs))
-    plan = ExportPlan([], [], [])
+    plan = ExportPlan([], [], [], [])
     now = time.time()
     for digest, size in blobs.items():
         blob = Blob(digest, size or None)
         stat = there.get(digest)
-        if stat is None or blob.size not in {None, stat.size}:
+        if stat is None:
             plan.upload.append(blob)
+        elif blob.size not in {None, stat.size}:
+            plan.upload.append(blob)
+            plan.replace.append(blob)
         elif not _is_old(stat, now, touch_refresh):
             plan.keep.append(Blob(digest, stat.size))
         elif layout.store.filesystem.touches:
             plan.touch.append((Blob(digest, stat.size), stat))
         else:
             plan.upload.append(blob)
+            plan.replace.append(blob)
     return plan
 
 
@@ -120,22 +128,30 @@ class Transfer:
         self._uploaded: dict[Digest, int] = {}
         self._touched: dict[Digest, int] = {}
         self._kept: dict[Digest, int] = {}
+        self._replaced: dict[Digest, int] = {}
 
     async def execute(self, plan: ExportPlan) -> None:
         """Send and touch what the plan says. Raises StoreError and IntegrityError."""
         self._callback.set_size(sum(blob.size or 0 for blob in plan.upload))
         self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
+        self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
         largest_first = sorted(plan.upload, key=lambda blob: blob.size or 0, reverse=True)
         async with task_group() as group:
             group.create_task(for_each(plan.touch, self._touch, LOOKUPS))
             group.create_task(for_each(largest_first, self._upload, self._parallelism))
 
     async def last_look(self) -> None:
-        """Send what was kept and has gone since: someone may have pruned it as unreferenced."""
-        there = await look_up(self.layout, list(self._kept))
-        gone = [Blob(d, size) for d, size in self._kept.items() if d not in there]
+        """Send what was there and has gone since: someone may have pruned it as unreferenced.
+
+        A blob that was touched, or sent again because it was old, was there as well: whoever looked
+        at it before may have deleted it after.
+        """
+        found = self._kept | self._touched | self._replaced
+        there = await look_up(self.layout, list(found))
+        gone = [Blob(d, size or None) for d, size in found.items() if d not in there]
         for blob in gone:
-            del self._kept[blob.digest]
+            self._kept.pop(blob.digest, None)
+            self._touched.pop(blob.digest, None)
         await for_each(gone, self._upload, self._parallelism)
 
     def report(self, names: Iterable[str], seconds: float) -> ExportReport:
@@ -169,9 +185,10 @@ class Transfer:
             self._uploaded[blob.digest] = sent
 
     async def _told(self, blob: Blob) -> AsyncIterator[bytes]:
-        async for piece in self._source.pieces(blob.digest, blob.size):
-            yield piece
-            self._callback.relative_update(len(piece))
+        async with ended(self._source.pieces(blob.digest, blob.size)) as pieces:
+            async for piece in pieces:
+                yield piece
+                self._callback.relative_update(len(piece))
 
 
 def _amount(sizes: Mapping[Digest, int]) -> Amount:

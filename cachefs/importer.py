@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
+from cachefs.concurrency import ended
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
 from cachefs.filesystems import PIECE
 from cachefs.filesystems.base import TEMPORARY
@@ -75,8 +76,8 @@ async def read_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
 
 
 async def _collect(layout: Layout, digest: Digest, size: int | None) -> bytes:
-    pieces = verified(_pieces(layout, digest, size), digest, size)
-    return b"".join([piece async for piece in pieces])
+    async with ended(verified(_pieces(layout, digest, size), digest, size)) as pieces:
+        return b"".join([piece async for piece in pieces])
 
 
 async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | None = None) -> None:
@@ -117,9 +118,23 @@ async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
     return await _twice(spool)
 
 
+async def check_blob(layout: Layout, digest: Digest, size: int | None = None) -> None:
+    """Read a blob to its end and keep nothing of it.
+
+    Raises NotFoundError, IntegrityError (after a second fetch) and StoreError.
+    """
+
+    async def read() -> None:
+        async for _ in verified(_pieces(layout, digest, size), digest, size):
+            pass
+
+    await _twice(read)
+
+
 async def _copy(layout: Layout, digest: Digest, size: int | None, file: BinaryIO) -> None:
-    async for piece in verified(_pieces(layout, digest, size), digest, size):
-        await asyncio.to_thread(file.write, piece)
+    async with ended(verified(_pieces(layout, digest, size), digest, size)) as pieces:
+        async for piece in pieces:
+            await asyncio.to_thread(file.write, piece)
 
 
 def _pieces(layout: Layout, digest: Digest, size: int | None) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from cachefs.concurrency import ended
 from cachefs.errors import NotFoundError
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import file_pieces
@@ -41,8 +42,9 @@ class MappingSource:
             yield blob
             return
         with mapped("read", str(blob), "source"):
-            async for piece in file_pieces(Path(blob)):
-                yield piece
+            async with ended(file_pieces(Path(blob))) as pieces:
+                async for piece in pieces:
+                    yield piece
 
 
 class LayoutSource:
@@ -66,15 +68,15 @@ class FirstSource:
     async def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The blob from the first source that has it."""
         for source in self._sources:
-            pieces = source.pieces(digest, size)
-            try:
-                first = await anext(pieces, b"")
-            except NotFoundError:
-                continue
-            yield first
-            async for piece in pieces:
-                yield piece
-            return
+            async with ended(source.pieces(digest, size)) as pieces:
+                try:
+                    first = await anext(pieces, b"")
+                except NotFoundError:
+                    continue
+                yield first
+                async for piece in pieces:
+                    yield piece
+                return
         raise _absent(digest)
 
 

@@ -6,15 +6,17 @@ The one module that calls a filesystem for a cache; everything above it knows ke
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Final
 
+from cachefs.concurrency import ended
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import NotFoundError, StoreError
-from cachefs.filesystems.base import PIECE, Filesystem, Page, Stat
+from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.failures import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 HASH_ASIDE: Final = 256 * 1024
 """Pieces of at least this many bytes are hashed in a thread, while the next one is on its way."""
@@ -57,17 +59,19 @@ class Store:
         path = self.root + key
         held = bytearray()
         with mapped("read", path, self.side):
-            async for piece in self.filesystem.read(path):
-                held += piece
-                if len(held) > limit:
-                    raise StoreError(f"it has more than the {limit} bytes that are taken")
+            async with ended(self.filesystem.read(path)) as pieces:
+                async for piece in pieces:
+                    held += piece
+                    if len(held) > limit:
+                        raise StoreError(f"it has more than the {limit} bytes that are taken")
         return bytes(held)
 
     async def pieces(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
         """An object's bytes in pieces, not verified."""
         with mapped("read", self.root + key, self.side):
-            async for piece in self.filesystem.read(self.root + key, size):
-                yield piece
+            async with ended(self.filesystem.read(self.root + key, size)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object that is in memory: seen whole or not at all."""
@@ -83,14 +87,22 @@ class Store:
         When ``pieces`` raises, nothing is seen at the key, and what it raised comes out.
         ``size`` is what is expected; where it is None the object is held to be large.
         """
-        counted = _Counted(pieces)
+        sent = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal sent
+            async for piece in pieces:
+                sent += len(piece)
+                yield piece
+
         with mapped("upload", self.root + key, self.side):
-            if size is not None and size <= self.filesystem.whole:
-                data = b"".join([piece async for piece in counted])
-                await self.filesystem.put(self.root + key, data)
-            else:
-                await self.filesystem.put_pieces(self.root + key, aiter(counted), size or 0)
-        return counted.bytes
+            async with ended(pieces), ended(counted()) as stream:
+                if size is not None and size <= self.filesystem.whole:
+                    data = b"".join([piece async for piece in stream])
+                    await self.filesystem.put(self.root + key, data)
+                else:
+                    await self.filesystem.put_pieces(self.root + key, stream, size or 0)
+        return sent
 
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time; False when it is gone."""
@@ -107,6 +119,40 @@ class Store:
         with mapped("delete", self.root + key, self.side):
             await self.filesystem.delete(self.root + key)
 
+    async def delete_unchanged(self, stat: Stat) -> bool:
+        """Delete the object that was just looked up; False where the store saw that it changed.
+
+        The request is sent once: when its answer is lost, the object may be there or not.
+        """
+        path = self.root + stat.path
+        with mapped("delete", path, self.side):
+            return await self.filesystem.delete(path, stat._replace(path=path))
+
+    async def unfinished(self, prefix: str) -> Sequence[Stat]:
+        """Writes in the prefix's folder that have begun and not ended."""
+        with mapped("list", self.root + prefix, self.side):
+            found = await self.filesystem.unfinished(self.root + prefix)
+        return [self._keyed(stat) for stat in found]
+
+    async def abandon(self, stat: Stat) -> None:
+        """End a write that :meth:`unfinished` found, and free what it holds."""
+        path = self.root + stat.path
+        with mapped("abandon", path, self.side):
+            await self.filesystem.abandon(stat._replace(path=path))
+
+    async def clock(self, prefix: str) -> float | None:
+        """The store's own time, read off an object that is written beside ``prefix``, and deleted.
+
+        In seconds since 1970; None where the store has no times.
+        """
+        key = f"{prefix.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
+        await self.put(key, b"")
+        try:
+            stat = await self.stat(key)
+        finally:
+            await self.delete(key)
+        return stat and stat.modified
+
     def _keyed(self, stat: Stat) -> Stat:
         return stat._replace(path=stat.path[len(self.root) :])
 
@@ -114,19 +160,6 @@ class Store:
 async def _cut(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), PIECE):
         yield data[start : start + PIECE]
-
-
-class _Counted:
-    """Pieces that pass, and how many bytes they were."""
-
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
-        self._pieces = pieces
-        self.bytes = 0
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._pieces:
-            self.bytes += len(piece)
-            yield piece
 
 
 async def verified(
@@ -137,10 +170,11 @@ async def verified(
     ``size`` is in bytes, None where it is not known.
     """
     verifier = Verifier(digest, size)
-    async for piece in pieces:
-        if len(piece) >= HASH_ASIDE:
-            await asyncio.to_thread(verifier.update, piece)
-        else:
-            verifier.update(piece)
-        yield piece
+    async with ended(pieces):
+        async for piece in pieces:
+            if len(piece) >= HASH_ASIDE:
+                await asyncio.to_thread(verifier.update, piece)
+            else:
+                verifier.update(piece)
+            yield piece
     verifier.finish()

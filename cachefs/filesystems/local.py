@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Stat
+from cachefs.concurrency import ended
+from cachefs.filesystems.base import PIECE, Filesystem, Stat, is_hidden
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,8 +36,9 @@ class LocalFilesystem(Filesystem):
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the file knows its end
         """The file's bytes in pieces."""
-        async for piece in file_pieces(Path(path)):
-            yield piece
+        async with ended(file_pieces(Path(path))) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def put(self, path: str, data: bytes) -> None:
         """Write a file whole, in one turn of a thread."""
@@ -61,9 +63,9 @@ class LocalFilesystem(Filesystem):
         """Set the file's time to now."""
         await asyncio.to_thread(os.utime, stat.path)
 
-    async def delete(self, path: str) -> None:
-        """Delete the file; one that is gone is no error."""
-        await asyncio.to_thread(Path(path).unlink, missing_ok=True)
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
+        """Delete the file; compared and deleted in one turn of a thread, but not in one step."""
+        return await asyncio.to_thread(_delete, path, unless_changed)
 
 
 def _stat(path: str) -> Stat | None:
@@ -74,6 +76,13 @@ def _stat(path: str) -> Stat | None:
     if not Path(path).is_file():
         return None
     return Stat(path, status.st_size, status.st_mtime, f"{status.st_ino}-{status.st_mtime_ns}")
+
+
+def _delete(path: str, unless_changed: Stat | None) -> bool:
+    if unless_changed is not None and _stat(path) not in (None, unless_changed):
+        return False
+    Path(path).unlink(missing_ok=True)
+    return True
 
 
 def _walk(prefix: str) -> Iterator[Stat]:
@@ -87,7 +96,7 @@ def _walk(prefix: str) -> Iterator[Stat]:
                     continue
                 if item.is_dir():
                     waiting.append(path)
-                elif not item.name.startswith(TEMPORARY) and item.is_file():
+                elif not is_hidden(path, prefix) and item.is_file():
                     stat = _stat(path)
                     if stat is not None:
                         yield stat

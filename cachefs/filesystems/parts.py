@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE
 
 if TYPE_CHECKING:
@@ -24,18 +25,19 @@ async def in_parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[byt
     """The same bytes in parts of ``size`` bytes, the last one shorter; no bytes are no part."""
     held: list[bytes] = []
     count = 0
-    async for piece in pieces:
-        if not held and len(piece) == size:
-            yield piece
-            continue
-        held.append(piece)
-        count += len(piece)
-        if count >= size:
-            whole = b"".join(held)
-            full = count - count % size
-            for start in range(0, full, size):
-                yield whole[start : start + size]
-            held = [whole[full:]] if full < count else []
-            count -= full
+    async with ended(pieces):
+        async for piece in pieces:
+            if not held and len(piece) == size:
+                yield piece
+                continue
+            held.append(piece)
+            count += len(piece)
+            if count >= size:
+                whole = b"".join(held)
+                full = count - count % size
+                for start in range(0, full, size):
+                    yield whole[start : start + size]
+                held = [whole[full:]] if full < count else []
+                count -= full
     if count:
         yield b"".join(held)
