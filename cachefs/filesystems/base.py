@@ -7,6 +7,7 @@ family does differently, and only that: each difference is met in one place.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from cachefs.filesystems.spooling import spooled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -85,7 +86,10 @@ class Filesystem:
         return self._stat(path, info) if info["type"] == "file" else None
 
     async def list(self, prefix: str) -> list[Stat]:
-        """Every object whose path starts with the prefix, in the order of paths."""
+        """Every object whose path starts with the prefix, in the order of paths.
+
+        Files that are not complete yet are left out, unless the prefix asks for just these.
+        """
         folder = prefix.rpartition("/")[0]
         try:
             found = await self.fs._find(folder, detail=True)
@@ -96,8 +100,7 @@ class Filesystem:
         return sorted(
             stat
             for stat in objects
-            if stat.path.startswith(prefix)
-            and not stat.path.rpartition("/")[2].startswith(TEMPORARY)
+            if stat.path.startswith(prefix) and not is_hidden(stat.path, prefix)
         )
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
@@ -159,12 +162,26 @@ class Filesystem:
         """Renew the object's time without sending its bytes. Raises FileNotFoundError."""
         raise NotImplementedError(f"no way is known to renew the time of {stat.path}")
 
-    async def delete(self, path: str) -> None:
-        """Delete the object; one that is gone is no error."""
-        try:
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - for stores that can
+        """Delete the object; one that is gone is no error.
+
+        Args:
+            path: the object's.
+            unless_changed: how it was when it was just looked up. A store that can compare and
+                delete in one step leaves an object that differs alone, and answers False; the
+                others cannot tell. S3 is among these: a touch does not change an ETag.
+        """
+        with suppress(FileNotFoundError):
             await self.fs._rm_file(path)
-        except FileNotFoundError:
-            return
+        return True
+
+    async def unfinished(self, prefix: str) -> Sequence[Stat]:
+        """Writes in the prefix's folder that have begun and not ended: temporary files, uploads."""
+        return await self.list(f"{prefix.rpartition('/')[0]}/{TEMPORARY}")
+
+    async def abandon(self, stat: Stat) -> None:
+        """End a write that :meth:`unfinished` found, and free what it holds."""
+        await self.delete(stat.path)
 
     # --- what a family may do differently --------------------------------------------------------
 
@@ -192,6 +209,12 @@ class Filesystem:
     def _aside(path: str) -> str:
         folder, _, _ = path.rpartition("/")
         return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def is_hidden(path: str, prefix: str) -> bool:
+    """Whether a listing by this prefix leaves the path out, as it is not complete yet."""
+    name, asked = path.rpartition("/")[2], prefix.rpartition("/")[2]
+    return name.startswith(TEMPORARY) and not asked.startswith(TEMPORARY)
 
 
 _TIME_FIELDS: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")

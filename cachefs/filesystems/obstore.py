@@ -7,6 +7,7 @@ store that is inside it does all of this well.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
@@ -118,13 +119,14 @@ class ObstoreFilesystem(Filesystem):
         finally:
             await store.delete_async(aside)
 
-    async def delete(self, path: str) -> None:
-        """One DELETE."""
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
+        """One DELETE; the toucher sends it where it must not be repeated, as obstore would."""
+        if unless_changed is not None and self._toucher is not None:
+            return await self._toucher.delete(path, unless_changed)
         store, _, key = self._open(path)
-        try:
+        with suppress(FileNotFoundError):
             await store.delete_async(key)
-        except FileNotFoundError:
-            return
+        return True
 
 
 def _stat(root: str, meta: Any) -> Stat:

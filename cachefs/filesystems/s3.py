@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import task_group
-from cachefs.filesystems.base import Filesystem, Page, Stat
+from cachefs.filesystems.base import TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 
 if TYPE_CHECKING:
@@ -184,9 +186,57 @@ class S3Filesystem(Filesystem):
             await asyncio.shield(self._call("abort_multipart_upload", stat.path, UploadId=upload))
             raise
 
-    async def delete(self, path: str) -> None:
-        """One DELETE."""
-        await self._call("delete_object", path)
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
+        """One DELETE, and where something might have changed meanwhile it is never repeated.
+
+        The client would send a DELETE again whose answer was lost, after somebody has perhaps
+        uploaded the object anew.
+        """
+        bucket, _, key = path.partition("/")
+        fs = self.fs if unless_changed is None else self._asking_once
+        await fs._call_s3("delete_object", Bucket=bucket, Key=key)
+        return True
+
+    @cached_property
+    def _asking_once(self) -> Any:
+        """The same filesystem with a client that repeats nothing."""
+        options = dict(self.fs.storage_options)
+        config = dict(options.get("config_kwargs") or {})
+        config["retries"] = {"total_max_attempts": 1}
+        fs = type(self.fs)(**options | {"config_kwargs": config, "skip_instance_cache": True})
+        fs.retries = 1
+        return fs
+
+    async def unfinished(self, prefix: str) -> Sequence[Stat]:
+        """Also multipart uploads of keys with the prefix, each with its id as the version.
+
+        None where the server has no such listing, or does not allow it.
+        """
+        bucket, _, key_prefix = prefix.partition("/")
+        found = [*await super().unfinished(prefix)]
+        answer: dict[str, Any] = {"IsTruncated": True}
+        while answer.get("IsTruncated"):
+            marks = ("KeyMarker", "UploadIdMarker")
+            after = {mark: answer[f"Next{mark}"] for mark in marks if f"Next{mark}" in answer}
+            try:
+                answer = await self.fs._call_s3(
+                    "list_multipart_uploads", Bucket=bucket, Prefix=key_prefix, **after
+                )
+            except OSError:
+                break
+            found += [
+                Stat(f"{bucket}/{u['Key']}", 0, u["Initiated"].timestamp(), u["UploadId"])
+                for u in answer.get("Uploads", ())
+            ]
+        return found
+
+    async def abandon(self, stat: Stat) -> None:
+        """Delete a temporary object, or abort an upload."""
+        if stat.path.rpartition("/")[2].startswith(TEMPORARY):
+            await self.delete(stat.path)
+        else:
+            with suppress(FileNotFoundError):
+                await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
 
 
 async def _next(parts: AsyncIterator[bytes], places: asyncio.Semaphore) -> bytes | None:

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name in a cache: the key of its manifest, its bytes, and its time in seconds since 1970."""
+    """A name in a cache: the key of its manifest, its bytes, and its time in seconds since 1970.
+
+    ``version`` changes with the manifest, where the store has such a mark.
+    """
 
     name: str
     key: str
     size: int
     modified: float | None
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,17 @@ class Layout(ABC):
     @abstractmethod
     async def unpublish(self, names: Collection[str]) -> None:
         """Take the names away; the blobs stay. Names that are not there are no error."""
+
+    @abstractmethod
+    async def withdraw(self, name: Name) -> bool:
+        """Take the name away unless it has changed since it was listed: False then, True if gone.
+
+        Raises StoreError.
+        """
+
+    async def unnamed_references(self) -> set[Digest]:
+        """Every blob that manifests without a name need. Raises as :meth:`references`."""
+        return set()
 
     @abstractmethod
     async def references(self, name: str) -> set[Digest]:

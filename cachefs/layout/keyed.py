@@ -36,9 +36,13 @@ class KeyedLayout(Layout):
         found = []
         for stat in await self.store.list(self.manifests):
             name = stat.path[len(self.manifests) :]
-            if _is_name(name) and self.digest_of(stat.path) is None:
-                found.append(Name(name, stat.path, stat.size, stat.modified))
+            if self.is_name_key(stat.path, self.manifests):
+                found.append(Name(name, stat.path, stat.size, stat.modified, stat.version))
         return found
+
+    def is_name_key(self, key: str, manifests: str) -> bool:
+        """Whether the key, with this prefix of manifests, is that of a name and not of a blob."""
+        return _is_name(key[len(manifests) :]) and self.digest_of(key) is None
 
     async def read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
@@ -63,6 +67,15 @@ class KeyedLayout(Layout):
         """Delete the manifests."""
         keys = [self.manifests + check_name(name) for name in sorted(names)]
         await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
+
+    async def withdraw(self, name: Name) -> bool:
+        """Look the manifest up again, and delete it."""
+        stat = await self.store.stat(name.key)
+        if stat is None:
+            return True
+        if Name(name.name, stat.path, stat.size, stat.modified, stat.version) != name:
+            return False
+        return await self.store.delete_unchanged(stat)
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""

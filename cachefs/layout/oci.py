@@ -124,6 +124,21 @@ class OCILayout(Layout):
         """Take the tags out of the index."""
         await self._retag(dict.fromkeys(names))
 
+    async def withdraw(self, name: Name) -> bool:
+        """Take the tag out of the index, if it still stands on this manifest."""
+        digest = self.digest_of(name.key)
+        await self._retag({name.name: None}, only=digest)
+        return all(item.name != name.name for item in await self.names())
+
+    async def unnamed_references(self) -> set[Digest]:
+        """What the index has without a tag; an image among these is an error, as it needs more."""
+        found: set[Digest] = set()
+        for item in (await self._index()).manifests:
+            if not item.annotations.get(oci.REF_NAME):
+                untagged = OCILayout(self.store, self.options, item.digest)
+                found |= await untagged.references(item.digest)
+        return found
+
     # --- reading ---------------------------------------------------------------------------------
 
     async def _index(self) -> Index:
@@ -201,13 +216,13 @@ class OCILayout(Layout):
     async def _put_blob(self, descriptor: Descriptor, raw: bytes) -> None:
         key = self.blob_key(Digest(descriptor.digest))
         there = await self.store.stat(key)
-        if there is None or there.size != len(raw):
+        if there is None or there.size != len(raw) or not await self.store.touch(there):
             await self.store.put(key, raw)
-        else:
-            await self.store.touch(there)
 
-    async def _retag(self, tags: Mapping[str, Descriptor | None]) -> None:
-        """Set or (None) take away tags; others stay where they are."""
+    async def _retag(
+        self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
+    ) -> None:
+        """Set or (None) take away tags, ``only`` those of one manifest; others stay as they are."""
         async with self._locked():
             try:
                 index = await self._index()
@@ -217,7 +232,8 @@ class OCILayout(Layout):
             kept: list[Descriptor] = []
             for item in index.manifests:
                 tag = item.annotations.get(oci.REF_NAME, "")
-                new = waiting.pop(tag, None) if tag in tags else item
+                meant = tag in tags and only in {None, item.digest}
+                new = waiting.pop(tag, None) if meant else item
                 if new is not None:
                     kept.append(new)
             kept += [new for new in waiting.values() if new is not None]
