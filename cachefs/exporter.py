@@ -14,7 +14,7 @@ from cachefs.listing import LOOKUPS, look_up
 from cachefs.store import verified
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from fsspec.callbacks import Callback
 
@@ -62,7 +62,10 @@ class ExportPlan(NamedTuple):
 
 
 async def plan_export(
-    layout: Layout, blobs: Mapping[Digest, int], touch_refresh: float
+    layout: Layout,
+    blobs: Mapping[Digest, int],
+    touch_refresh: float,
+    clock: Callable[[], float] = time.time,
 ) -> ExportPlan:
     """Compare what the store has with what it is to have. Raises StoreError.
 
@@ -70,10 +73,11 @@ async def plan_export(
         layout: the target.
         blobs: each blob's size in bytes, 0 where it is not known.
         touch_refresh: seconds after which a blob's time is renewed.
+        clock: our own time, seconds since 1970.
     """
     there = await look_up(layout, list(blobs))
     plan = ExportPlan([], [], [], [])
-    now = time.time()
+    now = clock()
     for digest, size in blobs.items():
         blob = Blob(digest, size or None)
         stat = there.get(digest)
@@ -204,6 +208,7 @@ async def export(
     *,
     touch_refresh: float,
     callback: Callback = DEFAULT_CALLBACK,
+    clock: Callable[[], float] = time.time,
 ) -> ExportReport:
     """Store a manifest's blobs, then the manifest under each name.
 
@@ -212,7 +217,7 @@ async def export(
     """
     started = time.perf_counter()
     transfer = Transfer(layout, source, callback)
-    await transfer.execute(await plan_export(layout, blobs, touch_refresh))
+    await transfer.execute(await plan_export(layout, blobs, touch_refresh, clock))
     await transfer.last_look()
     await layout.publish(names, manifest)
     return transfer.report(names, time.perf_counter() - started)
