@@ -21,6 +21,7 @@ from .inspecting import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .layout import Manifest, Name
 from .location import Location
 from .sources import BlobSource
+from .verifying import Fault, VerifyReport
 
 __version__: str
 
@@ -36,6 +37,7 @@ __all__ = [
     "Digest",
     "DigestError",
     "ExportReport",
+    "Fault",
     "Found",
     "IntegrityError",
     "Key",
@@ -54,6 +56,7 @@ __all__ = [
     "StoreError",
     "UnreachableError",
     "UsageError",
+    "VerifyReport",
     "copy",
     "merge",
     "open",

@@ -21,6 +21,7 @@ from cachefs.layout import Layout, Manifest, Name, open_layout
 from cachefs.location import Location, parse
 from cachefs.names import check_name
 from cachefs.sources import BlobSource, FirstSource, LayoutSource, MappingSource
+from cachefs.verifying import VerifyReport, verify
 
 if TYPE_CHECKING:
     import os
@@ -188,7 +189,37 @@ class Cache:
             logger.warning("the export to %s failed and is ignored: %s", self.location, error)
             return ExportReport(names=[], error=str(error))
 
+    # --- caring ----------------------------------------------------------------------------------
+
+    def verify(
+        self,
+        *names: str,
+        read_data: float = 0.0,
+        start: float | None = None,
+        callback: Callback = DEFAULT_CALLBACK,
+    ) -> VerifyReport:
+        """Check manifests and blobs, and gather every fault. Nothing is written.
+
+        Args:
+            names: by default those that the location gives, else all.
+            read_data: the share of the digest space, from 0 to 1, whose blobs are read and hashed:
+                1 is all; with 0.05 another twentieth every day.
+            start: where that share begins, from 0 to 1, in place of a place that goes by the day.
+            callback: told of the bytes read (fsspec's).
+
+        Raises UsageError and StoreError.
+        """
+        wanted = names or self._given_names
+        return run(
+            verify(self._layout, wanted, read_data=read_data, start=start, callback=callback)
+        )
+
     # ---------------------------------------------------------------------------------------------
+
+    @property
+    def _given_names(self) -> tuple[str, ...]:
+        """The names that the location gives, also one by its digest; none where it means all."""
+        return self.default_names if self.location.digest else self.location.names
 
     def _or_miss(self, digest: str, work: Coroutine[Any, Any, T]) -> T | Miss:
         try:

@@ -11,6 +11,8 @@ import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 
+import cachefs
+from tests.damaging import Bucket, Folder, MakePlace, Place
 from tests.servers.proxy import RecordingProxy, recording_proxy
 from tests.servers.s3 import S3Server
 from tests.servers.seaweed import shared_seaweed
@@ -93,3 +95,23 @@ def recording() -> Iterator[Callable[[S3Server], RecordingProxy]]:
     """Puts a recording, fault injecting proxy before a server: ``proxy = recording(moto_s3)``."""
     with contextlib.ExitStack() as stack:
         yield lambda server: stack.enter_context(recording_proxy(server))
+
+
+@pytest.fixture
+def make_place(request: pytest.FixtureRequest, recorded: Path, tmp_path: Path) -> MakePlace:
+    """A copy of the recorded "max" cache, to damage: ``place = make_place("oci")``."""
+
+    def make(kind: str) -> Place:
+        if kind == "s3":
+            server: S3Server = request.getfixturevalue("moto_s3")
+            bucket = server.bucket()
+            location = server.attributes(bucket)
+            place = Place(location, Bucket(server, bucket), cachefs.open(location))
+        else:
+            folder = tmp_path / f"place-{len(list(tmp_path.iterdir()))}"
+            location = f"type=local,dest={folder}" if kind == "oci" else str(folder)
+            place = Place(location, Folder(folder), cachefs.open(location))
+        cachefs.copy(recorded / "s3" / "max", place.cache)
+        return place
+
+    return make

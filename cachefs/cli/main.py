@@ -21,6 +21,7 @@ COMMANDS = {
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
     "ls": ("ls", "List the names of a cache, with age and size."),
     "show": ("show", "Show the layers and records of names."),
+    "verify": ("verify", "Verify that manifests parse and blobs are there and whole."),
 }
 
 NOTES = """\

@@ -1,0 +1,89 @@
+"""``cachefs verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+import cachefs
+from cachefs.cli.exits import Exit
+from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.output import amount, digest, print_json, print_table, size
+from cachefs.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cachefs import Fault, VerifyReport
+
+
+def _share(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
+    """A share of all that is typed as per cent, as a number from 0 to 1."""
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not (text.endswith("%") and 0.0 <= share <= 1.0):
+        raise click.BadParameter(f"{text!r} is no share: write --read-data=5%, or --read-data last")
+    return share
+
+
+read_data_option = click.option(
+    "--read-data",
+    callback=_share,
+    is_flag=False,
+    flag_value="100%",
+    default="0%",
+    metavar="[=SHARE]",
+    help="Read and hash blobs: all, or with =5% a sample that is another one every day.",
+)
+
+
+@click.command("verify")
+@click.argument("location")
+@click.option("--name", "names", multiple=True, metavar="NAME", help="Verify this name only.")
+@read_data_option
+@json_option
+@verbose_option
+def command(location: str, names: tuple[str, ...], read_data: float, *, as_json: bool) -> Exit:
+    """Verify the cache at LOCATION: manifests parse, and their blobs are there.
+
+    All names, those that name=... gives, or those of --name. Every fault is listed; the exit
+    status is 1 when there is any. Nothing is written.
+    """
+    cache = cachefs.open(location)
+    with progress_bar("reading") as callback:
+        report = cache.verify(*names, read_data=read_data, callback=callback)
+    if as_json:
+        print_json(report)
+    else:
+        print_faults(report.faults)
+        click.echo(_line(report))
+    return Exit.FAULTS if report.faults else Exit.DONE
+
+
+def print_faults(faults: Sequence[Fault]) -> None:
+    """A table of faults; nothing where there are none."""
+    if not faults:
+        return
+    rows = [
+        (
+            fault.kind,
+            digest(fault.digest) if fault.digest else fault.key,
+            ", ".join(fault.names) or "(none)",
+            fault.reason,
+        )
+        for fault in faults
+    ]
+    print_table(("fault", "what", "names", "reason"), rows)
+    click.echo()
+
+
+def _line(report: VerifyReport) -> str:
+    blobs = f"{amount(report.blobs.blobs, 'blob')} ({size(report.blobs.bytes)})"
+    read = f"{amount(report.read.blobs, 'blob')} ({size(report.read.bytes)}) read"
+    return (
+        f"verified {amount(len(report.names), 'name')} with {blobs}, {read}: "
+        f"{amount(len(report.faults), 'fault')}"
+    )
