@@ -8,8 +8,9 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
+from cachefs.cli.failing import one_line
 from cachefs.cli.options import json_option, verbose_option
-from cachefs.cli.output import age, print_json, print_table, size
+from cachefs.cli.output import age, is_terminal, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def command(location: str, *, as_json: bool) -> Exit:
     """List the names of the cache at LOCATION, or those that its name=... gives.
 
-    A manifest that cannot be read shows why in its row, and the exit status is 1.
+    Of a manifest that cannot be read it says why, and the exit status is 1.
     """
     cache = cachefs.open(location)
     summaries = cache.summaries()
@@ -40,16 +41,22 @@ def command(location: str, *, as_json: bool) -> Exit:
 def _print(summaries: Sequence[NameSummary]) -> None:
     columns = ["name", "written", "manifest", "layers", "records", "blobs"]
     rows = [[s.name, *_figures(s)] for s in summaries]
-    if any(s.fault for s in summaries):
+    faults = [s for s in summaries if s.fault]
+    if faults and not is_terminal():
         columns.append("fault")
         rows = [[*row, s.fault or ""] for row, s in zip(rows, summaries, strict=True)]
     print_table(columns, rows, right="manifest|layers|records|blobs")
+    if faults and is_terminal():
+        # A column for sentences would leave no room for the others.
+        click.echo()
+        for summary in faults:
+            click.echo(one_line(f"{summary.name}: {summary.fault}"))
 
 
 def _figures(summary: NameSummary) -> list[str]:
     if summary.fault and summary.modified is None:
-        return [""] * 5
+        return ["-"] * 5
     known = [age(summary.modified), size(summary.manifest_bytes)]
     if summary.fault:
-        return [*known, "", "", ""]
+        return [*known, "-", "-", "-"]
     return [*known, f"{summary.layers:,}", f"{summary.records:,}", size(summary.bytes)]

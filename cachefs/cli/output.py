@@ -17,6 +17,13 @@ SHORT_DIGEST = len("sha256:") + 12
 """Characters of a digest that are enough for people to tell blobs apart."""
 
 
+GAP = 2
+"""Spaces between columns."""
+
+NARROWEST = 16
+"""Characters that the widest column of a table keeps at least while the others stay whole."""
+
+
 def print_json(value: Any) -> None:
     """The value as one JSON document on standard output."""
     import msgspec
@@ -38,6 +45,11 @@ def age(modified: float | None) -> str:
     import humanize
 
     return humanize.naturaltime(time.time() - modified)
+
+
+def rate(per_second: float) -> str:
+    """A speed: ``12.3 MiB/s``."""
+    return f"{size(round(per_second))}/s"
 
 
 def amount(count: int, noun: str) -> str:
@@ -79,15 +91,22 @@ def _print_drawn(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column, is_right in zip(columns, right, strict=True):
-        # Figures stay whole; names and reasons are folded where the terminal is narrow.
+    console = Console()
+    widths = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
+    widest = widths.index(max(widths))
+    firm = sum(widths) - widths[widest] + GAP * (len(widths) - 1)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for index, (column, is_right) in enumerate(zip(columns, right, strict=True)):
         table.add_column(
-            column, justify="right" if is_right else "left", no_wrap=is_right, overflow="fold"
+            column,
+            justify="right" if is_right else "left",
+            # The widest column gives way, unless even that is not enough.
+            no_wrap=index != widest and firm + NARROWEST <= console.width,
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console.print(table)
 
 
 def _print_plain(
@@ -95,7 +114,7 @@ def _print_plain(
 ) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
-        line = "  ".join(
+        line = (" " * GAP).join(
             cell.rjust(width) if is_right else cell.ljust(width)
             for cell, width, is_right in zip(row, widths, right, strict=True)
         )

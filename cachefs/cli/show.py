@@ -32,7 +32,8 @@ def command(location: str, names: tuple[str, ...], *, as_json: bool) -> Exit:
     Of several names, one that cannot be read shows why in its place, and the exit status is 1.
     """
     cache = cachefs.open(location)
-    details = _details(cache, names or cache.location.names)
+    by_digest = cache.default_names if cache.location.digest else ()
+    details = _details(cache, names or cache.location.names or by_digest)
     if as_json:
         print_json(details)
     elif not details:
