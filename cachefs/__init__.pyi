@@ -20,6 +20,8 @@ from .importer import Miss
 from .inspecting import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .layout import Manifest, Name
 from .location import Location
+from .policies import PrunePolicy
+from .pruning import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
 from .sources import BlobSource
 from .verifying import Fault, VerifyReport
 
@@ -29,6 +31,8 @@ __all__ = [
     "AccessError",
     "Amount",
     "BlobSource",
+    "BlobToGo",
+    "BrokenName",
     "Cache",
     "CacheError",
     "CacheNameError",
@@ -42,6 +46,7 @@ __all__ = [
     "IntegrityError",
     "Key",
     "LayerDetails",
+    "Leftover",
     "Location",
     "LocationError",
     "Manifest",
@@ -50,7 +55,11 @@ __all__ = [
     "Name",
     "NameDetails",
     "NameSummary",
+    "NameToGo",
     "NotFoundError",
+    "PrunePlan",
+    "PrunePolicy",
+    "PruneReport",
     "RecordDetails",
     "RecordGraph",
     "StoreError",

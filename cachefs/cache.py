@@ -20,6 +20,7 @@ from cachefs.importer import Miss, missed, read_manifests
 from cachefs.layout import Layout, Manifest, Name, open_layout
 from cachefs.location import Location, parse
 from cachefs.names import check_name
+from cachefs.pruning import PrunePlan, PruneReport, default_grace, execute_prune, plan_prune
 from cachefs.sources import BlobSource, FirstSource, LayoutSource, MappingSource
 from cachefs.verifying import VerifyReport, verify
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cachefs.graph import Found, Mode
     from cachefs.inspecting import NameDetails, NameSummary
     from cachefs.location import Role
+    from cachefs.policies import PrunePolicy
     from cachefs.wire.cacheconfig import Layer
 
 T = TypeVar("T")
@@ -213,6 +215,34 @@ class Cache:
         return run(
             verify(self._layout, wanted, read_data=read_data, start=start, callback=callback)
         )
+
+    def plan_prune(
+        self,
+        policy: PrunePolicy | None = None,
+        *,
+        also: Sequence[Cache] = (),
+        grace: float | None = None,
+    ) -> PrunePlan:
+        """Find the names that a policy lets go, and the blobs that nothing needs. Deletes nothing.
+
+        Args:
+            policy: by default none, so that only orphans go.
+            also: the same cache with other manifests prefixes, whose names are honoured.
+            grace: seconds that a blob is left alone after it was written or renewed; by default 72
+                hours, and more where ``touch_refresh`` is more than a day.
+
+        Raises UsageError, ManifestError, IntegrityError and StoreError: what is not understood
+        stops it.
+        """
+        if grace is None:
+            grace = default_grace(self.location.export.touch_refresh)
+        places = [cache.layout for cache in also]
+        return run(plan_prune(self._layout, policy, also=places, grace=grace))
+
+    def prune(self, plan: PrunePlan, *, also: Sequence[Cache] = ()) -> PruneReport:
+        """Execute a plan of this cache, with the same ``also``. Raises as :meth:`plan_prune`."""
+        places = [cache.layout for cache in also]
+        return run(execute_prune(self._layout, plan, also=places))
 
     # ---------------------------------------------------------------------------------------------
 

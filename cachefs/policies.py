@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cachefs.digest import Digest
 
 
-class Policy(Struct, frozen=True, kw_only=True):
+class PrunePolicy(Struct, frozen=True, kw_only=True):
     """What a prune may take away beside orphans; by default nothing.
 
     A name that ``keep`` matches, or that is among the last of its group, never goes. Of the others
@@ -65,7 +65,7 @@ class Candidate(NamedTuple):
 
 
 def choose(
-    candidates: Sequence[Candidate], policy: Policy, sizes: Mapping[Digest, int]
+    candidates: Sequence[Candidate], policy: PrunePolicy, sizes: Mapping[Digest, int]
 ) -> dict[str, str]:
     """The names that go, each with the reason, the oldest first. Raises UsageError.
 
@@ -95,7 +95,7 @@ def choose(
     return {c.name: reasons[c.name] for c in oldest_first if c.name in reasons}
 
 
-def _reason(candidate: Candidate, policy: Policy, superseded: Collection[str]) -> str | None:
+def _reason(candidate: Candidate, policy: PrunePolicy, superseded: Collection[str]) -> str | None:
     if policy.wanted is not None and candidate.name not in policy.wanted:
         return "not in the source"
     if policy.broken and candidate.broken:
@@ -111,7 +111,7 @@ class _Group(NamedTuple):
     rest: list[str]
 
 
-def _groups(oldest_first: Sequence[Candidate], policy: Policy) -> dict[str, _Group]:
+def _groups(oldest_first: Sequence[Candidate], policy: PrunePolicy) -> dict[str, _Group]:
     members: dict[str, list[str]] = {pattern: [] for pattern in policy.keep_last}
     for candidate in reversed(oldest_first):
         for pattern in policy.keep_last:

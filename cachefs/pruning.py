@@ -32,7 +32,7 @@ from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
 from cachefs.listing import LOOKUPS, list_blobs, look_up
 from cachefs.marking import Marks, no_names
-from cachefs.policies import Candidate, Policy, choose
+from cachefs.policies import Candidate, PrunePolicy, choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from cachefs.layout import Layout
 
 GRACE: Final = 72 * 3600.0
-"""Seconds that a blob is left alone after it was written or renewed, unless told otherwise: a day
-of ``touch_refresh`` and two for the longest build, as other writers have no bound on theirs."""
+"""Seconds that a blob is left alone after it was written or renewed, unless told otherwise: other
+writers say nothing of how long they take from the first look at a blob to their manifest."""
+
+LONGEST_BUILD: Final = 48 * 3600.0
+"""Seconds that the default grace leaves to a build beside the location's ``touch_refresh``."""
 
 MAX_SKEW: Final = 300.0
 """Seconds by which the store's clock may differ from ours."""
@@ -103,6 +106,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True):
         names: names that go, the oldest first.
         broken: names with blobs that are missing, whether they go or not.
         blobs: blobs that go, in the order of digests.
+        deletes: how many these are, with how many bytes.
         leftovers: what interrupted writes have left and goes.
         waiting: blobs that nothing needs and that are within the grace.
         kept: blobs that stay because they are needed.
@@ -116,16 +120,12 @@ class PrunePlan(Struct, frozen=True, kw_only=True):
     names: list[NameToGo]
     broken: list[BrokenName]
     blobs: list[BlobToGo]
+    deletes: Amount
     leftovers: list[Leftover]
     waiting: Amount
     kept: Amount
     staying: list[list[Name]]
     fits: bool | None = None
-
-    @property
-    def deletes(self) -> Amount:
-        """The blobs that go, together."""
-        return Amount(len(self.blobs), sum(blob.size for blob in self.blobs))
 
     @property
     def is_empty(self) -> bool:
@@ -144,12 +144,17 @@ class PruneReport(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+def default_grace(touch_refresh: float) -> float:
+    """The grace beside writers that renew blobs after so many seconds: longer where that is."""
+    return max(GRACE, touch_refresh + LONGEST_BUILD)
+
+
 # --- planning ------------------------------------------------------------------------------------
 
 
 async def plan_prune(
     layout: Layout,
-    policy: Policy | None = None,
+    policy: PrunePolicy | None = None,
     *,
     also: Sequence[Layout] = (),
     grace: float = GRACE,
@@ -161,13 +166,14 @@ async def plan_prune(
         layout: the cache.
         policy: which names go; by default none, so that only orphans do.
         also: other places of manifests over the same blobs, whose names are honoured.
-        grace: seconds that a blob is left alone after it was written or renewed.
-        clock: our own time.
+        grace: seconds that a blob is left alone after it was written or renewed. Less than the
+            default is for caches that nobody writes to meanwhile.
+        clock: our own time, seconds since 1970.
 
     Raises UsageError where there are no names at all, ManifestError, IntegrityError and StoreError
     where anything cannot be listed, read or understood, and where the clocks differ.
     """
-    policy = policy or Policy()
+    policy = policy or PrunePolicy()
     policy.check()
     if grace < 0:
         raise UsageError("the grace is negative")
@@ -273,7 +279,7 @@ async def _broken(layout: Layout, seen: _Seen) -> dict[str, list[Digest]]:
 
 
 def _plan(
-    seen: _Seen, broken: Mapping[str, list[Digest]], policy: Policy, grace: float
+    seen: _Seen, broken: Mapping[str, list[Digest]], policy: PrunePolicy, grace: float
 ) -> PrunePlan:
     marks = seen.marks
     sizes = {digest: stat.size for digest, stat in seen.blobs.items()}
@@ -307,6 +313,7 @@ def _plan(
             for name, lost in broken.items()
         ],
         blobs=[_to_go(digest, seen) for digest in seen.blobs if digest in old],
+        deletes=_amount(sizes, old),
         leftovers=[_leftover(stat) for stat in seen.leftovers],
         waiting=_amount(sizes, orphans - old),
         kept=kept,
