@@ -170,7 +170,7 @@ def test_a_name_whose_blobs_are_not_all_there_is_not_published(
     shutil.copytree(recorded / "s3" / "max", source)
     only_app_v2 = "sha256:b0853d97b7e628d20dd05e162b7ad28caea98a9cd91eb55810bc3c98eccb709d"
     (source / "blobs" / only_app_v2).unlink()
-    with pytest.raises(cachefs.CopyError, match=r"1 of the names.*app-v2") as raised:
+    with pytest.raises(cachefs.CopyError, match="not copied.*app-v2") as raised:
         cachefs.copy(source, tmp_path / "target")
     assert raised.value.report.names == ["app"]
     assert sorted(files(tmp_path / "target" / "manifests")) == ["app"]
