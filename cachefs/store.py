@@ -88,21 +88,35 @@ class Store:
         ``size`` is what is expected; where it is None the object is held to be large.
         """
         sent = 0
+        failed: Exception | None = None
 
         async def counted() -> AsyncIterator[bytes]:
-            nonlocal sent
-            async for piece in pieces:
-                sent += len(piece)
-                yield piece
+            nonlocal sent, failed
+            try:
+                async for piece in pieces:
+                    sent += len(piece)
+                    yield piece
+            except Exception as error:
+                failed = error
+                raise
 
-        with mapped("upload", self.root + key, self.side):
-            async with ended(pieces), ended(counted()) as stream:
-                if size is not None and size <= self.filesystem.whole:
-                    data = b"".join([piece async for piece in stream])
-                    await self.filesystem.put(self.root + key, data)
-                else:
-                    await self.filesystem.put_pieces(self.root + key, stream, size or 0)
+        try:
+            with mapped("upload", self.root + key, self.side):
+                async with ended(pieces), ended(counted()) as stream:
+                    await self._send(key, stream, size)
+        except StoreError:
+            if failed is None:
+                raise
+            # It came through the filesystem, and is none of the filesystem's own.
+            raise failed from failed.__cause__
         return sent
+
+    async def _send(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> None:
+        if size is not None and size <= self.filesystem.whole:
+            data = b"".join([piece async for piece in pieces])
+            await self.filesystem.put(self.root + key, data)
+        else:
+            await self.filesystem.put_pieces(self.root + key, pieces, size or 0)
 
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time; False when it is gone."""
