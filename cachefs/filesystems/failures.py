@@ -14,16 +14,20 @@ if TYPE_CHECKING:
 
 # Libraries are not imported to name their classes: whoever raised one has loaded it. The names are
 # looked for among all base classes, each as "top-level module.class".
+_GIVE: Final = (
+    "give access_key_id and secret_access_key, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY"
+)
 _ACCESS: Final = {
-    "botocore.NoCredentialsError": "no credentials were found; give access_key_id and "
-    "secret_access_key, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "botocore.NoCredentialsError": f"no credentials were found; {_GIVE}",
     "botocore.PartialCredentialsError": "the credentials are incomplete: an access key needs its "
     "secret",
     "botocore.ProfileNotFound": "the profile that AWS_PROFILE names is not in the AWS config files",
     "botocore.CredentialRetrievalError": "the credentials could not be retrieved",
     "botocore.TokenRetrievalError": "the single sign-on session has expired; sign in again",
     "obstore.PermissionDeniedError": "access is denied: check the credentials and what they may do",
-    "obstore.UnauthenticatedError": "access is denied: check the credentials and what they may do",
+    # Also what comes out when there were none to ask with.
+    "obstore.UnauthenticatedError": f"no credentials were found, or none that hold; {_GIVE}",
     "azure.ClientAuthenticationError": "access is denied: check the account's key or credentials",
     "paramiko.AuthenticationException": "access is denied: check user, password or key",
 }
