@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
@@ -61,10 +61,20 @@ class ObstoreFilesystem(Filesystem):
         return (await self.page(prefix, "", 0)).objects
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """One LIST; all of them where the limit is 0.
+        """One LIST; all of them where the limit is 0."""
+        try:
+            return await self._page(prefix, after, limit)
+        except Exception:
+            if self._toucher is not None:
+                # For a listing, obstore has one error whatever the cause; this client tells.
+                await self._toucher.page(prefix, after, 1)
+            raise
 
-        The native prefix is one of whole path components, so the folder is listed from the prefix
-        on and what lies before and behind it is passed over.
+    async def _page(self, prefix: str, after: str, limit: int) -> Page:
+        """The native prefix is one of whole path components.
+
+        So the folder is listed from the prefix on and what lies before and behind it is passed
+        over.
         """
         store, root, key_prefix = self._open(prefix)
         folder, _, rest = key_prefix.rpartition("/")
@@ -78,7 +88,7 @@ class ObstoreFilesystem(Filesystem):
                     objects.append(stat)
                 elif stat.path > prefix:
                     return Page(objects, complete=True)
-            if limit and len(chunk) >= limit:
+            if limit and objects and len(chunk) >= limit:
                 return Page(objects, complete=False)
         return Page(objects, complete=True)
 
@@ -138,6 +148,16 @@ def _stat(root: str, meta: Any) -> Stat:
     )
 
 
-def _just_before(key: str) -> str:
-    """A key after which the listing begins with this key: offsets are exclusive."""
-    return key[:-1] + chr(ord(key[-1]) - 1) + "\U0010ffff"
+def _just_before(key: str) -> str | None:
+    """A key after which the listing begins with this key, as offsets are exclusive; None: at once.
+
+    What lies between the two is passed over, so it may come earlier than it could.
+    """
+    last = ord(key[-1]) - 1
+    if last < ord(" "):
+        return None
+    return key[:-1] + _INSTEAD.get(last, chr(last)) + "\U0010ffff"
+
+
+# obstore takes no control characters and no empty components, and UTF-8 has no surrogates.
+_INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
