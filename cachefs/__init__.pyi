@@ -22,6 +22,7 @@ from .layout import Manifest, Name
 from .location import Location
 from .policies import PrunePolicy
 from .pruning import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
+from .repairing import Fetch, Publication, RepairPlan, RepairReport
 from .sources import BlobSource
 from .verifying import Fault, VerifyReport
 
@@ -42,6 +43,7 @@ __all__ = [
     "DigestError",
     "ExportReport",
     "Fault",
+    "Fetch",
     "Found",
     "IntegrityError",
     "Key",
@@ -60,8 +62,11 @@ __all__ = [
     "PrunePlan",
     "PrunePolicy",
     "PruneReport",
+    "Publication",
     "RecordDetails",
     "RecordGraph",
+    "RepairPlan",
+    "RepairReport",
     "StoreError",
     "UnreachableError",
     "UsageError",

@@ -21,6 +21,7 @@ from cachefs.layout import Layout, Manifest, Name, open_layout
 from cachefs.location import Location, parse
 from cachefs.names import check_name
 from cachefs.pruning import PrunePlan, PruneReport, default_grace, execute_prune, plan_prune
+from cachefs.repairing import RepairPlan, RepairReport, plan_repair, repair
 from cachefs.sources import BlobSource, FirstSource, LayoutSource, MappingSource
 from cachefs.verifying import VerifyReport, verify
 
@@ -243,6 +244,57 @@ class Cache:
         """Execute a plan of this cache, with the same ``also``. Raises as :meth:`plan_prune`."""
         places = [cache.layout for cache in also]
         return run(execute_prune(self._layout, plan, also=places))
+
+    def plan_repair(
+        self,
+        replicas: Sequence[str | os.PathLike[str] | Location | Cache] = (),
+        *,
+        read_data: float = 0.0,
+        drop_broken: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+    ) -> RepairPlan:
+        """Verify the cache, or the names that its location gives, and plan how to repair it.
+
+        Args:
+            replicas: caches that may have what this one lacks, the preferred one first.
+            read_data: as for :meth:`verify`: only blobs that were read are known to be damaged.
+            drop_broken: take away names whose manifests cannot be read here or in a replica.
+            callback: told of the bytes that verifying reads (fsspec's).
+
+        Nothing is written. Raises UsageError, and StoreError where this cache or a replica cannot
+        be asked.
+        """
+        work = plan_repair(
+            self._layout,
+            [_layout(replica, "import", "source") for replica in replicas],
+            self._given_names,
+            read_data=read_data,
+            drop_broken=drop_broken,
+            callback=callback,
+        )
+        return run(work)
+
+    def repair(
+        self,
+        plan: RepairPlan,
+        replicas: Sequence[str | os.PathLike[str] | Location | Cache] = (),
+        *,
+        callback: Callback = DEFAULT_CALLBACK,
+    ) -> RepairReport:
+        """Carry out a plan of :meth:`plan_repair`, with the same replicas.
+
+        Blobs are fetched, then manifests rewritten so that what is lost becomes a miss, then
+        damaged blobs deleted. What has changed since the plan is left and told in the report.
+        Raises UsageError, and StoreError where this cache fails.
+        """
+        work = repair(
+            self._layout,
+            plan,
+            [_layout(replica, "import", "source") for replica in replicas],
+            touch_refresh=self.location.export.touch_refresh,
+            callback=callback,
+        )
+        return run(work)
 
     # ---------------------------------------------------------------------------------------------
 

@@ -189,7 +189,7 @@ class _Needed:
             names=names,
             key=error.key or layout.store.root,
             reason=error.reason,
-            digest=error.digest,
+            digest=str(error.digest) if error.digest else None,
         )
         self.faults.append(fault)
 

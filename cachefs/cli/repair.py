@@ -1,0 +1,103 @@
+"""``cachefs repair``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+import cachefs
+from cachefs.cli.confirming import confirm, dry_run_option, yes_option
+from cachefs.cli.exits import Exit
+from cachefs.cli.failing import one_line
+from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.output import amount, digest, print_json, print_table, size
+from cachefs.cli.progress import progress_bar
+from cachefs.cli.verify import print_faults, read_data_option
+
+if TYPE_CHECKING:
+    from cachefs import RepairPlan, RepairReport
+
+
+@click.command("repair")
+@click.argument("location")
+@click.option(
+    "--from",
+    "replicas",
+    multiple=True,
+    metavar="LOCATION",
+    help="Fetch what is missing or damaged from this cache; may be given several times.",
+)
+@click.option(
+    "--drop-broken", is_flag=True, help="Take away names whose manifests cannot be read anywhere."
+)
+@read_data_option
+@dry_run_option
+@yes_option
+@json_option
+@verbose_option
+def command(
+    location: str,
+    replicas: tuple[str, ...],
+    read_data: float,
+    *,
+    drop_broken: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> Exit:
+    """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
+
+    Blobs come from the caches of --from; what none of them has becomes a miss, so that builders
+    make it again, and the rest stays usable. With --dry-run, and with --json before anything is
+    done, the plan is what is printed; the exit status is 1 when something stays faulty.
+    """
+    cache = cachefs.open(location)
+    sources = [cachefs.open(replica) for replica in replicas]
+    with progress_bar("reading") as callback:
+        plan = cache.plan_repair(
+            sources, read_data=read_data, drop_broken=drop_broken, callback=callback
+        )
+    if not as_json:
+        _print_plan(plan)
+    if dry_run or not plan:
+        if as_json:
+            print_json({"plan": plan})
+        return Exit.FAULTS if plan.faults else Exit.DONE
+    confirm("Repair?", yes=yes)
+    with progress_bar("fetching") as callback:
+        report = cache.repair(plan, sources, callback=callback)
+    if as_json:
+        print_json({"plan": plan, "report": report})
+    else:
+        _print_report(report)
+    return Exit.FAULTS if report.left else Exit.DONE
+
+
+def _print_plan(plan: RepairPlan) -> None:
+    print_faults(plan.faults)
+    rows = [("fetch", digest(item.digest), size(item.bytes)) for item in plan.fetch]
+    for item in plan.publish:
+        verb = "rewrite" if item.replica is None else "restore"
+        effects = [amount(item.misses, "result") + " lost"] if item.misses else []
+        effects += [amount(len(item.sizes), "size") + " corrected"] if item.sizes else []
+        rows.append((verb, item.name, ", ".join(effects)))
+    rows += [("drop", name, "its manifest cannot be read") for name in plan.drop]
+    rows += [("delete", digest(item), "damaged, and nobody has it") for item in plan.discard]
+    if rows:
+        print_table(("repair", "what", "effect"), rows)
+    elif plan.faults:
+        click.echo("there is nothing to be done about it")
+    else:
+        click.echo("there are no faults")
+
+
+def _print_report(report: RepairReport) -> None:
+    click.echo(
+        f"fetched {amount(report.fetched.blobs, 'blob')} ({size(report.fetched.bytes)}), "
+        f"rewrote {len(report.rewritten)}, restored {len(report.restored)} and "
+        f"dropped {amount(len(report.dropped), 'name')}, "
+        f"deleted {amount(len(report.discarded), 'damaged blob')}"
+    )
+    for what, reason in report.left.items():
+        click.echo(one_line(f"left as it is: {what}: {reason}"), err=True)
