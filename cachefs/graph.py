@@ -8,7 +8,6 @@ recurses: a chain 100,000 records deep is as good as any.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -25,6 +24,7 @@ from cachefs.wire.cacheconfig import (
     Record,
     Result,
 )
+from cachefs.wire.canonical import canonical, parents_first
 from cachefs.wire.rules import check, topological
 
 if TYPE_CHECKING:
@@ -292,95 +292,22 @@ class RecordGraph:
 
     def _kept_layers(self, passes: Callable[[int], bool] | None) -> list[bool]:
         """Whether each layer passes together with everything below it."""
-        verdict: list[bool | None] = [None] * len(self.layers)
-        for start in range(len(self.layers)):
-            walked = []
-            index = start
-            while index != NO_PARENT and verdict[index] is None:
-                walked.append(index)
-                index = self.layers[index].parent
-            good = True if index == NO_PARENT else bool(verdict[index])
-            for step in reversed(walked):
-                good = good and (passes is None or passes(step))
-                verdict[step] = good
-        return [bool(good) for good in verdict]
+        verdict = [True] * len(self.layers)
+        for index in parents_first(self.layers):
+            parent = self.layers[index].parent
+            below = parent == NO_PARENT or verdict[parent]
+            verdict[index] = below and (passes is None or passes(index))
+        return verdict
 
     # --- storing -------------------------------------------------------------------------------
 
     def to_config(self) -> CacheConfig:
         """The graph in canonical order: the same graph gives the same bytes, however it was built.
 
-        Layers are sorted by blob, then by what is below them; records by digest, number of inputs,
-        and input by input by number of alternatives, selectors and linked digests. Where the format
-        leaves an order open, the content below decides, so that the order of adding never shows.
+        Raises ManifestError when a builder would refuse it.
         """
-        layer_order = self._canonical_layers()
-        record_order = self._canonical_records()
-        new_layer = _inverse(layer_order)
-        new_record = _inverse(record_order)
-        config = CacheConfig(
-            layers=[
-                Layer(
-                    self.layers[old].blob,
-                    NO_PARENT
-                    if self.layers[old].parent == NO_PARENT
-                    else new_layer[self.layers[old].parent],
-                    self.layers[old].annotations,
-                )
-                for old in layer_order
-            ],
-            records=[_renumbered(self.records[old], new_layer, new_record) for old in record_order],
-        )
-        check(config)
-        return config
-
-    def _canonical_layers(self) -> list[int]:
-        below = [b""] * len(self.layers)
-        done = [False] * len(self.layers)
-        for start in range(len(self.layers)):
-            walked = []
-            index = start
-            while index != NO_PARENT and not done[index]:
-                walked.append(index)
-                index = self.layers[index].parent
-            for step in reversed(walked):
-                parent = self.layers[step].parent
-                under = below[parent] if parent != NO_PARENT else b""
-                below[step] = hashlib.sha256(under + self.layers[step].blob.encode()).digest()
-                done[step] = True
-        return sorted(range(len(self.layers)), key=lambda i: (self.layers[i].blob, below[i]))
-
-    def _canonical_records(self) -> list[int]:
-        keys = [self._order_key(record) for record in self.records]
-        if len(set(keys)) == len(keys):
-            return sorted(range(len(keys)), key=keys.__getitem__)
-        content = self._content()
-        return sorted(range(len(keys)), key=lambda i: (keys[i], content[i]))
-
-    def _order_key(self, record: Record) -> tuple[object, ...]:
-        records = self.records
-        return (
-            record.digest,
-            len(record.inputs),
-            tuple(
-                (len(alts), tuple(sorted((k.selector, records[k.link].digest) for k in alts)))
-                for alts in record.inputs
-            ),
-        )
-
-    def _content(self) -> list[bytes]:
-        """A hash of each record's whole content: its key, all that it is built on, its results."""
-        content = [b""] * len(self.records)
-        for index in topological(self.records):
-            record = self.records[index]
-            inputs = [sorted((k.selector, content[k.link]) for k in alts) for alts in record.inputs]
-            results = sorted(
-                (found.created_at, [self.layers[i].blob for i in found.layers])
-                for found in self._results(record)
-            )
-            text = repr((record.digest, inputs, results))
-            content[index] = hashlib.sha256(text.encode()).digest()
-        return content
+        check(self._config)
+        return canonical(self._config)
 
     # --- indexes, made when first asked ----------------------------------------------------------
 
@@ -423,7 +350,7 @@ def merge(graphs: Iterable[RecordGraph]) -> RecordGraph:
 
 def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
     layers: list[int] = [NO_PARENT] * len(graph.layers)
-    for index in _parents_first(graph.layers):
+    for index in parents_first(graph.layers):
         layers[index] = _merge_layer(union, graph.layers[index], layers)
     records: list[int] = [0] * len(graph.records)
     for index in topological(graph.records):
@@ -462,47 +389,3 @@ def _merge_layer(union: RecordGraph, layer: Layer, merged: Sequence[int]) -> int
 def _newer(facts: Annotations) -> tuple[object, ...]:
     moment = timestamps.nanoseconds(facts.created_at)
     return (moment, facts.created_at, facts.media_type, facts.diff_id, facts.size)
-
-
-def _parents_first(layers: Sequence[Layer]) -> Iterator[int]:
-    done = [False] * len(layers)
-    for start in range(len(layers)):
-        walked = []
-        index = start
-        while index != NO_PARENT and not done[index]:
-            done[index] = True
-            walked.append(index)
-            index = layers[index].parent
-        yield from reversed(walked)
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    inverse = [0] * len(order)
-    for new, old in enumerate(order):
-        inverse[old] = new
-    return inverse
-
-
-def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -> Record:
-    """The record with all indexes rewritten, and its lists in canonical order."""
-    return Record(
-        sorted(
-            (Result(layers[r.layer], r.created_at) for r in record.layers),
-            key=lambda r: (r.layer, timestamps.nanoseconds(r.created_at), r.created_at),
-        ),
-        sorted(
-            (
-                Chain(layers=[layers[i] for i in c.layers], created_at=c.created_at)
-                for c in record.chains
-            ),
-            key=lambda c: (c.layers, timestamps.nanoseconds(c.created_at), c.created_at),
-        ),
-        record.digest,
-        [
-            sorted(
-                (Link(selector=k.selector, link=records[k.link]) for k in alternatives),
-                key=lambda k: (k.link, k.selector),
-            )
-            for alternatives in record.inputs
-        ],
-    )

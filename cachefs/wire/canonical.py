@@ -1,0 +1,128 @@
+"""Canonical order: what makes two exports of one graph identical byte for byte.
+
+Layers are sorted by blob, then by what is below them; records by digest, number of inputs, and
+input by input by number of alternatives, selectors and linked digests. Where the format leaves an
+order open, the content below decides, so that the order of adding never shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from cachefs.wire import timestamps
+from cachefs.wire.cacheconfig import NO_PARENT, CacheConfig, Chain, Layer, Link, Record, Result
+from cachefs.wire.rules import topological
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def canonical(config: CacheConfig) -> CacheConfig:
+    """The same config in canonical order; the one given stays as it is.
+
+    Raises ManifestError when records link in a loop.
+    """
+    stacks = stack_hashes(config.layers)
+    layer_order = sorted(
+        range(len(config.layers)), key=lambda i: (config.layers[i].blob, stacks[i])
+    )
+    record_order = _record_order(config.records, stacks)
+    new_layer = _inverse(layer_order)
+    new_record = _inverse(record_order)
+    return CacheConfig(
+        layers=[_moved(config.layers[old], new_layer) for old in layer_order],
+        records=[_renumbered(config.records[old], new_layer, new_record) for old in record_order],
+    )
+
+
+def parents_first(layers: Sequence[Layer]) -> Iterator[int]:
+    """Layer indexes in an order in which every layer comes after its parent."""
+    done = [False] * len(layers)
+    for start in range(len(layers)):
+        walked = []
+        index = start
+        while index != NO_PARENT and not done[index]:
+            done[index] = True
+            walked.append(index)
+            index = layers[index].parent
+        yield from reversed(walked)
+
+
+def stack_hashes(layers: Sequence[Layer]) -> list[bytes]:
+    """A hash of each layer's blob and of all below it."""
+    hashes = [b""] * len(layers)
+    for index in parents_first(layers):
+        layer = layers[index]
+        below = b"" if layer.parent == NO_PARENT else hashes[layer.parent]
+        hashes[index] = hashlib.sha256(below + layer.blob.encode()).digest()
+    return hashes
+
+
+def _record_order(records: Sequence[Record], stacks: Sequence[bytes]) -> list[int]:
+    keys = [_order_key(record, records) for record in records]
+    if len(set(keys)) == len(keys):
+        return sorted(range(len(keys)), key=keys.__getitem__)
+    content = _content_hashes(records, stacks)
+    return sorted(range(len(keys)), key=lambda i: (keys[i], content[i]))
+
+
+def _order_key(record: Record, records: Sequence[Record]) -> tuple[object, ...]:
+    return (
+        record.digest,
+        len(record.inputs),
+        tuple(
+            (len(alts), tuple(sorted((k.selector, records[k.link].digest) for k in alts)))
+            for alts in record.inputs
+        ),
+    )
+
+
+def _content_hashes(records: Sequence[Record], stacks: Sequence[bytes]) -> list[bytes]:
+    """A hash of each record's key, all that it is built on, and its results."""
+    content = [b""] * len(records)
+    for index in topological(records):
+        record = records[index]
+        inputs = [sorted((k.selector, content[k.link]) for k in alts) for alts in record.inputs]
+        results = sorted((result.created_at, stacks[result.layer]) for result in record.layers)
+        chains = sorted((c.created_at, [stacks[i] for i in c.layers]) for c in record.chains)
+        text = repr((record.digest, inputs, results, chains))
+        content[index] = hashlib.sha256(text.encode()).digest()
+    return content
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    inverse = [0] * len(order)
+    for new, old in enumerate(order):
+        inverse[old] = new
+    return inverse
+
+
+def _moved(layer: Layer, new_layer: Sequence[int]) -> Layer:
+    parent = NO_PARENT if layer.parent == NO_PARENT else new_layer[layer.parent]
+    return Layer(layer.blob, parent, layer.annotations)
+
+
+def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -> Record:
+    """The record with all indexes rewritten, and its lists sorted."""
+    results = [Result(layers[r.layer], r.created_at) for r in record.layers]
+    chains = [
+        Chain(layers=[layers[i] for i in c.layers], created_at=c.created_at) for c in record.chains
+    ]
+    inputs = [
+        sorted(
+            (Link(selector=k.selector, link=records[k.link]) for k in alternatives),
+            key=lambda k: (k.link, k.selector),
+        )
+        for alternatives in record.inputs
+    ]
+    return Record(
+        sorted(results, key=lambda r: (r.layer, _moment(r.created_at))),
+        sorted(chains, key=lambda c: (c.layers, _moment(c.created_at))),
+        record.digest,
+        inputs,
+    )
+
+
+def _moment(text: str) -> tuple[int, str]:
+    return timestamps.nanoseconds(text), text
