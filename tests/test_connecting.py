@@ -213,6 +213,23 @@ def test_the_callers_filesystem_is_used_as_it_is() -> None:
     assert cache.layout.store.filesystem.fs.sync_fs is fs
 
 
+@pytest.mark.parametrize("inner", ["file", "memory"])
+def test_a_folder_of_a_filesystem_is_driven_as_that_filesystem(
+    inner: str, recorded: Path, tmp_path: Path
+) -> None:
+    import fsspec
+    from fsspec.implementations.dirfs import DirFileSystem
+
+    folder = tmp_path if inner == "file" else Path("/tests-connecting") / tmp_path.name
+    fs = DirFileSystem(str(folder), fsspec.filesystem(inner))
+    cache = cachefs.open("memory://cache", fs=fs, touch_refresh="0s")
+    assert cachefs.copy(recorded / "s3" / "max", cache).uploaded.blobs == 11
+    assert cachefs.copy(recorded / "s3" / "max", cache).touched.blobs == 11
+    assert fs.fs.isfile(f"{folder}/cache/manifests/app-v2")
+    if inner == "file":
+        assert not list(tmp_path.rglob(".cachefs-*"))
+
+
 def test_storage_options_of_s3fs_do_not_go_with_obstore(moto_s3: S3Server) -> None:
     with pytest.raises(cachefs.LocationError, match="engine=obstore"):
         cachefs.open("s3://bucket/", engine="obstore", storage_options={"key": "hush"})

@@ -28,6 +28,20 @@ _FAMILIES: Final[dict[str, type[Filesystem]]] = {
 }
 
 
+_FOLDER: Final = "fsspec.implementations.dirfs.DirFileSystem"
+
+
+def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, str]:
+    """A filesystem that is a folder of another, as that other one and the path in it.
+
+    ``DirFileSystem`` says that it is asynchronous over any filesystem, and is not.
+    """
+    while _FOLDER in {f"{kind.__module__}.{kind.__name__}" for kind in type(fs).__mro__}:
+        path = f"{fs.path.rstrip('/')}/{path.lstrip('/')}"
+        fs = fs.fs
+    return fs, path
+
+
 def adapt(fs: AbstractFileSystem, parallelism: int = 4) -> Filesystem:
     """The filesystem object, with what its family does differently.
 

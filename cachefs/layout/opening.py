@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cachefs.filesystems import adapt, connect
+from cachefs.filesystems import adapt, connect, unwrapped
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
 from cachefs.store import Store
@@ -30,8 +30,8 @@ def open_layout(
     if fs is None:
         filesystem, root = connect(location)
     else:
+        fs, root = unwrapped(fs, location.url.partition("://")[2] or location.url)
         filesystem = adapt(fs, location.export.upload_parallelism)
-        root = location.url.partition("://")[2] or location.url
     store = Store(filesystem, root, side)
     if location.layout == "oci" or (
         location.layout == "auto" and Path(root, "oci-layout").exists()
