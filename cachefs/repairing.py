@@ -141,9 +141,9 @@ async def plan_repair(
     search.wanted.update(await _lacking(layout, [manifest for _, manifest in restored.values()]))
     await search.find(replicas)
     publish = await _rewrites(layout, search, report.faults)
-    for name, (replica, manifest) in restored.items():
+    for name, (place, manifest) in restored.items():
         again = search.publication(manifest)
-        publish.append(replace(again, replica=replica, obstacle=broken[name].digest))
+        publish.append(replace(again, replica=place, obstacle=broken[name].digest))
     dropped = broken.keys() - restored.keys() if drop_broken else set()
     remedied = restored.keys() | dropped
     damaged = [] if names else _digests(report.faults, "damaged")
