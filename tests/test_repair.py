@@ -11,10 +11,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cachefs
+import cachefs.testing
 from cachefs.wire import cacheconfig
-from tests.damaging import MakePlace, Place, damage_some, delete, flip, lengthen, truncate
+from tests.damaging import Folder, MakePlace, Place, damage_some, delete, flip, lengthen, truncate
 from tests.servers.s3 import S3Server
 
 GARBAGE = [b"", b"{", b'{"layers":[{"blob":"sha256:0","parent":0}]}', b"\xff\x00"]
@@ -113,6 +116,49 @@ def test_what_a_replica_has_comes_back(
     assert (report.fetched.blobs, report.rewritten, report.discarded) == (len(done), [], [])
     assert dict(place.objects) == before
     assert dict(replica.objects) == kept
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 1000),
+    records=st.integers(1, 25),
+    kinds=st.tuples(*2 * [st.sampled_from(["keyed", "oci"])]),
+    damages=st.tuples(*2 * [st.integers(0, 1000)]),
+    broken=st.sets(st.sampled_from(["main", "pr-1"])),
+)
+def test_any_damage_to_any_cache_is_repaired(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    records: int,
+    kinds: tuple[str, str],
+    damages: tuple[int, int],
+    broken: set[str],
+) -> None:
+    place, replica = (generated(tmp_path_factory.mktemp("place"), k, seed, records) for k in kinds)
+    before = graphs(place)
+    done = damage_some(place, damages[0])
+    done_there = damage_some(replica, damages[1])
+    keys = {place.manifest_key(name) for name in broken}
+    for key in keys:
+        truncate(place.objects, key)
+    report = repaired(place, [replica])
+    assert report.left == {}
+    assert set(report.restored) == broken
+    assert_clean(place)
+    lost = done.keys() & done_there.keys()
+    after = graphs(place)
+    assert after.keys() == before.keys()
+    for name, graph in after.items():
+        assert results(graph) == without(results(before[name]), lost)
+
+
+def generated(folder: Path, kind: str, seed: int, records: int) -> Place:
+    location = f"type=local,dest={folder}" if kind == "oci" else str(folder)
+    cache = cachefs.open(location)
+    cachefs.testing.write_random_cache(
+        cache, names=["main", "pr-1"], seed=seed, records=records, blob_size=64
+    )
+    return Place(location, Folder(folder), cache)
 
 
 def test_replicas_complete_each_other_and_the_rest_is_lost(make_place: MakePlace) -> None:
