@@ -114,7 +114,11 @@ async def file_pieces(path: Path) -> AsyncIterator[bytes]:
 
 
 def _open(path: Path) -> tuple[FileIO, bytes]:
-    file = path.open("rb", 0)
+    try:
+        file = path.open("rb", 0)
+    except (IsADirectoryError, NotADirectoryError) as error:
+        # A store of keys has no folders: there is no object with this key.
+        raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
     try:
         return file, file.read(PIECE)
     except BaseException:
