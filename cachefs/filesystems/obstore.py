@@ -6,6 +6,7 @@ store that is inside it does all of this well.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -105,16 +106,29 @@ class ObstoreFilesystem(Filesystem):
         await store.put_async(key, data, use_multipart=False)
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
-        """A multipart upload; obstore aborts it when ``pieces`` raises."""
+        """A multipart upload; obstore aborts it when ``pieces`` raises, and only then.
+
+        So a cancelled upload ends its pieces, and waits for obstore to be done with it.
+        """
         store, _, key = self._open(path)
         part = part_size(size)
-        await store.put_async(
-            key,
-            in_parts(pieces, part),
-            use_multipart=True,
-            chunk_size=part,
-            max_concurrency=max(1, min(4, SENDING // self.parallelism)),
+        given_up = asyncio.get_running_loop().create_future()
+        sending = asyncio.ensure_future(
+            store.put_async(
+                key,
+                _until(given_up, in_parts(pieces, part)),
+                use_multipart=True,
+                chunk_size=part,
+                max_concurrency=max(1, min(4, SENDING // self.parallelism)),
+            )
         )
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            given_up.set_result(None)
+            await asyncio.wait({sending})
+            sending.exception()
+            raise
 
     async def touch(self, stat: Stat) -> None:
         """Copy the object onto itself through the toucher, or else to a temporary key and back."""
@@ -161,3 +175,21 @@ def _just_before(key: str) -> str | None:
 
 # obstore takes no control characters and no empty components, and UTF-8 has no surrogates.
 _INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
+
+
+async def _until(
+    given_up: asyncio.Future[None], parts: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The same parts, ending in InterruptedError once they are given up."""
+    while True:
+        following = asyncio.ensure_future(anext(parts, None))
+        either: set[asyncio.Future[Any]] = {given_up, following}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if given_up.done():
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            raise InterruptedError
+        part = following.result()
+        if part is None:
+            return
+        yield part
