@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -112,38 +112,59 @@ class S3Filesystem(Filesystem):
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; when it cannot be completed, it is aborted."""
-        upload = (await self._call("create_multipart_upload", path))["UploadId"]
-        try:
+        async with self._multipart(path) as upload:
             parts = await self._send_parts(path, upload, in_parts(pieces, part_size(size)))
-            await self._call(
-                "complete_multipart_upload", path, UploadId=upload, MultipartUpload={"Parts": parts}
-            )
+            await self._complete(path, upload, parts)
+
+    @asynccontextmanager
+    async def _multipart(self, path: str) -> AsyncIterator[str]:
+        """The id of a new multipart upload, aborted when the block fails."""
+        upload: str = (await self._call("create_multipart_upload", path))["UploadId"]
+        try:
+            yield upload
         except BaseException:
-            await asyncio.shield(self._call("abort_multipart_upload", path, UploadId=upload))
+            # What went wrong first is what matters, not that a dead server cannot abort either.
+            with suppress(Exception):
+                await asyncio.shield(self._call("abort_multipart_upload", path, UploadId=upload))
             raise
+
+    async def _complete(self, path: str, upload: str, parts: Sequence[dict[str, Any]]) -> None:
+        await self._call(
+            "complete_multipart_upload", path, UploadId=upload, MultipartUpload={"Parts": parts}
+        )
 
     async def _send_parts(
         self, path: str, upload: str, parts: AsyncIterator[bytes]
     ) -> Sequence[dict[str, Any]]:
         async def send(number: int, data: bytes) -> dict[str, Any]:
-            try:
-                answer = await self._call(
-                    "upload_part", path, UploadId=upload, PartNumber=number, Body=BytesIO(data)
-                )
-            finally:
-                self._parts.release()
+            answer = await self._call(
+                "upload_part", path, UploadId=upload, PartNumber=number, Body=BytesIO(data)
+            )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         sending: list[asyncio.Task[dict[str, Any]]] = []
         async with task_group() as group:
-            while True:
-                # A place is taken before the part is read: waiting parts would be held in memory.
-                await self._parts.acquire()
-                data = await _next(parts, self._parts)
-                if data is None:
-                    break
-                sending.append(group.create_task(send(len(sending) + 1, data)))
+            while (data := await self._next_part(parts, first=not sending)) is not None:
+                task = group.create_task(send(len(sending) + 1, data))
+                # Not by the task itself: one that is cancelled before it begins does nothing.
+                task.add_done_callback(lambda _: self._parts.release())
+                sending.append(task)
         return [task.result() for task in sending]
+
+    async def _next_part(self, parts: AsyncIterator[bytes], *, first: bool) -> bytes | None:
+        """The next part, with a place taken for it; None at the end. There is always a first part.
+
+        The place is taken before the part is read: waiting parts would be held in memory.
+        """
+        await self._parts.acquire()
+        try:
+            data = await anext(parts, b"" if first else None)
+        except BaseException:
+            self._parts.release()
+            raise
+        if data is None:
+            self._parts.release()
+        return data
 
     async def touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts above 5 GiB."""
@@ -160,8 +181,7 @@ class S3Filesystem(Filesystem):
 
     async def _touch_in_parts(self, stat: Stat) -> None:
         bucket, _, key = stat.path.partition("/")
-        upload = (await self._call("create_multipart_upload", stat.path))["UploadId"]
-        try:
+        async with self._multipart(stat.path) as upload:
             parts = []
             for number in range(math.ceil(stat.size / self.copy_part)):
                 start = number * self.copy_part
@@ -176,15 +196,7 @@ class S3Filesystem(Filesystem):
                 )
                 etag = answer["CopyPartResult"]["ETag"]
                 parts.append({"PartNumber": number + 1, "ETag": etag})
-            await self._call(
-                "complete_multipart_upload",
-                stat.path,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-            )
-        except BaseException:
-            await asyncio.shield(self._call("abort_multipart_upload", stat.path, UploadId=upload))
-            raise
+            await self._complete(stat.path, upload, parts)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """One DELETE, and where something might have changed meanwhile it is never repeated.
@@ -237,15 +249,3 @@ class S3Filesystem(Filesystem):
         else:
             with suppress(FileNotFoundError):
                 await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
-
-
-async def _next(parts: AsyncIterator[bytes], places: asyncio.Semaphore) -> bytes | None:
-    """The next part, None at the end; the place taken for it is given back if there is none."""
-    try:
-        data = await anext(parts, None)
-    except BaseException:
-        places.release()
-        raise
-    if data is None:
-        places.release()
-    return data
