@@ -1,0 +1,149 @@
+"""What steps do: commands and Python functions, and what of them belongs in the key."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cachefs.building.processes import Process
+from cachefs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    Sink = Callable[[int, bytes], None]
+    """Takes a piece of output: the stream's number (1 or 2) and the bytes."""
+
+
+class Running(Protocol):
+    """An action that has begun, or is about to."""
+
+    def run(self) -> int:
+        """Do it, and return its status: 0 when all went well. Blocks."""
+
+    def stop(self) -> None:
+        """Make :meth:`run` return soon, where that is possible. From any thread."""
+
+
+class Action(Protocol):
+    """What a step does."""
+
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """What tells the action from all others."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in reports."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command, empty for a function."""
+
+    @property
+    def place(self) -> Path | None:
+        """The directory in which it always runs; None for a scratch directory."""
+
+    @property
+    def logs(self) -> bool:
+        """Whether its output is a part of its result."""
+
+    def begin(
+        self, directory: Path, environment: Mapping[str, str | None], output: Sink
+    ) -> Running:
+        """What is to run in this directory."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that runs in a scratch directory with an environment of its own."""
+
+    argv: tuple[str, ...]
+    place: Path | None = None
+    logs: bool = False
+
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """The command's words."""
+        return (b"command", *map(os.fsencode, self.argv))
+
+    @property
+    def label(self) -> str:
+        """The command line."""
+        return " ".join(self.argv)
+
+    def begin(
+        self, directory: Path, environment: Mapping[str, str | None], output: Sink
+    ) -> Process:
+        """The command, ready to run. It finds PATH, and else only what the step declares."""
+        home = str(directory.parent)
+        known = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": home,
+            "TMPDIR": home,
+            "LC_ALL": "C.UTF-8",
+        }
+        declared = {name: value for name, value in environment.items() if value is not None}
+        return Process(self.argv, directory, known | declared, output)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Python function that is called with its scratch directory.
+
+    Keyed by its qualified name, its source text and the version; what else it depends on (what it
+    imports and calls, global variables) is for the version to tell.
+    """
+
+    function: Callable[[Path], object]
+    version: str = ""
+    place: Path | None = None
+    logs: bool = False
+    argv: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The function's name."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """Name, source and version. Raises UsageError for what has no source or hidden values."""
+        function = self.function
+        if not inspect.isfunction(function):
+            raise UsageError(f"{function!r} is not a command and not a plain Python function")
+        if (function.__closure__ or function.__defaults__) and not self.version:
+            raise UsageError(
+                f"{self.label} depends on values that its source does not show; give version="
+            )
+        try:
+            source = textwrap.dedent(inspect.getsource(function)).encode()
+        except OSError:
+            source = function.__code__.co_code + repr(function.__code__.co_consts).encode()
+        return (b"function", self.label.encode(), source, self.version.encode())
+
+    def begin(
+        self,
+        directory: Path,
+        environment: Mapping[str, str | None],  # noqa: ARG002 - a function shares this process's
+        output: Sink,  # noqa: ARG002 - and its output
+    ) -> _Call:
+        """The call, ready to be made."""
+        return _Call(self.function, directory)
+
+
+class _Call:
+    def __init__(self, function: Callable[[Path], object], directory: Path) -> None:
+        self._function = function
+        self._directory = directory
+
+    def run(self) -> int:
+        self._function(self._directory)
+        return 0
+
+    def stop(self) -> None:
+        """Nobody can stop a Python function: it is waited for."""

@@ -1,0 +1,331 @@
+"""A build, as its users hold it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from cachefs.building import keys
+from cachefs.building.actions import Command, Function
+from cachefs.building.engine import Engine
+from cachefs.building.recording import recorded, with_others
+from cachefs.building.report import BuildReport
+from cachefs.building.restoring import put_in_place, staging
+from cachefs.building.scratch import Scratch
+from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
+from cachefs.cache import Cache, as_source
+from cachefs.cache import open as open_cache
+from cachefs.concurrency import run
+from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
+from cachefs.exporter import ExportReport
+from cachefs.sources import FirstSource, MappingSource
+from cachefs.wire import timestamps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from cachefs.building.actions import Action
+    from cachefs.graph import Mode, RecordGraph
+    from cachefs.location import Location
+
+    Place = str | os.PathLike[str] | Location | Cache
+
+logger = logging.getLogger("cachefs")
+
+
+class Build:
+    """Sources and steps, whose results are kept in a cache and pulled when they are needed.
+
+        with cachefs.Build(cache_to="s3://bucket/ci/") as build:
+            src = build.source("src", exclude=["*.o"])
+            lib = build.step(["make", "-C", "src"], inputs={"src": src}, outputs=["src/libx.a"])
+            lib.restore("dist")
+
+    When the block ends without an error, every step that no other one uses has a result, and the
+    build is exported. After an error nothing is. Not for use by several threads.
+
+    Args:
+        cache_from: caches that are read, the first first; by default ``cache_to``.
+        cache_to: the cache that the build is exported to; None: to none.
+        jobs: steps that run at a time; by default as many as there are processors.
+        mode: ``min`` or ``max``, by default that of the location of ``cache_to``.
+        keep: records with results that the names in ``cache_to`` keep besides this build's, the
+            newest; by default what other builds stored under the names is replaced.
+        ignore_error: make a failed export a warning, as the attribute ``ignore-error`` does.
+
+    Attributes:
+        report: what was done; complete when the block has ended.
+        exports: whether the build is exported at the end; may be set until then.
+    """
+
+    def __init__(
+        self,
+        cache_from: Place | Sequence[Place] | None = None,
+        cache_to: Place | None = None,
+        *,
+        jobs: int | None = None,
+        mode: Mode | None = None,
+        keep: int = 0,
+        ignore_error: bool = False,
+    ) -> None:
+        if jobs is not None and jobs < 1:
+            raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
+        places = [] if cache_from is None else cache_from
+        if not isinstance(places, list | tuple):
+            places = [places]  # type: ignore[list-item]
+        self._target = None if cache_to is None else _opened(cache_to)
+        self._caches = [_opened(place) for place in places]
+        if cache_from is None and self._target is not None:
+            self._caches = [self._target]
+        self._jobs = jobs or os.cpu_count() or 1
+        self._mode = mode
+        self.exports = self._target is not None
+        self._keep = keep
+        self._ignore_error = ignore_error
+        self._steps: list[Step] = []
+        self._engine: Engine | None = None
+        self._scratch: Scratch | None = None
+        self._folder: Path | None = None
+        self._files: dict[Step, Path] = {}
+        self._export: ExportReport | None = None
+
+    # --- declaring --------------------------------------------------------------------------------
+
+    def source(
+        self,
+        origin: str | os.PathLike[str] | bytes,
+        *,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> Source:
+        """A file, a directory or bytes as an input of steps. Read when a step needs its digest.
+
+        Args:
+            origin: a path, or the bytes themselves.
+            include: patterns of what counts in a directory (see :mod:`cachefs.building.patterns`);
+                none means all.
+            exclude: patterns of what does not.
+        """
+        if isinstance(origin, bytes):
+            return Source(origin)
+        if isinstance(include, str) or isinstance(exclude, str):
+            raise UsageError("include and exclude are lists of patterns, not one text")
+        return Source(Path(origin).absolute(), include, exclude)
+
+    def step(
+        self,
+        action: Sequence[str] | Callable[[Path], object],
+        *,
+        inputs: Mapping[str, Node | Part] | None = None,
+        outputs: Sequence[str],
+        env: Sequence[str] | Mapping[str, str] = (),
+        platform: bool = False,
+        version: str = "",
+        name: str = "",
+    ) -> Step:
+        """A command or function whose outputs depend on its inputs, and on what is said here.
+
+        It runs in a scratch directory of its own. A command finds there the PATH of this process
+        and the variables of ``env``, no others; a function is called with the directory.
+
+        Args:
+            action: the words of a command, or a function (see :class:`Function` for its key).
+            inputs: where each input is laid out; ``node / "path"`` takes a part of one.
+            outputs: paths of files, directories or links that the step makes, collected into one
+                layer.
+            env: names of variables that matter, with the values they have now, or a mapping.
+            platform: whether the result is good for this system and machine only.
+            version: a part of the key, to be changed when a function's dependencies do.
+            name: what reports call the step; by default the command line or function.
+
+        Raises UsageError.
+        """
+        done: Action
+        if callable(action):
+            done = Function(action, version)
+        elif isinstance(action, str) or not action:
+            raise UsageError("a command is a list of words, as in ['make', 'all']")
+        else:
+            done = Command(tuple(map(str, action)))
+        return self.add(done, inputs or {}, outputs, env, platform=platform, name=name)
+
+    def add(
+        self,
+        action: Action,
+        inputs: Mapping[str, Node | Part],
+        outputs: Sequence[str],
+        env: Sequence[str] | Mapping[str, str] = (),
+        *,
+        platform: bool = False,
+        name: str = "",
+    ) -> Step:
+        """A step that does an action of any kind. Raises UsageError."""
+        if isinstance(outputs, str) or isinstance(env, str):
+            raise UsageError("outputs and env are lists, not one text")
+        free = action.place is not None
+        parts = {n if free else checked_path(n): as_part(part) for n, part in inputs.items()}
+        made = [checked_path(output) for output in outputs]
+        check_apart(made, "output")
+        if not free:
+            check_apart(parts, "input")
+        for part in parts.values():
+            if isinstance(part.node, Step) and part.node not in self._steps:
+                raise UsageError(f"{part.node} belongs to another build")
+        step = Step(
+            self,
+            action,
+            parts,
+            made,
+            keys.environment(env),
+            keys.platform() if platform else "",
+            name or action.label,
+        )
+        self._steps.append(step)
+        if self._engine is not None:
+            self._engine.add(step)
+        return step
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        if self._engine is not None:
+            raise UsageError("the build is begun already")
+        self._folder = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
+        try:
+            self._scratch = Scratch(self._folder)
+            loaded = [(cache, cache.load()) for cache in self._caches]
+            self._engine = Engine(loaded, self._scratch, self._jobs, str(Path.cwd()))
+            for step in self._steps:
+                self._engine.add(step)
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                run(self._begun.obtain_all(self._finals()))
+                if self._target is not None and self.exports:
+                    self._export = self._export_to(self._target)
+        finally:
+            self._clean()
+
+    def files(self, step: Step) -> dict[str, Path]:
+        """A step's outputs on disk: :meth:`Step.files`."""
+        if step not in self._files:
+            directory = self._directory() / "files"
+            run(self._begun.files(step, directory))
+            self._files[step] = directory
+        return {output: self._files[step] / output for output in step.outputs}
+
+    def restore(self, step: Step, directory: Path, *, log: Path | None = None) -> None:
+        """Put a step's outputs in place: :meth:`Step.restore`.
+
+        Args:
+            step: the step.
+            directory: where they go; made if it is missing.
+            log: where the file of the log goes, if it is wanted.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        with staging(directory) as aside:
+            run(self._begun.files(step, aside / "tree", log=log is not None))
+            if log is not None:
+                shutil.move(aside / "tree" / ".cachefs-log", log)
+            put_in_place(aside / "tree", directory, step.outputs)
+
+    def obtain(self, *steps: Step) -> None:
+        """Run what has no result in the cache, and pull nothing.
+
+        By default for every step that no other one uses. Raises StepError, UsageError, OSError.
+        """
+        run(self._begun.obtain_all(steps or self._finals()))
+
+    def is_stored(self, step: Step) -> bool:
+        """Whether ``cache_to`` has the step's result, made within its ``touch_refresh``."""
+        output = self._begun.states[step].output
+        if output is None or self._target is None:
+            return False
+        age = (time.time_ns() - timestamps.nanoseconds(output.created_at)) / 1e9
+        fresh = 0 <= age < self._target.location.export.touch_refresh
+        return fresh and self._begun.has(self._target, step)
+
+    @property
+    def report(self) -> BuildReport:
+        """What was done so far."""
+        states = self._engine.states.values() if self._engine else ()
+        return BuildReport(steps=[state.report for state in states], export=self._export)
+
+    # ----------------------------------------------------------------------------------------------
+
+    @property
+    def _begun(self) -> Engine:
+        if self._engine is None or self._folder is None:
+            raise UsageError("results are to be had inside of 'with Build(...) as build:' only")
+        return self._engine
+
+    def _directory(self) -> Path:
+        if self._scratch is None or self._folder is None:
+            raise UsageError("results are to be had inside of 'with Build(...) as build:' only")
+        return self._scratch.lasting_directory()
+
+    def _finals(self) -> list[Step]:
+        used = {part.node for step in self._steps for part in step.inputs.values()}
+        return [step for step in self._steps if step not in used]
+
+    def _export_to(self, target: Cache) -> ExportReport:
+        try:
+            return self._exported(target)
+        except StoreError as error:
+            if not self._ignore_error:
+                raise
+            logger.warning("the export to %s failed and is ignored: %s", target.location, error)
+            return ExportReport(names=[], error=str(error))
+
+    def _exported(self, target: Cache) -> ExportReport:
+        """Export; a result whose blobs no cache gives any more is left out, with a warning."""
+        engine = self._begun
+        lost: set[str] = set()
+        while True:
+            graph, records = recorded(engine)
+            finals = [records[step] for step in self._finals() if step in records]
+            selected = graph.select(self._mode or target.location.export.mode, finals)
+            selected = self._joined(target, selected).without_blobs(lost)
+            try:
+                return target.export(selected, self._blob_source(selected), mode="max")
+            except (IntegrityError, CacheError) as error:
+                if error.digest is None or error.digest in lost or error.side == "target":
+                    raise
+                lost.add(error.digest)
+                logger.warning("a result is left out of the export: %s", error)
+
+    def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
+        """With what others stored under the names until now, as far as it is to be kept."""
+        return with_others(graph, target.load(), self._keep) if self._keep else graph
+
+    def _blob_source(self, graph: RecordGraph) -> FirstSource:
+        made: dict[str, bytes | Path | str] = {}
+        if self._scratch is not None:
+            paths = {blob: self._scratch.blob(blob) for blob in graph.blobs()}
+            made = {blob: path for blob, path in paths.items() if path.exists()}
+        return FirstSource([MappingSource(made), *(as_source(cache) for cache in self._caches)])
+
+    def _clean(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _opened(place: Place) -> Cache:
+    return place if isinstance(place, Cache) else open_cache(place)

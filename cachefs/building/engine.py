@@ -1,0 +1,337 @@
+"""Finds steps' results, pulls them when they are needed, and runs what has none.
+
+A step is *matched* by its keys without touching a result. It is *obtained* when a result is known:
+a hit, or a run. A hit pulls nothing; only a run that needs its files, or the caller, does. All of
+it runs in the IO loop; what blocks runs in threads, which have ended before anything is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cachefs.building.history import History, take_apart
+from cachefs.building.keys import content_key
+from cachefs.building.report import StepReport
+from cachefs.building.scratch import Scratch, part_content
+from cachefs.building.steps import Part, Source, Step, StepError
+from cachefs.concurrency import task_group
+from cachefs.digest import Digest
+from cachefs.errors import CacheError, UsageError
+from cachefs.graph import Key, RecordGraph, merge, output_key
+from cachefs.importer import fetch_blob, missed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from pathlib import Path
+
+    from cachefs.cache import Cache
+    from cachefs.wire.cacheconfig import Layer
+
+T = TypeVar("T")
+
+
+class Output(NamedTuple):
+    """A step's result: the layer of its files, perhaps that of its log, and when it was made."""
+
+    layers: tuple[Layer, ...]
+    created_at: str
+
+
+class State:
+    """What is known of a step in this build."""
+
+    def __init__(self, step: Step) -> None:
+        self.report = StepReport(name=step.name)
+        self.records: frozenset[int] = frozenset()
+        self.output: Output | None = None
+        self.parts: dict[str, Digest] = {}
+        self.lost: list[str] = []
+        self.fetching = asyncio.Lock()
+
+    @property
+    def content(self) -> str:
+        """What the result holds, in a word: the diffID of its files; empty where unknown."""
+        facts = self.output and self.output.layers[0].annotations
+        return facts.diff_id if facts else ""
+
+
+class Engine:
+    """The state of one build.
+
+    Args:
+        caches: where results are looked for, with what each one has.
+        scratch: where blobs and steps' directories are.
+        jobs: steps that run at a time.
+        root: what tells this project from others, for the history of its steps.
+    """
+
+    def __init__(
+        self, caches: Sequence[tuple[Cache, RecordGraph]], scratch: Scratch, jobs: int, root: str
+    ) -> None:
+        self.graph = merge(graph for _, graph in caches)
+        self.scratch = scratch
+        self.states: dict[Step, State] = {}
+        self._caches = [(cache, graph.blobs()) for cache, graph in caches]
+        self._jobs = asyncio.Semaphore(jobs)
+        self._root = root
+        self._lost: set[str] = set()
+        self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    def add(self, step: Step) -> None:
+        """Take up a step whose inputs were taken up before."""
+        self.states[step] = State(step)
+
+    def has(self, cache: Cache, step: Step) -> bool:
+        """Whether this cache names all blobs of the step's result."""
+        output = self.states[step].output
+        return output is not None and any(
+            one is cache and all(layer.blob in blobs for layer in output.layers)
+            for one, blobs in self._caches
+        )
+
+    # --- sessions: what the caller asks for ------------------------------------------------------
+
+    async def obtain_all(self, steps: Iterable[Step]) -> None:
+        """Know a result of every step. Raises StepError, UsageError, OSError."""
+        async with task_group() as group:
+            self._begin(group)
+            for step in steps:
+                self._once("obtain", step, self._obtain)
+
+    async def files(self, step: Step, directory: Path, *, log: bool = False) -> None:
+        """Have a step's result in a new directory. Raises as :meth:`obtain_all`."""
+        async with task_group() as group:
+            self._begin(group)
+            await self._once("obtain", step, self._obtain)
+            layers = await self._fetched(step)
+            await in_thread(self.scratch.extract, layers if log else layers[:1], directory)
+
+    def _begin(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks = {}
+
+    def _once(
+        self, what: str, node: T, work: Callable[[T], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[None]:
+        """The task that does this for the node: the same one for all who ask."""
+        task = self._tasks.get((what, node))
+        if task is None:
+            if self._group is None:
+                raise UsageError("the build is over")
+            task = self._group.create_task(work(node))
+            self._tasks[what, node] = task
+        return task
+
+    # --- matching ---------------------------------------------------------------------------------
+
+    async def _match(self, step: Step) -> None:
+        """Look the step up by what is known of its inputs without their results."""
+        state = self.states[step]
+        if state.records:
+            return
+        for part in step.inputs.values():
+            if isinstance(part.node, Step):
+                self._once("match", part.node, self._match)
+            elif isinstance(part.node, Source):
+                self._once("read", part.node, self._read)
+        for part in step.inputs.values():
+            await self._tasks["match" if isinstance(part.node, Step) else "read", part.node]
+        self._look_up(step, state)
+
+    async def _read(self, source: Source) -> None:
+        await in_thread(lambda: source.content)
+
+    def _look_up(self, step: Step, state: State) -> None:
+        keys = [self._keys(part) for part in step.inputs.values()]
+        if all(keys):
+            state.records |= self.graph.find(output_key(step.vertex, 0), keys)
+            self._pick(state)
+
+    def _pick(self, state: State) -> None:
+        """The newest result that can be extracted and is not known to be lost."""
+        state.output = None
+        for found in self.graph.results(state.records):
+            layers = tuple(self.graph.layers[index] for index in found.layers)
+            whole = all(layer.annotations and layer.annotations.diff_id for layer in layers)
+            if layers and whole and self._lost.isdisjoint(layer.blob for layer in layers):
+                state.output = Output(layers, found.created_at)
+                state.report.outcome = "hit"
+                return
+
+    def _keys(self, part: Part) -> set[Key]:
+        """Every key that is known for an input: by definition, and by content."""
+        if isinstance(part.node, Source):
+            content = part.node.content.part(part.path).digest
+            return {Key(self.graph.add(content_key(content)))}
+        if not isinstance(part.node, Step):
+            return set()
+        state = self.states[part.node]
+        keys = {Key(record, part.selector) for record in state.records}
+        if state.content:
+            keys.add(Key(self.graph.add(content_key(state.content)), part.selector))
+        if part.path in state.parts:
+            keys.add(Key(self.graph.add(content_key(state.parts[part.path]))))
+        return keys
+
+    # --- obtaining --------------------------------------------------------------------------------
+
+    async def _obtain(self, step: Step) -> None:
+        state = self.states[step]
+        if state.output is None:
+            await self._once("match", step, self._match)
+        if state.output is None:
+            await self._obtain_inputs(step)
+            self._look_up(step, state)
+        if state.output is None:
+            async with state.fetching:
+                await self._run(step)
+        elif state.report.outcome == "hit":
+            await in_thread(self._history(step).keep, self._taken_apart(step))
+
+    async def _obtain_inputs(self, step: Step) -> None:
+        parts = [part for part in step.inputs.values() if isinstance(part.node, Step)]
+        tasks = [self._once("obtain", part.node, self._obtain) for part in parts]  # type: ignore[arg-type]
+        for task in tasks:
+            await task
+        for part in parts:
+            await self._know_part(part)
+
+    async def _know_part(self, part: Part) -> None:
+        """Learn what a part of a result holds where that costs no download: it ran just now."""
+        if not isinstance(part.node, Step) or not part.path:
+            return
+        state = self.states[part.node]
+        if state.report.outcome == "ran" and part.path not in state.parts:
+            layers = await self._fetched(part.node)
+            with self.scratch.directory() as directory:
+                tree = directory / "tree"
+                await in_thread(self.scratch.extract, layers[:1], tree)
+                state.parts[part.path] = await in_thread(part_content, tree, part.path)
+
+    async def _fetched(self, step: Step) -> list[tuple[Path, Layer]]:
+        """The blobs of a step's result on disk. What cannot be had is a miss: the step runs."""
+        state = self.states[step]
+        async with state.fetching:
+            while state.output is not None:
+                layers = state.output.layers
+                paths = [await self._fetch(state, layer) for layer in layers]
+                if None not in paths:
+                    return [
+                        (path, layer) for path, layer in zip(paths, layers, strict=True) if path
+                    ]
+                self._pick(state)
+            await self._obtain_inputs(step)
+            await self._run(step)
+        return await self._fetched(step)
+
+    async def _fetch(self, state: State, layer: Layer) -> Path | None:
+        path = self.scratch.blob(layer.blob)
+        if path.exists():
+            return path
+        size = (layer.annotations.size or None) if layer.annotations else None
+        why = "no cache has it"
+        for cache, blobs in self._caches:
+            if layer.blob in blobs:
+                try:
+                    await fetch_blob(cache.layout, Digest(layer.blob), path, size)
+                except CacheError as error:
+                    why = str(missed(layer.blob, error))
+                else:
+                    state.report.fetched += path.stat().st_size
+                    return path
+        self._lost.add(layer.blob)
+        state.lost.append(f"its result in the cache cannot be had: {why}")
+        return None
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def _run(self, step: Step) -> None:
+        """Run the step and keep its result. All results of its inputs are known."""
+        state = self.states[step]
+        fetched = {
+            name: await self._fetched(part.node)
+            for name, part in step.inputs.items()
+            if isinstance(part.node, Step) and step.action.place is None
+        }
+        async with self._jobs:
+            started = time.perf_counter()
+            parts = self._taken_apart(step)
+            state.report.why = state.lost or await in_thread(self._history(step).explain, parts)
+            made = await self._execute(step, fetched)
+            state.report.seconds = time.perf_counter() - started
+            await in_thread(self._history(step).keep, parts)
+        keys = [self._keys(part) for part in step.inputs.values()]
+        record = self.graph.add(output_key(step.vertex, 0), keys)
+        state.records = frozenset({record})
+        state.output = made
+        state.report.outcome = "ran"
+        state.report.packed = sum(la.annotations.size for la in made.layers if la.annotations)
+
+    async def _execute(self, step: Step, fetched: dict[str, list[tuple[Path, Layer]]]) -> Output:
+        with self.scratch.directory() as outside:
+            directory = step.action.place
+            if directory is None:
+                directory = outside / "work"
+                await in_thread(self.scratch.lay_inputs, step, fetched, directory)
+            with self.scratch.log(outside) as log:
+                running = step.action.begin(directory, step.definition.environment, log.write)
+                try:
+                    status = await in_thread(running.run, stop=running.stop)
+                except OSError as error:
+                    raise self._failed(step, f"cannot run: {error.strerror or error}") from error
+                tail = log.tail()
+            if status != 0:
+                raise self._failed(step, _ended(status), status, tail)
+            layers, created_at = await in_thread(self.scratch.collect, step, directory, outside)
+            return Output(layers, created_at)
+
+    def _failed(
+        self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
+    ) -> StepError:
+        said = f"; it said: {tail.splitlines()[-1]}" if tail else ""
+        return StepError(
+            f"step {step.name!r} {reason}{said}",
+            step=step.name,
+            argv=step.action.argv,
+            exit_code=exit_code,
+            tail=tail,
+        )
+
+    def _history(self, step: Step) -> History:
+        return History("\0".join((self._root, step.name, *step.outputs)))
+
+    def _taken_apart(self, step: Step) -> Any:
+        inputs: dict[str, str] = {}
+        files = {}
+        for name, part in step.inputs.items():
+            if isinstance(part.node, Source):
+                content = part.node.content.part(part.path)
+                inputs[name] = content.digest
+                files[name] = content.entries
+            elif isinstance(part.node, Step):
+                state = self.states[part.node]
+                inputs[name] = state.parts.get(part.path, state.content) + part.selector
+        return take_apart(step.definition, inputs, files)
+
+
+def _ended(status: int) -> str:
+    return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+async def in_thread(
+    work: Callable[..., T], *arguments: Any, stop: Callable[[], None] | None = None
+) -> T:
+    """Call what blocks in a thread; when cancelled, tell it to stop and wait until it has."""
+    future = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if stop is not None:
+            stop()
+        with suppress(Exception):
+            await future
+        raise

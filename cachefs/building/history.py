@@ -1,0 +1,143 @@
+"""What steps' keys were made of the last time, kept on this machine to say why one missed.
+
+One small file a step, in the user's cache directory. Values of variables are kept as a keyed hash
+only, and the file is for its owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import xxhash
+from msgspec import Struct
+
+from cachefs.building.places import read_checked, user_cache, write_checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cachefs.building.keys import Definition, Entry
+
+_SHOWN: Final = 5
+_NO_RUN: Final = "no earlier run of this step is known on this machine"
+
+
+class Parts(Struct):
+    """A key, taken apart: what each part was, and the files of those inputs that are sources."""
+
+    parts: dict[str, str]
+    files: dict[str, dict[bytes, bytes]] = {}
+
+
+_decoder: Final = msgspec.msgpack.Decoder(Parts)
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def take_apart(
+    definition: Definition,
+    inputs: Mapping[str, str],
+    files: Mapping[str, Mapping[bytes, Entry]],
+) -> Parts:
+    """The parts of a step's key.
+
+    Args:
+        definition: the step.
+        inputs: what each input holds, as a digest.
+        files: the entries of inputs that are sources.
+    """
+    parts = {
+        "the command or function": _hashed(repr(definition.action)),
+        "the declared outputs": repr(sorted(definition.outputs)),
+        "the platform": definition.platform,
+    }
+    for name, value in definition.environment.items():
+        parts[f"environment variable {name}"] = "" if value is None else _hashed(value)
+    parts |= {f"input {name}": str(content) for name, content in inputs.items()}
+    named = {
+        f"input {name}": {key: entry.kind.encode() + entry.value for key, entry in tree.items()}
+        for name, tree in files.items()
+    }
+    return Parts(parts, named)
+
+
+def _hashed(value: str) -> str:
+    return xxhash.xxh3_128_hexdigest(value.encode(errors="surrogateescape"), seed=_seed())
+
+
+def _seed() -> int:
+    """A number of this machine's own, so that a hash of a short secret tells nothing elsewhere."""
+    path = user_cache() / "seed"
+    raw = read_checked(path)
+    if raw is None:
+        raw = os.urandom(8)
+        write_checked(path, raw)
+    return int.from_bytes(raw, "big")
+
+
+class History:
+    """The parts of one step's key at its last run.
+
+    Args:
+        label: what tells the step from others on this machine, however its key changes.
+    """
+
+    def __init__(self, label: str) -> None:
+        name = xxhash.xxh3_128_hexdigest(label.encode(errors="surrogateescape"))
+        self._path = user_cache() / "history" / name
+
+    def explain(self, now: Parts) -> list[str]:
+        """Why the key is another than the last time, one line for each part that differs."""
+        before = self._read()
+        if before is None:
+            return [_NO_RUN]
+        lines = list(_differences(before, now))
+        return lines or ["nothing differs from the last run here: its result is not in the cache"]
+
+    def keep(self, now: Parts) -> None:
+        """Remember this run, if it differs from the last."""
+        if self._read() != now:
+            write_checked(self._path, _encoder.encode(now))
+
+    def _read(self) -> Parts | None:
+        data = read_checked(self._path)
+        try:
+            return _decoder.decode(data) if data else None
+        except msgspec.DecodeError:
+            return None
+
+
+def _differences(before: Parts, now: Parts) -> Iterator[str]:
+    for part in sorted(before.parts.keys() | now.parts.keys()):
+        if part not in before.parts:
+            yield f"{part} is new"
+        elif part not in now.parts:
+            yield f"{part} is gone"
+        elif before.parts[part] != now.parts[part]:
+            old, new = before.files.get(part), now.files.get(part)
+            detail = "" if old is None or new is None else _changed_files(old, new)
+            yield f"{part} changed{detail}"
+
+
+def _changed_files(old: Mapping[bytes, bytes], new: Mapping[bytes, bytes]) -> str:
+    changes = [
+        f"{_named(name)} {_change(old.get(name), new.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    more = len(changes) - _SHOWN
+    shown = ", ".join(changes[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f": {shown}" if shown else ""
+
+
+def _named(name: bytes) -> str:
+    return name.decode(errors="backslashreplace") or "its content"
+
+
+def _change(old: bytes | None, new: bytes | None) -> str:
+    if old is None:
+        return "added"
+    if new is None:
+        return "removed"
+    return "changed"

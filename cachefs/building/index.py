@@ -1,0 +1,93 @@
+"""The digest index: what files held when they were last read, so that they need not be again.
+
+One file for each root, in the user's cache directory. An entry holds as long as size, inode and
+both times of its file are the same. An index that is damaged is as good as none.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import xxhash
+from msgspec import Struct
+
+from cachefs.building.places import read_checked, user_cache, write_checked
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+_WHOLE_SECOND: Final = 1_000_000_000
+_COARSE: Final = 2_000_000_000  # FAT and old NFS count in (two) seconds
+_FINE: Final = 50_000_000  # kernels renew the time that files get every few milliseconds
+
+
+class Seen(Struct, array_like=True, frozen=True, gc=False):
+    """A file as it was when its digest was made. Times are in nanoseconds since 1970."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+    digest: bytes
+
+
+_decoder: Final = msgspec.msgpack.Decoder(dict[bytes, Seen])
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class DigestIndex:
+    """The digests of the files below one root.
+
+    Args:
+        root: the directory, or the file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = xxhash.xxh3_128_hexdigest(str(root).encode(errors="surrogateescape"))
+        self._path = user_cache() / "index" / name
+        self._seen = self._read()
+        self._now: dict[bytes, Seen] = {}
+
+    def _read(self) -> dict[bytes, Seen]:
+        data = read_checked(self._path)
+        try:
+            return _decoder.decode(data) if data else {}
+        except msgspec.DecodeError:
+            return {}
+
+    def get(self, name: bytes, status: os.stat_result) -> bytes | None:
+        """The SHA-256 of the file, where it is certain that nothing has changed."""
+        seen = self._seen.get(name)
+        if seen is None or seen != as_seen(status, seen.digest):
+            return None
+        self._now[name] = seen
+        return seen.digest
+
+    def remember(self, name: bytes, status: os.stat_result, digest: bytes, read_at: int) -> None:
+        """Keep a digest that was made when the clock said ``read_at``, in nanoseconds.
+
+        Not, as in git, where the file may change once more without its times showing it: because
+        it was written in the very tick of the clock in which it was read.
+        """
+        latest = max(status.st_mtime_ns, status.st_ctime_ns)
+        tick = _FINE if status.st_mtime_ns % _WHOLE_SECOND else _COARSE
+        if latest + tick < read_at:
+            self._now[name] = as_seen(status, digest)
+
+    def save(self) -> None:
+        """Write what was asked for or remembered since the index was read, if anything differs."""
+        if self._now != self._seen:
+            write_checked(self._path, _encoder.encode(self._now))
+
+
+def as_seen(status: os.stat_result, digest: bytes) -> Seen:
+    """A file's signature with the digest of what it holds."""
+    return Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest)
+
+
+def clock() -> int:
+    """The clock that :meth:`DigestIndex.remember` wants, read before the file is."""
+    return time.time_ns()

@@ -1,0 +1,96 @@
+"""What a step's keys are made of.
+
+Each is the SHA-256 digest of a MessagePack value whose first item says what it is a key of. Values
+are encoded with their types and lengths, so that no two of them share an encoding, and names are
+the bytes that the operating system uses, so that none is too strange to have a key.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from cachefs.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class Entry(Struct, array_like=True, frozen=True, gc=False):
+    """What a name in a tree stands for.
+
+    ``kind`` is ``f`` (file), ``x`` (file that its owner may execute), ``l`` (symbolic link) or
+    ``d`` (directory); ``value`` the content's SHA-256, where the link points, or nothing.
+    """
+
+    kind: str
+    value: bytes
+
+
+class Definition(Struct, frozen=True, kw_only=True):
+    """All of a step that its result depends on, but for what its inputs hold.
+
+    Attributes:
+        action: what is done: the kind of action, and what tells it from all others.
+        inputs: the names under which inputs are laid out.
+        outputs: the paths that are collected.
+        environment: variables by name; None where one is not set.
+        platform: the system and machine, or empty where they do not matter.
+    """
+
+    action: tuple[bytes, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    environment: Mapping[str, str | None]
+    platform: str = ""
+
+    def digest(self) -> Digest:
+        """The vertex digest; the order of inputs, outputs and variables does not matter."""
+        return _digest(
+            "cachefs step 1",
+            self.action,
+            sorted(map(os.fsencode, self.inputs)),
+            sorted(map(os.fsencode, self.outputs)),
+            sorted(
+                (os.fsencode(name), None if value is None else os.fsencode(value))
+                for name, value in self.environment.items()
+            ),
+            self.platform,
+        )
+
+
+def tree_digest(entries: Mapping[bytes, Entry]) -> Digest:
+    """The digest of a tree, or of a single file, whose name is then empty."""
+    return _digest("cachefs tree 1", sorted((n, e.kind, e.value) for n, e in entries.items()))
+
+
+def content_key(content: str) -> Digest:
+    """The digest of the root record that stands for content: a tree's digest, or a diffID."""
+    return _digest("cachefs content 1", str(content))
+
+
+def selector(path: str) -> str:
+    """How a link names the part of an input that is used; empty for all of it."""
+    return str(_digest("cachefs selector 1", os.fsencode(path))) if path else ""
+
+
+def platform() -> str:
+    """The system and machine that this is, as ``linux/x86_64``."""
+    system = os.uname()
+    return f"{system.sysname.lower()}/{system.machine}"
+
+
+def environment(names: Sequence[str] | Mapping[str, str]) -> dict[str, str | None]:
+    """Variables by name: as given, or of this process, None where one is not set."""
+    if isinstance(names, dict):
+        return dict(names)
+    return {name: os.environ.get(name) for name in names}
+
+
+def _digest(*value: Any) -> Digest:
+    return Digest.of(_encoder.encode(value))

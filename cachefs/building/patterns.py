@@ -1,0 +1,58 @@
+"""Patterns for names in a tree: ``*`` and ``?`` within a name, ``**`` across directories.
+
+A pattern without a slash, but for one at its end, matches at any depth; others start at the root.
+What matches brings all that is below it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Patterns:
+    """Several patterns as one question. ``[abc]`` and ``[!abc]`` match one character."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._expressions = [re.compile(_translated(pattern), re.DOTALL) for pattern in patterns]
+
+    def __bool__(self) -> bool:
+        return bool(self._expressions)
+
+    def match(self, name: str) -> bool:
+        """Whether a pattern matches the name, or a directory that leads to it."""
+        return any(expression.match(name) for expression in self._expressions)
+
+
+def _translated(pattern: str) -> str:
+    body = pattern.removeprefix("./").strip("/")
+    anywhere = "/" not in body and not pattern.startswith(("/", "./"))
+    return ("(?:.*/)?" if anywhere else "") + _body(body) + r"(?:/|\Z)"
+
+
+def _body(pattern: str) -> str:
+    made = []
+    for piece in re.findall(r"\*\*/|\*\*|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL):
+        if piece == "**/":
+            made.append("(?:.*/)?")
+        elif piece == "**":
+            made.append(".*")
+        elif piece == "*":
+            made.append("[^/]*")
+        elif piece == "?":
+            made.append("[^/]")
+        elif len(piece) > 1:
+            made.append(_class(piece))
+        else:
+            made.append(re.escape(piece))
+    return "".join(made)
+
+
+def _class(piece: str) -> str:
+    inner = piece[1:-1]
+    negated = inner.startswith("!")
+    inner = "".join(c if c == "-" else re.escape(c) for c in inner[negated:])
+    return f"(?!/)[{'^' if negated else ''}{inner}]"

@@ -1,0 +1,115 @@
+"""Commands: run to their end, with their output as it comes, and stopped with all they started."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+STDOUT: Final = 1
+STDERR: Final = 2
+
+GRACE: Final = 5.0
+"""Seconds between the polite and the impolite signal."""
+
+_PIECE: Final = 64 * 1024
+
+
+class Process:
+    """A command in a session of its own, so that signals reach all that it starts.
+
+    Args:
+        argv: the command; looked for on the PATH of ``environment``.
+        directory: where it runs.
+        environment: all of its environment.
+        output: gets every piece of output with the stream it came by, from one thread, in the order
+            in which pieces were seen.
+        stdin: what it reads: by default nothing, with None what this process reads.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        output: Callable[[int, bytes], None],
+        stdin: int | None = subprocess.DEVNULL,
+    ) -> None:
+        self._argv = list(argv)
+        self._directory = directory
+        self._environment = dict(environment)
+        self._output = output
+        self._stdin = stdin
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self) -> int:
+        """Run it to its end and return its status: negative where a signal ended it.
+
+        Raises OSError when it cannot be started.
+        """
+        with self._lock:
+            if self._stopped:
+                return -signal.SIGTERM
+            self._popen = subprocess.Popen(  # noqa: S603 - running commands is what this is for
+                self._argv,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=self._stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        with self._popen as popen:
+            try:
+                self._forward(popen)
+                return popen.wait()
+            finally:
+                self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the command and all it started; False where nothing runs."""
+        if self._popen is None:
+            return False
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End the command: politely, and after :data:`GRACE` seconds in any case."""
+        with self._lock:
+            self._stopped = True
+        if self.signal(signal.SIGTERM):
+            timer = threading.Timer(GRACE, self.signal, [signal.SIGKILL])
+            timer.daemon = True
+            timer.start()
+
+    def _forward(self, popen: subprocess.Popen[bytes]) -> None:
+        """Hand on output until both streams end, or the command has ended and is silent.
+
+        What it left running in the background may hold the streams open for ever.
+        """
+        with selectors.DefaultSelector() as selector:
+            for stream, number in ((popen.stdout, STDOUT), (popen.stderr, STDERR)):
+                if stream is not None:
+                    selector.register(stream.fileno(), selectors.EVENT_READ, number)
+            while selector.get_map():
+                ready = selector.select(timeout=0.1)
+                if not ready and popen.poll() is not None:
+                    return
+                for key, _ in ready:
+                    data = os.read(key.fd, _PIECE)
+                    if data:
+                        self._output(key.data, data)
+                    else:
+                        selector.unregister(key.fd)

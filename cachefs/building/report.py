@@ -1,0 +1,38 @@
+"""What a build did, and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from cachefs.exporter import ExportReport  # noqa: TC001 - msgspec reads the type
+
+Outcome = Literal["hit", "ran", "not needed"]
+
+
+class StepReport(Struct, kw_only=True):
+    """What became of a step.
+
+    Attributes:
+        name: the step.
+        outcome: ``hit`` (its result was in the cache), ``ran``, or ``not needed``.
+        seconds: how long it ran, with laying out inputs and packing; 0 for what did not run.
+        fetched: bytes of its result that were downloaded.
+        packed: bytes of its result's blobs, when it ran.
+        why: for a step that ran, what of its key differs from the last run, a line each.
+    """
+
+    name: str
+    outcome: Outcome = "not needed"
+    seconds: float = 0.0
+    fetched: int = 0
+    packed: int = 0
+    why: list[str] = field(default_factory=list)
+
+
+class BuildReport(Struct, kw_only=True):
+    """What a build did: its steps in the order they were declared, and its export, if any."""
+
+    steps: list[StepReport]
+    export: ExportReport | None = None

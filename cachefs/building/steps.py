@@ -1,0 +1,186 @@
+"""The graph of a build: sources, steps, and the parts of them that are inputs of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from cachefs.building.keys import Definition, selector
+from cachefs.building.sources import Content, bytes_content, lay_out, read_tree
+from cachefs.errors import CacheError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cachefs.building.actions import Action
+    from cachefs.building.build import Build
+    from cachefs.digest import Digest
+
+
+class StepError(CacheError):
+    """A step failed. Its result is not kept, and nothing of the build was exported.
+
+    Attributes:
+        step: the step's name.
+        argv: its command, empty for a function.
+        exit_code: what it ended with, negative for a signal; None where it did not get that far.
+        tail: the end of what it said, standard output and error together.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        step: str = "",
+        argv: Sequence[str] = (),
+        exit_code: int | None = None,
+        tail: str = "",
+    ) -> None:
+        super().__init__(reason)
+        self.step = step
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+        self.tail = tail
+
+
+class Node:
+    """What can be an input of a step: all of it, or with ``/`` the part at a path in it."""
+
+    def __truediv__(self, path: str) -> Part:
+        return Part(self, checked_path(path))
+
+
+class Source(Node):
+    """A file, directory or bytes, addressed by content. Made by :meth:`Build.source`."""
+
+    def __init__(
+        self,
+        origin: Path | bytes,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> None:
+        self._origin = origin
+        self._include = tuple(include)
+        self._exclude = tuple(exclude)
+
+    def __repr__(self) -> str:
+        what = f"{len(self._origin)} bytes" if isinstance(self._origin, bytes) else self._origin
+        return f"<Source {what}>"
+
+    @cached_property
+    def content(self) -> Content:
+        """What it holds, read once in a build. Raises UsageError."""
+        return self.again()
+
+    def again(self) -> Content:
+        """What it holds now. Raises UsageError."""
+        if isinstance(self._origin, bytes):
+            return bytes_content(self._origin)
+        return read_tree(self._origin, self._include, self._exclude)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what it holds. Raises UsageError."""
+        return self.content.digest
+
+    def lay_out(self, path: str, target: Path) -> None:
+        """Copy it, or the part at the path, to a new path. Raises UsageError."""
+        if isinstance(self._origin, bytes):
+            self.content.part(path)
+            target.write_bytes(self._origin)
+        else:
+            lay_out(self._origin, self.content, path, target)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A source or step, and the path in it that is meant; empty for all of it."""
+
+    node: Node
+    path: str = ""
+
+    def __truediv__(self, path: str) -> Part:
+        return Part(self.node, "/".join(filter(None, (self.path, checked_path(path)))))
+
+    @property
+    def selector(self) -> str:
+        """How links name the part."""
+        return selector(self.path)
+
+
+class Step(Node):
+    """A step of a build. Made by :meth:`Build.step`; nothing runs before its result is needed."""
+
+    def __init__(
+        self,
+        build: Build,
+        action: Action,
+        inputs: Mapping[str, Part],
+        outputs: Sequence[str],
+        environment: Mapping[str, str | None],
+        platform: str,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.action = action
+        self.inputs = dict(sorted(inputs.items()))
+        self.outputs = tuple(outputs)
+        self.definition = Definition(
+            action=action.key,
+            inputs=tuple(self.inputs),
+            outputs=self.outputs,
+            environment=environment,
+            platform=platform,
+        )
+        self._build = build
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name}>"
+
+    @cached_property
+    def vertex(self) -> Digest:
+        """The digest of the definition."""
+        return self.definition.digest()
+
+    def files(self) -> dict[str, Path]:
+        """The declared outputs on disk, to be read until the build ends.
+
+        Runs or pulls what is needed. Raises StepError, UsageError and what the disk says.
+        """
+        return self._build.files(self)
+
+    def restore(self, directory: str | os.PathLike[str]) -> None:
+        """Put the outputs into a directory; each replaces what was there when it is whole.
+
+        Raises as :meth:`files`.
+        """
+        self._build.restore(self, Path(directory))
+
+
+def as_part(value: Node | Part) -> Part:
+    """An input as it was given, as a part. Raises UsageError."""
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, Node):
+        return Part(value)
+    raise UsageError(f"{value!r} is no source, step or part of one")
+
+
+def checked_path(path: str) -> str:
+    """A relative path without ``.`` and ``..``. Raises UsageError."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
+        raise UsageError(f"{path!r} is no path inside of a step's directory")
+    return str(pure)
+
+
+def check_apart(paths: Iterable[str], what: str) -> None:
+    """No path may be another's directory, or twice there. Raises UsageError."""
+    seen: list[PurePosixPath] = []
+    for path in sorted(map(PurePosixPath, paths)):
+        if seen and (path == seen[-1] or seen[-1] in path.parents):
+            raise UsageError(f"{what} {path} lies in {what} {seen[-1]}")
+        seen.append(path)

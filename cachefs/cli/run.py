@@ -1,0 +1,136 @@
+"""``cachefs run``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cachefs.building.inplace import run_in_place
+from cachefs.building.places import user_cache
+from cachefs.building.steps import StepError
+from cachefs.cli.failing import one_line
+from cachefs.cli.options import verbose_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cachefs.building.inplace import InPlace
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_NOT_FOUND = 127
+
+
+@click.command(
+    "run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.option(
+    "--cache",
+    "caches",
+    multiple=True,
+    metavar="LOCATION",
+    help="A cache to look in; the first is written too. May be repeated. "
+    "Default: one in your cache directory.",
+)
+@click.option("--name", help="The name in the cache; by default one of the command's own.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="PATH-OR-GLOB",
+    help="A file or directory that the result depends on. May be repeated.",
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PATH",
+    help="A file or directory that the command makes. May be repeated.",
+)
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="VAR",
+    help="An environment variable that the result depends on. May be repeated.",
+)
+@click.option("--explain", is_flag=True, help="Say on standard error whether it hit, or why not.")
+@verbose_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(
+    caches: tuple[str, ...],
+    name: str | None,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    variables: tuple[str, ...],
+    command: tuple[str, ...],
+    *,
+    explain: bool,
+) -> int:
+    """Run COMMAND here, or restore what it made when it ran before with the same inputs.
+
+    A hit puts the outputs in place byte for byte, and says again what the command said. Only a
+    command that ends with status 0 is kept. The exit status is the command's own, or 128 and the
+    number of the signal that ended it.
+    """
+    action = _action(command)
+    with _signals(action):
+        try:
+            report = run_in_place(
+                action,
+                caches=caches or (str(user_cache() / "run"),),
+                name=name,
+                inputs=inputs,
+                outputs=outputs,
+                variables=variables,
+                replay=_say,
+            )
+        except StepError as error:
+            if error.exit_code in (None, 0):
+                click.echo(f"cachefs: error: {one_line(str(error))}", err=True)
+                return _NOT_FOUND if error.exit_code is None else 1
+            return error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+    if explain:
+        outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
+        for why in report.why or [""]:
+            click.echo(one_line(f"cachefs: {outcome}{': ' if why else ''}{why}"), err=True)
+    return 0
+
+
+def _action(words: tuple[str, ...]) -> InPlace:
+    from cachefs.building.inplace import InPlace
+
+    return InPlace(words, Path.cwd(), _say)
+
+
+def _say(stream: int, data: bytes) -> None:
+    """Say it where the command said it, at once."""
+    target = (sys.stdout if stream == 1 else sys.stderr).buffer
+    target.write(data)
+    target.flush()
+
+
+@contextmanager
+def _signals(action: InPlace) -> Iterator[None]:
+    """While the command runs, signals are its own; else they end this program as usual."""
+    before: dict[int, Any] = {}
+
+    def forward(number: int, _frame: object) -> None:
+        if not action.signal(number):
+            # As an exception, so that what is half done is cleaned up on the way out.
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    for number in _FORWARDED:
+        known = signal.getsignal(number)
+        if known != signal.SIG_IGN:
+            before[number] = known
+            signal.signal(number, forward)
+    try:
+        yield
+    finally:
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
