@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from cachefs.digest import Digest, verify
 from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundError
+from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.layout.base import Layout, Manifest, Name
 from cachefs.location import OCIOptions
@@ -36,6 +37,9 @@ logger = logging.getLogger("cachefs")
 
 BUILDER_LIMIT: Final = 1024 * 1024
 """A builder refuses to import a cache config of more bytes than this from this layout."""
+
+_LOCK_POLL: Final = 0.02
+"""Seconds between two attempts to lock an index."""
 
 _LIMIT: Final = 64 * 1024 * 1024
 """Bytes of an index or image manifest at most."""
@@ -216,8 +220,10 @@ class OCILayout(Layout):
     async def _put_blob(self, descriptor: Descriptor, raw: bytes) -> None:
         key = self.blob_key(Digest(descriptor.digest))
         there = await self.store.stat(key)
-        if there is None or there.size != len(raw) or not await self.store.touch(there):
-            await self.store.put(key, raw)
+        whole = there is not None and there.size == len(raw)
+        if there and whole and self.store.filesystem.touches and await self.store.touch(there):
+            return
+        await self.store.put(key, raw)
 
     async def _retag(
         self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
@@ -246,13 +252,24 @@ class OCILayout(Layout):
             yield
             return
         path = Path(self.store.root, "index.json.lock")
-        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-        lock = FileLock(path, thread_local=False)
-        await asyncio.to_thread(lock.acquire)
+        with mapped("lock", str(path), self.store.side):
+            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+            lock = FileLock(path)
+            while not _acquired(lock):  # noqa: ASYNC110 - it may be another process that holds it
+                await asyncio.sleep(_LOCK_POLL)
         try:
             yield
         finally:
-            await asyncio.to_thread(lock.release)
+            lock.release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    """Try once: who waits in a thread takes one away from whoever holds the lock."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
 
 
 def _descriptor(media_type: str, raw: bytes) -> Descriptor:
