@@ -1,4 +1,4 @@
-from .cache import Cache, CachedResult, copy, open
+from .cache import Cache, CachedResult, copy, execute_merge, merge_names, open, plan_merge
 from .copying import CopyError
 from .digest import Digest
 from .errors import (
@@ -20,6 +20,7 @@ from .importer import Miss
 from .inspecting import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .layout import Manifest, Name
 from .location import Location
+from .merging import MergedName, MergePlan
 from .policies import PrunePolicy
 from .pruning import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
 from .repairing import Fetch, Publication, RepairPlan, RepairReport
@@ -53,6 +54,8 @@ __all__ = [
     "LocationError",
     "Manifest",
     "ManifestError",
+    "MergePlan",
+    "MergedName",
     "Miss",
     "Name",
     "NameDetails",
@@ -72,7 +75,10 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "copy",
+    "execute_merge",
     "merge",
+    "merge_names",
     "open",
     "output_key",
+    "plan_merge",
 ]

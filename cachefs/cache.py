@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from cachefs import exporter, importer, inspecting
+from cachefs import exporter, importer, inspecting, merging
 from cachefs.concurrency import run
-from cachefs.copying import copy_names, renamed
+from cachefs.copying import Senders, copy_names, renamed
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LocationError, UsageError
 from cachefs.exporter import ExportReport
@@ -19,15 +19,18 @@ from cachefs.graph import RecordGraph, merge
 from cachefs.importer import Miss, missed, read_manifests
 from cachefs.layout import Layout, Manifest, Name, open_layout
 from cachefs.location import Location, parse
+from cachefs.merging import MergePlan, MergeSource
 from cachefs.names import check_name
 from cachefs.pruning import PrunePlan, PruneReport, default_grace, execute_prune, plan_prune
 from cachefs.repairing import RepairPlan, RepairReport, plan_repair, repair
 from cachefs.sources import BlobSource, FirstSource, LayoutSource, MappingSource
+from cachefs.spreading import Place, Workers
 from cachefs.verifying import VerifyReport, verify
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
@@ -200,6 +203,7 @@ class Cache:
         read_data: float = 0.0,
         start: float | None = None,
         callback: Callback = DEFAULT_CALLBACK,
+        executor: Executor | None = None,
     ) -> VerifyReport:
         """Check manifests and blobs, and gather every fault. Nothing is written.
 
@@ -209,12 +213,22 @@ class Cache:
                 1 is all; with 0.05 another twentieth every day.
             start: where that share begins, from 0 to 1, in place of a place that goes by the day.
             callback: told of the bytes read (fsspec's).
+            executor: other processes or machines that list and read: any
+                ``concurrent.futures.Executor``, such as Dask's ``Client.get_executor()``. A
+                process pool has to spawn, not fork. Credentials travel to its workers.
 
         Raises UsageError and StoreError.
         """
-        wanted = names or self._given_names
+        workers = None if executor is None else Workers(executor, self.place)
         return run(
-            verify(self._layout, wanted, read_data=read_data, start=start, callback=callback)
+            verify(
+                self._layout,
+                names or self._given_names,
+                read_data=read_data,
+                start=start,
+                callback=callback,
+                workers=workers,
+            )
         )
 
     def plan_prune(
@@ -303,6 +317,11 @@ class Cache:
         """The names that the location gives, also one by its digest; none where it means all."""
         return self.default_names if self.location.digest else self.location.names
 
+    @property
+    def place(self) -> Place:
+        """What another process needs to open this cache. Its pickle holds credentials."""
+        return Place(self.location, self._fs)
+
     def _or_miss(self, digest: str, work: Coroutine[Any, Any, T]) -> T | Miss:
         try:
             return run(work)
@@ -389,12 +408,14 @@ def copy(
     target: str | os.PathLike[str] | Location | Cache,
     *,
     callback: Callback = DEFAULT_CALLBACK,
+    executor: Executor | None = None,
 ) -> ExportReport:
     """Copy a cache, as it is, to any other location.
 
     All names of the source, or those that its location gives, keep their names unless the
     target's location gives others; an OCI tag is a name. Blobs that are there are not sent, and
-    every blob is verified on its way.
+    every blob is verified on its way. With an ``executor`` (any ``concurrent.futures.Executor``, as
+    for :meth:`Cache.verify`) its workers send the blobs.
 
     Raises LocationError, UsageError, StoreError, and CopyError when some names could not be copied;
     then the others are in place.
@@ -410,6 +431,14 @@ def copy(
             "mode=min is for an export; a copy keeps each manifest as it is, so leave mode out"
         )
 
+    senders = None
+    if executor is not None:
+        senders = Senders(
+            executor,
+            Place(source_location, _fs_of(source), "source"),
+            Place(target_location, _fs_of(target), "target"),
+        )
+
     async def work() -> ExportReport:
         names = await renamed(origin, source_location.names, target_location.names)
         return await copy_names(
@@ -418,9 +447,69 @@ def copy(
             names,
             touch_refresh=target_location.export.touch_refresh,
             callback=callback,
+            senders=senders,
         )
 
     return run(work())
+
+
+def plan_merge(
+    sources: Sequence[tuple[Cache, Sequence[str]]], target: Cache, names: Sequence[str]
+) -> MergePlan:
+    """Read names of one or more caches, and find what their union is. Writes nothing.
+
+    Args:
+        sources: caches, each with the names to take; none means all.
+        target: where the union is to be stored; may be one of the sources.
+        names: what it is to be called there.
+
+    Raises UsageError with all names that are missing, ManifestError and IntegrityError where one is
+    damaged, and StoreError.
+    """
+    return run(merging.plan_merge(_merge_sources(sources), target.layout, names))
+
+
+def execute_merge(
+    plan: MergePlan,
+    sources: Sequence[tuple[Cache, Sequence[str]]],
+    target: Cache,
+    *,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> ExportReport:
+    """Execute a plan that was made with the same sources and target.
+
+    Raises CacheError when the names were written to since, NotFoundError and IntegrityError for a
+    blob that no source has whole, and StoreError; then nothing is published.
+    """
+    return run(
+        merging.execute_merge(
+            plan,
+            _merge_sources(sources),
+            target.layout,
+            touch_refresh=target.location.export.touch_refresh,
+            callback=callback,
+        )
+    )
+
+
+def merge_names(
+    sources: Sequence[tuple[Cache, Sequence[str]]],
+    target: Cache,
+    names: Sequence[str],
+    *,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> ExportReport:
+    """Store the union of names under one name or more: :func:`plan_merge`, then execute it."""
+    plan = plan_merge(sources, target, names)
+    return execute_merge(plan, sources, target, callback=callback)
+
+
+def _merge_sources(sources: Sequence[tuple[Cache, Sequence[str]]]) -> list[MergeSource]:
+    return [MergeSource(cache.layout, tuple(names)) for cache, names in sources]
+
+
+def _fs_of(place: str | os.PathLike[str] | Location | Cache) -> AbstractFileSystem | None:
+    return place.place.fs if isinstance(place, Cache) else None
 
 
 def _location_of(place: str | os.PathLike[str] | Location | Cache, role: Role) -> Location:

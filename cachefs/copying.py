@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
+from msgspec.structs import replace
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import for_each, run
 from cachefs.errors import (
     CacheError,
     IntegrityError,
@@ -15,20 +16,23 @@ from cachefs.errors import (
     NotFoundError,
     UsageError,
 )
-from cachefs.exporter import ExportReport, Transfer, plan_export
+from cachefs.exporter import Amount, ExportReport, Transfer, plan_export
 from cachefs.graph import RecordGraph
 from cachefs.layout import Manifest
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.listing import LOOKUPS
+from cachefs.listing import LOOKUPS, slices
 from cachefs.sources import LayoutSource
+from cachefs.spreading import PARTS, spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from concurrent.futures import Executor
 
     from fsspec.callbacks import Callback
 
     from cachefs.digest import Digest
     from cachefs.layout import Layout
+    from cachefs.spreading import Place
 
 
 class CopyError(CacheError):
@@ -47,6 +51,14 @@ class CopyError(CacheError):
         return error
 
 
+class Senders(NamedTuple):
+    """An executor, and the two caches that its workers open. The executor stays open."""
+
+    executor: Executor
+    source: Place
+    target: Place
+
+
 async def copy_names(
     source: Layout,
     target: Layout,
@@ -54,6 +66,7 @@ async def copy_names(
     *,
     touch_refresh: float,
     callback: Callback = DEFAULT_CALLBACK,
+    senders: Senders | None = None,
 ) -> ExportReport:
     """Copy each name of the source to one or more names of the target.
 
@@ -67,6 +80,8 @@ async def copy_names(
     blobs: dict[Digest, int] = {}
     for manifest in manifests:
         blobs |= RecordGraph(manifest.config).blobs()
+    sent = await _send_spread(senders, blobs, touch_refresh, callback) if senders else Sent()
+    # What others sent is kept now; what they could not send is tried once more, and judged, here.
     await transfer.execute(await plan_export(target, blobs, touch_refresh))
     await transfer.last_look()
     done: list[str] = []
@@ -77,10 +92,69 @@ async def copy_names(
             continue
         await target.publish(names[manifest.name], _as_written(manifest, target))
         done += names[manifest.name]
-    report = transfer.report(done, time.perf_counter() - started)
+    report = sent.added_to(transfer.report(done, time.perf_counter() - started))
     if refused:
         raise CopyError.of(refused, report)
     return report
+
+
+class Sent(NamedTuple):
+    """What workers sent, and what they touched."""
+
+    uploaded: Amount = Amount()
+    touched: Amount = Amount()
+
+    def added_to(self, report: ExportReport) -> ExportReport:
+        """The report in which this is counted as done, and no longer as kept."""
+        return replace(
+            report,
+            uploaded=_sum(report.uploaded, self.uploaded),
+            touched=_sum(report.touched, self.touched),
+            kept=_sum(report.kept, self.uploaded, self.touched, sign=-1),
+        )
+
+
+def _sum(first: Amount, *others: Amount, sign: int = 1) -> Amount:
+    return Amount(
+        max(0, first.blobs + sign * sum(other.blobs for other in others)),
+        max(0, first.bytes + sign * sum(other.bytes for other in others)),
+    )
+
+
+async def _send_spread(
+    senders: Senders, blobs: Mapping[Digest, int], touch_refresh: float, callback: Callback
+) -> Sent:
+    tasks = []
+    for part in slices(PARTS):
+        chosen = {digest: size for digest, size in blobs.items() if part.holds(digest)}
+        if chosen:
+            tasks.append((senders.source, senders.target, chosen, touch_refresh))
+
+    def told(part: Sent) -> None:
+        callback.relative_update(part.uploaded.bytes)
+
+    parts = await spread(senders.executor, send_part, tasks, told)
+    return Sent(
+        _sum(Amount(), *(p.uploaded for p in parts)), _sum(Amount(), *(p.touched for p in parts))
+    )
+
+
+def send_part(
+    source: Place, target: Place, blobs: Mapping[Digest, int], touch_refresh: float
+) -> Sent:
+    """Bring these blobs, with their sizes, to the target: what a worker does.
+
+    What is wrong with the source's blobs is left to whoever gave out the work.
+    """
+
+    async def work() -> Sent:
+        layout = target.open()
+        transfer = Transfer(layout, LayoutSource(source.open()), tolerant=True)
+        await transfer.execute(await plan_export(layout, blobs, touch_refresh))
+        report = transfer.report((), 0.0)
+        return Sent(report.uploaded, report.touched)
+
+    return run(work())
 
 
 async def _read_all(source: Layout, names: Sequence[str]) -> tuple[list[Manifest], list[str]]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import for_each, run
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.exporter import Amount
 from cachefs.graph import RecordGraph
 from cachefs.importer import check_blob
-from cachefs.listing import LOOKUPS, Slice, list_blobs, look_up
+from cachefs.listing import LOOKUPS, Slice, list_blobs, look_up, slices
+from cachefs.spreading import PARTS, list_spread, spread
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cachefs.digest import Digest
     from cachefs.filesystems import Stat
     from cachefs.layout import Layout
+    from cachefs.spreading import Place, Workers
 
 Kind = Literal["manifest", "missing", "damaged", "size"]
 
@@ -91,6 +93,7 @@ async def verify(
     read_data: float = 0.0,
     start: float | None = None,
     callback: Callback = DEFAULT_CALLBACK,
+    workers: Workers | None = None,
 ) -> VerifyReport:
     """Check that manifests parse and that their blobs are there, with the right sizes.
 
@@ -102,6 +105,7 @@ async def verify(
         start: where that share begins, from 0 to 1. By default it moves on from day to day, so
             that a run a day has read everything after about ``1 / read_data`` days.
         callback: told of the bytes read.
+        workers: other processes or machines, which list and read slices of the digest space.
 
     A blob that comes damaged is fetched once more before it counts as damaged. Raises UsageError
     for a share or start out of range, and StoreError where the store cannot be asked.
@@ -111,11 +115,15 @@ async def verify(
     parts = sampled(read_data, start)
     needed = await _read_manifests(layout, names)
     everything = bool(parts) and not names
-    there = await (list_blobs(layout) if everything else look_up(layout, needed.sizes))
+    if not everything:
+        there = await look_up(layout, needed.sizes)
+    else:
+        there = await (list_spread(workers) if workers else list_blobs(layout))
     told = {fault.digest for fault in needed.faults}
     there = {digest: stat for digest, stat in there.items() if digest not in told}
     reading = _Reading(layout, needed.sizes, callback)
-    await reading.judge(there, parts)
+    suspects = reading.judge(there, parts)
+    await (reading.spread(suspects, workers) if workers else reading.read(suspects))
     return VerifyReport(
         names=needed.names,
         blobs=Amount(len(needed.sizes), sum(max(s.values()) for s in needed.sizes.values())),
@@ -237,18 +245,38 @@ class _Reading:
         self._sizes = sizes
         self._callback = callback
 
-    async def judge(self, there: Mapping[Digest, Stat], parts: Sequence[Slice]) -> None:
-        """Note what is missing, and read what lies in the parts or has a wrong size."""
+    def judge(self, there: Mapping[Digest, Stat], parts: Sequence[Slice]) -> dict[Digest, Stat]:
+        """Note what is missing; what is to be read lies in the parts or has a wrong size."""
         for digest in self._sizes:
             if digest not in there:
                 self._note("missing", digest, None, "it is not there")
-        suspects = [
-            (digest, stat)
+        suspects = {
+            digest: stat
             for digest, stat in there.items()
             if any(part.holds(digest) for part in parts) or self._disagreeing(digest, stat)
-        ]
-        self._callback.set_size(sum(stat.size for _, stat in suspects))
-        await for_each(suspects, self._read, self._layout.store.filesystem.parallelism)
+        }
+        self._callback.set_size(sum(stat.size for stat in suspects.values()))
+        return suspects
+
+    async def read(self, suspects: Mapping[Digest, Stat]) -> None:
+        """Read these blobs here."""
+        await for_each(suspects.items(), self._read, self._layout.store.filesystem.parallelism)
+
+    async def spread(self, suspects: Mapping[Digest, Stat], workers: Workers) -> None:
+        """Have these blobs read by others, slice by slice."""
+        tasks = []
+        for part in slices(PARTS):
+            blobs = {digest: stat for digest, stat in suspects.items() if part.holds(digest)}
+            sizes = {digest: self._sizes[digest] for digest in blobs if digest in self._sizes}
+            if blobs:
+                tasks.append((workers.place, blobs, sizes))
+        await spread(workers.executor, read_part, tasks, self._take)
+
+    def _take(self, part: PartRead) -> None:
+        self.faults += part.faults
+        self.blobs += part.read.blobs
+        self.bytes += part.read.bytes
+        self._callback.relative_update(part.read.bytes)
 
     async def _read(self, item: tuple[Digest, Stat]) -> None:
         digest, stat = item
@@ -297,3 +325,19 @@ class _Reading:
                 stored=stat.size if stat else None,
             )
         )
+
+
+class PartRead(NamedTuple):
+    """What a worker found in its part."""
+
+    faults: list[Fault]
+    read: Amount
+
+
+def read_part(
+    place: Place, suspects: Mapping[Digest, Stat], sizes: Mapping[Digest, Mapping[str, int]]
+) -> PartRead:
+    """Read a part's blobs: what a worker does. ``sizes`` are those that names state."""
+    reading = _Reading(place.open(), sizes, DEFAULT_CALLBACK)
+    run(reading.read(suspects))
+    return PartRead(reading.faults, Amount(reading.blobs, reading.bytes))

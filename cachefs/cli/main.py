@@ -20,6 +20,7 @@ from cachefs.errors import CacheError
 COMMANDS = {
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
     "ls": ("ls", "List the names of a cache, with age and size."),
+    "merge": ("merge", "Merge names of one or more caches into one name."),
     "prune": ("prune", "Delete names by age, count or size, and blobs that none needs."),
     "repair": ("repair", "Repair a cache: from replicas, or by making misses of what is lost."),
     "show": ("show", "Show the layers and records of names."),
