@@ -146,13 +146,14 @@ async def plan_repair(
         publish.append(replace(again, replica=place, obstacle=broken[name].digest))
     dropped = broken.keys() - restored.keys() if drop_broken else set()
     remedied = restored.keys() | dropped
-    damaged = [] if names else _digests(report.faults, "damaged")
+    damaged = _digests(report.faults, "damaged")
+    damaged += _digests((broken[name] for name in sorted(dropped)), "manifest")
     return RepairPlan(
         faults=report.faults,
         fetch=[search.found[digest] for digest in sorted(search.found)],
         publish=sorted(publish, key=lambda publication: publication.name),
         drop=sorted(dropped),
-        discard=[str(digest) for digest in damaged if digest not in search.found],
+        discard=[] if names else [str(d) for d in dict.fromkeys(damaged) if d not in search.found],
         leave=[f for f in report.faults if f.kind == "manifest" and not remedied & set(f.names)],
     )
 
@@ -270,6 +271,10 @@ def _content(manifest: Manifest) -> str:
     return str(Digest.of(manifest.raw or cacheconfig.encode(manifest.config)))
 
 
+def _means_the_same(one: Manifest, other: Manifest) -> bool:
+    return cacheconfig.encode(one.config) == cacheconfig.encode(other.config)
+
+
 # --- carrying it out -----------------------------------------------------------------------------
 
 
@@ -356,17 +361,20 @@ class _Repair:
         """Rewrite or restore a manifest, if it is still what the plan was made from."""
         name = publication.name
         own = await _readable(self._layout, name)
-        source = own
-        if publication.replica is not None:
-            source = await _readable(self._replicas[publication.replica], name)
-        is_same = source is not None and _content(source) == publication.original
-        if source is None or not is_same or (publication.replica is not None and own is not None):
+        replica = publication.replica
+        source = own if replica is None else await _readable(self._replicas[replica], name)
+        if source is None or _content(source) != publication.original:
             self._skip(name)
-        elif publication.replica is None:
+        elif replica is None:
             await self._layout.publish([name], _mended(source, publication))
             self._rewritten.append(name)
-        else:
+        elif own is None:
             await self._restore(_mended(source, publication), publication)
+        elif _means_the_same(own, _mended(source, publication)):
+            # Another tag of the same manifest was restored a moment ago.
+            self._restored.append(name)
+        else:
+            self._skip(name)
 
     async def _restore(self, manifest: Manifest, publication: Publication) -> None:
         if publication.obstacle is not None:

@@ -217,7 +217,26 @@ def test_a_broken_manifest_that_nobody_has_stays_or_is_dropped(
     assert dict(place.objects) == before
     assert repaired(place, drop_broken=True).dropped == ["app-v2"]
     assert [name.name for name in place.cache.names()] == ["app"]
-    assert place.cache.verify(read_data=0.0).faults == []
+    assert_clean(place)
+
+
+def test_tags_that_share_a_broken_manifest_are_restored_or_dropped_together(
+    make_place: MakePlace,
+) -> None:
+    place, replica = make_place("oci"), make_place("keyed")
+    graph = place.cache.load("app")
+    for cache in (place.cache, replica.cache):
+        cache.export(graph, {}, names=["one", "two"], mode="max")
+    whole = dict(place.objects)
+    flip(place.objects, place.manifest_key("one"))
+    report = repaired(place, [replica])
+    assert (sorted(report.restored)[-2:], report.left) == (["one", "two"], {})
+    assert dict(place.objects) == whole
+    flip(place.objects, place.manifest_key("one"))
+    dropped = repaired(place, drop_broken=True)
+    assert dropped.dropped[-2:] == ["one", "two"]
+    assert len(dropped.discarded) == 1
+    assert_clean(place)
 
 
 def test_a_part_of_a_cache_that_is_damaged_and_unnamed_is_deleted(make_place: MakePlace) -> None:
@@ -265,7 +284,7 @@ def test_what_changed_since_the_plan_is_left(place: Place) -> None:
 def test_a_broken_manifest_that_was_written_meanwhile_is_left(make_place: MakePlace) -> None:
     place, replica = make_place("keyed"), make_place("oci")
     key = place.manifest_key("app")
-    whole = place.objects[key]
+    whole = place.objects[place.manifest_key("app-v2")]
     place.objects[key] = b"{"
     restoring = place.cache.plan_repair([replica.cache])
     dropping = place.cache.plan_repair(drop_broken=True)
