@@ -8,6 +8,7 @@ the bytes that the operating system uses, so that none is too strange to have a 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,7 +33,8 @@ class Entry(Struct, array_like=True, frozen=True, gc=False):
     value: bytes
 
 
-class Definition(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
     """All of a step that its result depends on, but for what its inputs hold.
 
     Attributes:
