@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from cachefs import exporter, importer, inspecting, merging
+from cachefs import differing, drawing, exporter, importer, inspecting, merging, usage
 from cachefs.concurrency import run
 from cachefs.copying import Senders, copy_names, renamed
 from cachefs.digest import Digest
@@ -20,6 +20,7 @@ from cachefs.importer import Miss, missed, read_manifests
 from cachefs.layout import Layout, Manifest, Name, open_layout
 from cachefs.location import Location, parse
 from cachefs.merging import MergePlan, MergeSource
+from cachefs.mirroring import delete_others, require_whole
 from cachefs.names import check_name
 from cachefs.pruning import PrunePlan, PruneReport, default_grace, execute_prune, plan_prune
 from cachefs.repairing import RepairPlan, RepairReport, plan_repair, repair
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
 
+    from cachefs.differing import CacheDiff
+    from cachefs.drawing import Language
     from cachefs.graph import Found, Mode
     from cachefs.inspecting import NameDetails, NameSummary
     from cachefs.location import Role
     from cachefs.policies import PrunePolicy
+    from cachefs.usage import CacheUsage
     from cachefs.wire.cacheconfig import Layer
 
 T = TypeVar("T")
@@ -103,6 +107,37 @@ class Cache:
     def describe(self, name: str) -> NameDetails:
         """All that a name's manifest holds. Raises as :meth:`manifest`."""
         return inspecting.describe(self.manifest(name))
+
+    def usage(self) -> CacheUsage:
+        """What the cache uses: by name, and what is shared, orphaned and missing.
+
+        All names are listed, or those that the location gives; the other figures are of the whole
+        cache. A manifest that is damaged has its fault in its name's figures. Raises StoreError,
+        ManifestError where the names cannot be told, and UsageError for a location with a digest.
+        """
+        return run(usage.measure(self._layout, self.location.names))
+
+    def diff(
+        self, other: Cache, names: Sequence[str] = (), other_names: Sequence[str] = ()
+    ) -> CacheDiff:
+        """How another cache differs from this one, or a name from another of the same cache.
+
+        Args:
+            other: may be this cache.
+            names: compare these names of this cache together; by default those that its location
+                gives, else all.
+            other_names: the same of the other cache.
+
+        Raises UsageError for a name that is not there, ManifestError, IntegrityError and
+        StoreError.
+        """
+        first = run(differing.load(self._layout, names or self._given_names))
+        second = run(differing.load(other.layout, other_names or other._given_names))
+        return differing.compare(first, second)
+
+    def draw(self, name: str, language: Language = "mermaid") -> str:
+        """A name's records and layers as a drawing's text. Raises as :meth:`manifest`."""
+        return drawing.draw(RecordGraph(self.manifest(name).config), language)
 
     def load(self, *names: str) -> RecordGraph:
         """The records of these names together, by default of all that the location gives.
@@ -407,6 +442,7 @@ def copy(
     source: str | os.PathLike[str] | Location | Cache,
     target: str | os.PathLike[str] | Location | Cache,
     *,
+    delete: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
     executor: Executor | None = None,
 ) -> ExportReport:
@@ -416,6 +452,9 @@ def copy(
     target's location gives others; an OCI tag is a name. Blobs that are there are not sent, and
     every blob is verified on its way. With an ``executor`` (any ``concurrent.futures.Executor``, as
     for :meth:`Cache.verify`) its workers send the blobs.
+
+    With ``delete``, names that the source lacks go from the target afterwards, and blobs by the
+    rules of :meth:`Cache.plan_prune`: a mirror. Not after a CopyError.
 
     Raises LocationError, UsageError, StoreError, and CopyError when some names could not be copied;
     then the others are in place.
@@ -431,6 +470,8 @@ def copy(
             "mode=min is for an export; a copy keeps each manifest as it is, so leave mode out"
         )
 
+    if delete:
+        require_whole(source_location.names, target_location.names)
     senders = None
     if executor is not None:
         senders = Senders(
@@ -441,14 +482,18 @@ def copy(
 
     async def work() -> ExportReport:
         names = await renamed(origin, source_location.names, target_location.names)
-        return await copy_names(
+        touch_refresh = target_location.export.touch_refresh
+        report = await copy_names(
             origin,
             goal,
             names,
-            touch_refresh=target_location.export.touch_refresh,
+            touch_refresh=touch_refresh,
             callback=callback,
             senders=senders,
         )
+        if delete:
+            report = await delete_others(origin, goal, report, default_grace(touch_refresh))
+        return report
 
     return run(work())
 

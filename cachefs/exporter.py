@@ -39,7 +39,10 @@ class Amount(Struct, frozen=True):
 
 
 class ExportReport(Struct, frozen=True, kw_only=True):
-    """What an export or copy did. ``seconds`` is the whole time, ``error`` why it was given up."""
+    """What an export or copy did. ``seconds`` is the whole time, ``error`` why it was given up.
+
+    ``removed`` and ``deleted`` are the names and blobs that a mirroring copy took away.
+    """
 
     names: list[str]
     uploaded: Amount = Amount()
@@ -47,6 +50,8 @@ class ExportReport(Struct, frozen=True, kw_only=True):
     kept: Amount = Amount()
     seconds: float = 0.0
     error: str | None = None
+    removed: list[str] = []
+    deleted: Amount = Amount()
 
 
 class ExportPlan(NamedTuple):

@@ -17,20 +17,24 @@ from cachefs.exporter import Amount, ExportReport
 @click.command("copy")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
+@click.option(
+    "--delete", is_flag=True, help="Afterwards delete names that SRC lacks, and orphaned blobs."
+)
 @json_option
 @verbose_option
-def command(source: str, target: str, *, as_json: bool) -> Exit:
+def command(source: str, target: str, *, delete: bool, as_json: bool) -> Exit:
     """Copy a cache, as it is, from SRC to DST.
 
     All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST
     gives others. What is there is not sent; every blob is verified on its way.
 
-    A name that cannot be copied stays in DST as it was, and the exit status is 1.
+    A name that cannot be copied stays in DST as it was, and the exit status is 1; then --delete
+    deletes nothing. Blobs go by the rules of "cachefs prune": none that is younger than 72 hours.
     """
     failure = None
     try:
         with progress_bar("copying") as callback:
-            report = cachefs.copy(source, target, callback=callback)
+            report = cachefs.copy(source, target, delete=delete, callback=callback)
     except cachefs.CopyError as error:
         report = error.report
         failure = error
@@ -50,8 +54,12 @@ def _line(report: ExportReport) -> str:
             ("sent", report.uploaded),
             ("touched", report.touched),
             ("kept", report.kept),
+            ("deleted", report.deleted),
         )
         if part != Amount() or verb == "sent"
     ]
     names = f"{amount(len(report.names), 'name')}: {one_line(', '.join(report.names)) or 'none'}"
+    if report.removed:
+        names += f"; removed {amount(len(report.removed), 'name')}: "
+        names += one_line(", ".join(report.removed))
     return f"copied {names}; {', '.join(parts)} in {report.seconds:.1f} s"
