@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import textwrap
 from dataclasses import dataclass
@@ -113,6 +112,8 @@ class Function:
     @property
     def key(self) -> tuple[bytes, ...]:
         """Name, source and version. Raises UsageError for what has no source or hidden values."""
+        import inspect  # noqa: PLC0415 - slow to load, and only functions need it
+
         function = self.function
         if not inspect.isfunction(function):
             raise UsageError(f"{function!r} is not a command and not a plain Python function")
