@@ -1,0 +1,1 @@
+"""The race between writers and pruners: every order of their filesystem calls."""

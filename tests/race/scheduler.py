@@ -1,0 +1,117 @@
+"""Every order in which actors' filesystem calls can happen, each run from the start.
+
+The search goes depth first over the choice of who has the next turn. Two orders that lead to the
+same store, the same time and the same answers seen by each actor go on alike, since an actor does
+nothing that does not follow from what it saw: the second is not followed further. Nothing else is
+left out, so what is found absent is absent from all interleavings.
+
+Calls that one actor has under way side by side happen in the order in which it made them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+from tests.race.world import World
+
+
+class Actor:
+    """Somebody with calls to make, and what they answered."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seen: list[Hashable] = []
+        self.waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self.over = False
+
+    async def turn(self, call: str) -> None:
+        if self.over:  # what it would clean up is of no interest to a run that has ended
+            raise asyncio.CancelledError
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append((call, future))
+        await future
+
+    def note(self, answer: Hashable) -> None:
+        self.seen.append(answer)
+
+
+Body = Callable[[Actor], Awaitable[object]]
+Case = Callable[[], tuple[World, dict[str, Body]]]
+"""Makes a fresh world and its actors; the same each time."""
+
+
+@dataclass
+class Search:
+    """What a search found: runs made, different states met, and schedules that broke the rule."""
+
+    runs: int = 0
+    states: set[Hashable] = field(default_factory=set)
+    violations: list[tuple[str, list[str]]] = field(default_factory=list)
+
+
+def explore(case: Case, *, most: int = 200_000, stop_at_first: bool = False) -> Search:
+    """Run the case in every order. Fails when there are more runs than ``most``."""
+    search = Search()
+    stack: list[list[int]] = [[]]
+    with asyncio.Runner() as runner:
+        while stack:
+            search.runs += 1
+            assert search.runs <= most, "too many interleavings: make the case smaller"
+            runner.run(_run(case, stack.pop(), stack, search))
+            if stop_at_first and search.violations:
+                break
+    return search
+
+
+async def _run(case: Case, prefix: Sequence[int], stack: list[list[int]], search: Search) -> None:
+    world, bodies = case()
+    actors = [Actor(name) for name in bodies]
+    tasks = [
+        asyncio.ensure_future(body(actor))
+        for actor, body in zip(actors, bodies.values(), strict=True)
+    ]
+    choices: list[int] = []
+    schedule: list[str] = []
+    try:
+        while True:
+            await _quiet()
+            for task in tasks:
+                if task.done():
+                    task.result()
+            if (fault := world.violation()) is not None:
+                search.violations.append((fault, schedule))
+                return
+            ready = [index for index, actor in enumerate(actors) if actor.waiting]
+            if not ready:
+                assert all(task.done() for task in tasks), "somebody waits for what never comes"
+                return
+            if len(choices) >= len(prefix):
+                state = (world.state(), tuple((tuple(a.seen), len(a.waiting)) for a in actors))
+                if state in search.states:
+                    return
+                search.states.add(state)
+                stack += [[*choices, other] for other in ready[1:]]
+                chosen = ready[0]
+            else:
+                chosen = prefix[len(choices)]
+            choices.append(chosen)
+            call, future = actors[chosen].waiting.pop(0)
+            schedule.append(f"{actors[chosen].name}: {call}")
+            future.set_result(None)
+    finally:
+        # Who is cancelled may clean up with further calls, which nobody gives a turn any more.
+        while not all(task.done() for task in tasks):
+            for task in tasks:
+                task.cancel()
+            await _quiet()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _quiet() -> None:
+    """Until every actor has ended or waits for its turn."""
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # as long as asyncio has one
+    await asyncio.sleep(0)
+    while ready:  # noqa: ASYNC110 - there is no event for "all others wait"
+        await asyncio.sleep(0)

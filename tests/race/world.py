@@ -1,0 +1,139 @@
+"""A store in memory whose every call waits for its turn, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from typing import NamedTuple
+
+from fsspec.implementations.memory import MemoryFileSystem
+
+from cachefs.digest import Digest
+from cachefs.filesystems.base import Filesystem, Stat, is_hidden
+from cachefs.layout.keyed import KeyedLayout
+from cachefs.store import Store
+from cachefs.wire import cacheconfig
+
+ROOT = "cache/"
+
+
+class Object(NamedTuple):
+    data: bytes
+    modified: float
+    version: int
+
+
+class World:
+    """What is in the store. ``now`` is its clock, in seconds."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+        self.objects: dict[str, Object] = {}
+
+    def write(self, path: str, data: bytes, age: float = 0.0) -> None:
+        before = self.objects.get(path)
+        version = before.version + 1 if before else 0
+        self.objects[path] = Object(data, self.now - age, version)
+
+    def state(self) -> Hashable:
+        """All that a later call could tell; random names are as good as each other."""
+        return self.now, frozenset((_spelled(path), o) for path, o in self.objects.items())
+
+    def violation(self) -> str | None:
+        """A name whose blobs are not all there and whole."""
+        for path, manifest in self.objects.items():
+            if path.startswith(f"{ROOT}manifests/"):
+                for layer in cacheconfig.decode(manifest.data).layers:
+                    blob = self.objects.get(f"{ROOT}blobs/{layer.blob}")
+                    if blob is None or Digest.of(blob.data) != layer.blob:
+                        return f"{path} needs {layer.blob[:15]}, which is not there"
+        return None
+
+
+Turn = Callable[[str], Awaitable[None]]
+
+
+class SteppedFilesystem(Filesystem):
+    """The world as one actor sees it.
+
+    Args:
+        world: what is shared.
+        turn: awaited before each call; the call itself then happens in one step.
+        note: told what each call answered, from which all that the actor does next follows.
+        conditional: whether a delete compares and deletes in one step.
+        touches: whether a time can be renewed without sending the bytes.
+    """
+
+    atomic = True
+
+    def __init__(
+        self,
+        world: World,
+        turn: Turn,
+        note: Callable[[Hashable], None] = lambda _: None,
+        *,
+        conditional: bool = True,
+        touches: bool = True,
+    ) -> None:
+        super().__init__(MemoryFileSystem())
+        self.world = world
+        self.turn = turn
+        self.note = note
+        self.conditional = conditional
+        self.touches = touches  # type: ignore[misc]  # a class has one answer, a test asks for both
+
+    def layout(self) -> KeyedLayout:
+        return KeyedLayout(Store(self, ROOT), "blobs/", "manifests/")
+
+    def _look(self, path: str) -> Stat | None:
+        found = self.world.objects.get(path)
+        return found and Stat(path, len(found.data), found.modified, str(found.version))
+
+    async def stat(self, path: str) -> Stat | None:
+        await self.turn(f"stat {path}")
+        stat = self._look(path)
+        self.note(stat and (_spelled(path), *stat[1:]))
+        return stat
+
+    async def list(self, prefix: str) -> list[Stat]:
+        await self.turn(f"list {prefix}")
+        paths = sorted(p for p in self.world.objects if p.startswith(prefix))
+        found = [stat for p in paths if not is_hidden(p, prefix) and (stat := self._look(p))]
+        self.note(tuple((_spelled(stat.path), *stat[1:]) for stat in found))
+        return found
+
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002
+        await self.turn(f"read {path}")
+        found = self.world.objects.get(path)
+        self.note(found)
+        if found is None:
+            raise FileNotFoundError(path)
+        yield found.data
+
+    async def put(self, path: str, data: bytes) -> None:
+        await self.turn(f"put {path}")
+        self.world.write(path, data)
+        self.note("put")
+
+    async def touch(self, stat: Stat) -> None:
+        await self.turn(f"touch {stat.path}")
+        found = self.world.objects.get(stat.path)
+        self.note(found is None)
+        if found is None:
+            raise FileNotFoundError(stat.path)
+        self.world.write(stat.path, found.data)
+
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
+        await self.turn(f"delete {path}")
+        there = self._look(path)
+        spared = (
+            self.conditional and unless_changed is not None and there not in {None, unless_changed}
+        )
+        self.note(spared)
+        if not spared:
+            self.world.objects.pop(path, None)
+        return not spared
+
+
+def _spelled(path: str) -> str:
+    return re.sub(r"\.cachefs-[0-9a-f]+", ".cachefs-", path)
