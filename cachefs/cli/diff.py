@@ -1,0 +1,101 @@
+"""``cachefs diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+from msgspec import to_builtins
+
+import cachefs
+from cachefs.cli.exits import Exit
+from cachefs.cli.failing import one_line
+from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.output import amount, digest, print_json, print_table, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cachefs import Cache, CacheDiff, Parting
+
+PAIR: Final = 2
+"""A and B."""
+
+
+@click.command("diff")
+@click.argument("locations", metavar="A [B]", nargs=-1, required=True)
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", help="Compare this name; may be given twice."
+)
+@json_option
+@verbose_option
+def command(locations: tuple[str, ...], names: tuple[str, ...], *, as_json: bool) -> Exit:
+    """Tell how B differs from A: two caches, or two names of one.
+
+    \b
+      cachefs diff s3://bucket/ci/ --name main --name feature   two names of a cache
+      cachefs diff s3://eu/ci/ s3://us/ci/                      two caches
+      cachefs diff s3://eu/ci/ s3://us/ci/ --name main          a name in two caches
+      cachefs diff s3://eu/ci/ /var/cache/ci --name main --name local
+
+    The first --name is of A, the second of B. Without --name: of each location the names that its
+    name=... gives, else all names together.
+
+    What is gained is in B and not in A. Records are equal when their digests are and all that they
+    are built on; times are not compared. The exit status is 0 when nothing differs, else 1.
+    """  # noqa: D301 - click's mark, not a backslash
+    (first, names_of_a), (second, names_of_b) = _sides(locations, names)
+    found = first.diff(second, names_of_a, names_of_b)
+    if as_json:
+        print_json(to_builtins(found) | {"equal": found.is_equal})
+    elif found.is_equal:
+        click.echo(f"equal: {amount(found.records.kept, 'record')}")
+    else:
+        _print(found)
+    return Exit.DONE if found.is_equal else Exit.FAULTS
+
+
+def _sides(
+    locations: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[tuple[Cache, Sequence[str]], tuple[Cache, Sequence[str]]]:
+    """Each cache and its names; no names are those of its location, or all."""
+    if max(len(locations), len(names)) > PAIR:
+        raise click.UsageError("two are compared: give at most two locations and two --name")
+    caches = [cachefs.open(location) for location in locations]
+    if len(caches) == 1:
+        names = names or caches[0].location.names
+        if len(names) != PAIR:
+            raise click.UsageError("give B: another location, or two names of A with --name")
+    return (caches[0], names[:1]), (caches[-1], names[-1:])
+
+
+def _print(found: CacheDiff) -> None:
+    parts = [("records", found.records), ("results", found.results), ("layers", found.layers)]
+    parts.append(("blobs", found.blobs))
+    rows = [(what, f"{len(c.gained):,}", f"{len(c.lost):,}", f"{c.kept:,}") for what, c in parts]
+    rows.append(("bytes of blobs", size(found.gained.bytes), size(found.lost.bytes), ""))
+    print_table(("", "gained", "lost", "kept"), rows, right="gained|lost|kept")
+    lines = [
+        (mark, what.removesuffix("s"), digest(one))
+        for what, change in parts[:3]
+        for mark, digests in (("+", change.gained), ("-", change.lost))
+        for one in digests
+    ]
+    if lines:
+        click.echo()
+        print_table(("", "what", "digest"), lines)
+    if found.parting is not None:
+        click.echo()
+        _print_parting(found.parting)
+
+
+def _print_parting(parting: Parting) -> None:
+    if parting.counterpart is None:
+        place = ""
+    elif parting.counterpart == parting.digest:
+        place = " from the same digest in A"
+    else:
+        place = f" from {digest(parting.counterpart)} in A"
+    below = f"{amount(parting.depth, 'record')} deep" if parting.depth else "a root"
+    record = one_line(digest(parting.digest))
+    click.echo(f"the chains part at record {record} ({below}){one_line(place)}: {parting.reason}")
