@@ -44,7 +44,7 @@ class CopyError(CacheError):
     def of(cls, refused: Sequence[str], report: ExportReport) -> CopyError:
         """The error for names that were refused, each with its reason."""
         error = cls(
-            f"{len(refused)} of the names stay as they were in the target: {'; '.join(refused)}",
+            f"not copied, so unchanged in the target: {'; '.join(refused)}",
             operation="copy",
         )
         error.report = report
