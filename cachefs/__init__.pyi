@@ -1,5 +1,6 @@
 from .cache import Cache, CachedResult, copy, execute_merge, merge_names, open, plan_merge
 from .copying import CopyError
+from .differing import CacheDiff, Change, Parting
 from .digest import Digest
 from .errors import (
     AccessError,
@@ -25,20 +26,25 @@ from .policies import PrunePolicy
 from .pruning import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
 from .repairing import Fetch, Publication, RepairPlan, RepairReport
 from .sources import BlobSource
+from .usage import AgeClass, CacheUsage, NameUsage
 from .verifying import Fault, VerifyReport
 
 __version__: str
 
 __all__ = [
     "AccessError",
+    "AgeClass",
     "Amount",
     "BlobSource",
     "BlobToGo",
     "BrokenName",
     "Cache",
+    "CacheDiff",
     "CacheError",
     "CacheNameError",
+    "CacheUsage",
     "CachedResult",
+    "Change",
     "CopyError",
     "Digest",
     "DigestError",
@@ -61,7 +67,9 @@ __all__ = [
     "NameDetails",
     "NameSummary",
     "NameToGo",
+    "NameUsage",
     "NotFoundError",
+    "Parting",
     "PrunePlan",
     "PrunePolicy",
     "PruneReport",

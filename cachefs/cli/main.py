@@ -19,6 +19,9 @@ from cachefs.errors import CacheError
 # name: (module in this package, the line that --help shows). A new command is one line here.
 COMMANDS = {
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
+    "diff": ("diff", "Tell how two caches, or two names of one, differ."),
+    "du": ("du", "Tell what a cache uses: shared, unique, orphaned and missing blobs."),
+    "graph": ("graph", "Draw a name's records and layers, as Mermaid or DOT."),
     "ls": ("ls", "List the names of a cache, with age and size."),
     "merge": ("merge", "Merge names of one or more caches into one name."),
     "prune": ("prune", "Delete names by age, count or size, and blobs that none needs."),
