@@ -1,3 +1,6 @@
+from .building.build import Build
+from .building.report import BuildReport, StepReport
+from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, CachedResult, copy, execute_merge, merge_names, open, plan_merge
 from .copying import CopyError
 from .differing import CacheDiff, Change, Parting
@@ -38,6 +41,8 @@ __all__ = [
     "BlobSource",
     "BlobToGo",
     "BrokenName",
+    "Build",
+    "BuildReport",
     "Cache",
     "CacheDiff",
     "CacheError",
@@ -69,6 +74,7 @@ __all__ = [
     "NameToGo",
     "NameUsage",
     "NotFoundError",
+    "Part",
     "Parting",
     "PrunePlan",
     "PrunePolicy",
@@ -78,6 +84,10 @@ __all__ = [
     "RecordGraph",
     "RepairPlan",
     "RepairReport",
+    "Source",
+    "Step",
+    "StepError",
+    "StepReport",
     "StoreError",
     "UnreachableError",
     "UsageError",

@@ -26,6 +26,7 @@ COMMANDS = {
     "merge": ("merge", "Merge names of one or more caches into one name."),
     "prune": ("prune", "Delete names by age, count or size, and blobs that none needs."),
     "repair": ("repair", "Repair a cache: from replicas, or by making misses of what is lost."),
+    "run": ("run", "Run a command, or restore what it made before."),
     "show": ("show", "Show the layers and records of names."),
     "verify": ("verify", "Verify that manifests parse and blobs are there and whole."),
 }
