@@ -88,12 +88,16 @@ async def for_each(
 
     The first error ends the other workers and comes out.
     """
-    waiting = iter(items)
+    todo = list(items)
+    waiting = iter(todo)
 
     async def worker() -> None:
         for item in waiting:
             await work(item)
 
+    if len(todo) == 1:
+        await work(todo[0])
+        return
     async with task_group() as group:
-        for _ in range(parallelism):
+        for _ in range(min(parallelism, len(todo))):
             group.create_task(worker())
