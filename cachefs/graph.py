@@ -223,7 +223,7 @@ class RecordGraph:
         keep: set[int] | None = None
         if mode == "min":
             chosen = self.finals() if finals is None else finals
-            keep = {layer for found in self.results(chosen) for layer in found.layers}
+            keep = set(self._with_those_below(self._result_layers(self.records[i] for i in chosen)))
         return self.filtered(
             record=lambda record: not record.digest.startswith(RANDOM),
             layer=None if keep is None else keep.__contains__,
@@ -252,9 +252,9 @@ class RecordGraph:
             source = self.records[old]
             results = [r for r in source.layers if passed[r.layer]]
             chains = [c for c in source.chains if all(passed[i] for i in c.layers)]
-            for index in (*(r.layer for r in results), *(i for c in chains for i in c.layers)):
-                for step in self.chain(index):
-                    layer_map.setdefault(step, len(layer_map))
+            named = (*(r.layer for r in results), *(i for c in chains for i in c.layers))
+            for index in self._with_those_below(named, known=layer_map):
+                layer_map[index] = len(layer_map)
             kept.records.append(
                 Record(
                     [Result(layer_map[r.layer], r.created_at) for r in results],
@@ -278,6 +278,28 @@ class RecordGraph:
             parent = layer_map.get(source_layer.parent, NO_PARENT)
             kept.layers.append(Layer(source_layer.blob, parent, source_layer.annotations))
         return RecordGraph(kept)
+
+    @staticmethod
+    def _result_layers(records: Iterable[Record]) -> Iterator[int]:
+        """The layers that results name: the top of each, or all of a chain."""
+        for record in records:
+            yield from (result.layer for result in record.layers)
+            for chain in record.chains:
+                yield from chain.layers
+
+    def _with_those_below(
+        self, layers: Iterable[int], known: Collection[int] = ()
+    ) -> Iterator[int]:
+        """The layers and all below them that are not known, each once, parents first."""
+        met: set[int] = set()
+        for layer in layers:
+            walked = []
+            index = layer
+            while index != NO_PARENT and index not in met and index not in known:
+                met.add(index)
+                walked.append(index)
+                index = self.layers[index].parent
+            yield from reversed(walked)
 
     def _kept_records(self, passes: Callable[[Record], bool] | None) -> dict[int, int]:
         """Old index to new index, links before the records that need them, in the old order."""
