@@ -93,7 +93,7 @@ async def look_up(layout: Layout, digests: Collection[Digest]) -> dict[Digest, S
     known = {digest: found[digest] for digest in digests if digest in found}
     if rest is None:
         return known
-    unknown = [digest for digest in digests if rest.part.holds(digest)]
+    unknown = [digest for digest in digests if digest not in found and rest.part.holds(digest)]
     if rest.pages * PAGE_COST > len(unknown):
         return known | await _look_up_each(layout, unknown)
     listed = await _list_rest(layout, rest)
@@ -112,8 +112,9 @@ async def _first_page(layout: Layout) -> tuple[dict[Digest, Stat], _Rest | None]
     found = _of_slice(layout, WHOLE_SPACE, page.objects)
     if page.complete:
         return found, None
-    last = page.objects[-1].path.removeprefix(layout.blob_prefix)
-    seen = (int(next(reversed(found)).hex[:8], 16) + 1 if found else 1) / 2**32
+    # The last blob, not the last object: what else lies there says nothing of the digest space.
+    last = next(reversed(found)).hex if found else ""
+    seen = (int(last[:8] or "0", 16) + 1) / 2**32
     pages = max(1, round(len(page.objects) * (1 - seen) / seen / PAGE))
     return found, _Rest(Slice(last), pages)
 

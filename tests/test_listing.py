@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cachefs
+from cachefs import listing
 from cachefs.concurrency import run
 from cachefs.layout import Layout, open_layout
 from cachefs.listing import Slice, list_blobs, list_slice, look_up, slices
@@ -130,6 +131,30 @@ def test_the_whole_store_and_its_slices_are_listed(
         parts = [run(list_slice(layout, part)) for part in slices(3)]
     assert list(everything) == sorted(there)
     assert [digest for part in parts for digest in part] == sorted(there)
+
+
+@ENGINES
+def test_what_is_no_blob_is_passed_over(
+    engine: str, recording: Recording, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PAGE", 10)
+    proxy = recording(moto_s3)
+    bucket = moto_s3.bucket()
+    there = sorted(cachefs.Digest(digest_of(number)) for number in range(20))
+    foreign = [f"{there[9]}.part{number}" for number in range(12)]
+    foreign += ["sha256:zz", "sha256:README", "sha256:", "sha512:00"]
+    for name in (*there, *foreign):
+        moto_s3.client.put_object(Bucket=bucket, Key=f"blobs/{name}", Body=b"x")
+    with opened(proxy, bucket, engine) as layout:
+        assert list(run(list_blobs(layout))) == there
+        assert set(run(look_up(layout, there + ABSENT[:100]))) == set(there)
+    only_foreign = moto_s3.bucket()
+    for number in range(15):
+        key = f"blobs/sha256:zz{number:02}"
+        moto_s3.client.put_object(Bucket=only_foreign, Key=key, Body=b"x")
+    with opened(proxy, only_foreign, engine) as layout:
+        assert run(list_blobs(layout)) == {}
+        assert run(look_up(layout, ABSENT[:100])) == {}
 
 
 @given(st.integers(1, 70_000), st.integers(0, 20_000))
