@@ -141,13 +141,23 @@ class Transfer:
 
     async def execute(self, plan: ExportPlan) -> None:
         """Send and touch what the plan says. Raises StoreError and IntegrityError."""
-        self._callback.set_size(sum(blob.size or 0 for blob in plan.upload))
+        self._callback.set_size(_bytes_of(plan.upload))
         self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
         self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
         largest_first = sorted(plan.upload, key=lambda blob: blob.size or 0, reverse=True)
+        gone: list[Blob] = []
+
+        async def touch(item: tuple[Blob, Stat]) -> None:
+            blob, stat = item
+            if await self.layout.store.touch(stat):
+                self._touched[blob.digest] = stat.size
+            else:
+                gone.append(blob)
+
         async with task_group() as group:
-            group.create_task(for_each(plan.touch, self._touch, LOOKUPS))
+            group.create_task(for_each(plan.touch, touch, LOOKUPS))
             group.create_task(for_each(largest_first, self._upload, self._parallelism))
+        await self._upload_also(gone)
 
     async def last_look(self) -> None:
         """Send what was there and has gone since: someone may have pruned it as unreferenced.
@@ -161,7 +171,12 @@ class Transfer:
         for blob in gone:
             self._kept.pop(blob.digest, None)
             self._touched.pop(blob.digest, None)
-        await for_each(gone, self._upload, self._parallelism)
+        await self._upload_also(gone)
+
+    async def _upload_also(self, blobs: Sequence[Blob]) -> None:
+        """Send what the plan did not expect to send."""
+        self._callback.set_size((self._callback.size or 0) + _bytes_of(blobs))
+        await for_each(blobs, self._upload, self._parallelism)
 
     def report(self, names: Iterable[str], seconds: float) -> ExportReport:
         """What was done."""
@@ -172,13 +187,6 @@ class Transfer:
             kept=_amount(self._kept),
             seconds=seconds,
         )
-
-    async def _touch(self, item: tuple[Blob, Stat]) -> None:
-        blob, stat = item
-        if await self.layout.store.touch(stat):
-            self._touched[blob.digest] = stat.size
-        else:
-            await self._upload(blob)
 
     async def _upload(self, blob: Blob) -> None:
         pieces = verified(self._told(blob), blob.digest, blob.size)
@@ -198,6 +206,10 @@ class Transfer:
             async for piece in pieces:
                 yield piece
                 self._callback.relative_update(len(piece))
+
+
+def _bytes_of(blobs: Iterable[Blob]) -> int:
+    return sum(blob.size or 0 for blob in blobs)
 
 
 def _amount(sizes: Mapping[Digest, int]) -> Amount:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -216,6 +217,47 @@ def test_a_blob_that_goes_between_plan_and_publish_is_sent_again(tmp_path: Path)
     report = cache.export(graph, PrunedMeanwhile())
     assert counts(report) == (2, 0, 0)
     assert blob_path(tmp_path, b"kept").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
+def test_blobs_that_go_before_their_touch_are_sent_within_the_bounds(
+    engine: str, recording: Recording, moto_s3: S3Server
+) -> None:
+    proxy = recording(moto_s3)
+    bucket = moto_s3.bucket()
+    graph, blobs = built(*(f"{number:04}".encode() for number in range(24)))
+    location = proxy.server.attributes(
+        bucket, engine=engine, mode="max", touch_refresh="0s", upload_parallelism="2"
+    )
+    cache = cachefs.open(location)
+    cache.export(graph, blobs)
+    sending: list[int] = []
+    most: list[int] = []
+
+    class Pruned:
+        """A source of blobs that are all gone by the time they would be touched."""
+
+        async def pieces(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
+            del size
+            sending.append(1)
+            most.append(len(sending))
+            await asyncio.sleep(0.01)
+            sending.pop()
+            content = blobs[digest]
+            assert isinstance(content, bytes)
+            yield content
+
+    proxy.inject(
+        times=24,
+        when=lambda r: "x-amz-copy-source" in r.headers,
+        status=404,
+        code="NoSuchKey",
+    )
+    callback = Callback()
+    report = cache.export(graph, Pruned(), callback=callback)
+    assert counts(report) == (24, 0, 0)
+    assert max(most) <= 2
+    assert (callback.size, callback.value) == (96, 96)
 
 
 def test_sixteen_exporters_of_one_name_leave_a_complete_cache(tmp_path: Path) -> None:
