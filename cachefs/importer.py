@@ -83,14 +83,19 @@ async def _collect(layout: Layout, digest: Digest, size: int | None) -> bytes:
 async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | None = None) -> None:
     """Write a blob to a file: it appears, whole and verified, or not at all.
 
-    Raises NotFoundError, IntegrityError and StoreError; what was at the path then stays.
+    Raises NotFoundError, IntegrityError and StoreError, and UsageError for a path that no file can
+    be written to; what was at the path then stays.
     """
+    if path.is_dir() or not path.parent.is_dir():
+        where = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UsageError(where, operation="write", key=str(path))
     aside = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
 
     async def write() -> None:
-        with mapped("write", str(path)), aside.open("wb", 0) as file:
-            await _copy(layout, digest, size, file)
-        aside.replace(path)
+        with mapped("write", str(path)):
+            with aside.open("wb", 0) as file:
+                await _copy(layout, digest, size, file)
+            aside.replace(path)
 
     try:
         await _twice(write)

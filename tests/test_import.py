@@ -110,6 +110,19 @@ def test_blobs_are_read_opened_and_fetched(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_bytes() == b"content"
 
 
+def test_a_path_that_cannot_be_written_is_the_callers_mistake(tmp_path: Path) -> None:
+    cache = cachefs.open(tmp_path / "cache")
+    cache.export(*built(b"content"))
+    digest = cachefs.Digest.of(b"content")
+    with pytest.raises(cachefs.UsageError, match="there is no folder"):
+        cache.fetch(digest, tmp_path / "nowhere" / "target")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(cachefs.UsageError, match="is a folder"):
+        cache.fetch(digest, tmp_path / "folder")
+    assert not cache.misses
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "folder"]
+
+
 def test_results_are_pulled_when_they_are_needed(
     tmp_path: Path, recording: Recording, moto_s3: S3Server, recorded: Path
 ) -> None:
