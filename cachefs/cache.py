@@ -272,6 +272,7 @@ class Cache:
         *,
         also: Sequence[Cache] = (),
         grace: float | None = None,
+        executor: Executor | None = None,
     ) -> PrunePlan:
         """Find the names that a policy lets go, and the blobs that nothing needs. Deletes nothing.
 
@@ -280,6 +281,7 @@ class Cache:
             also: the same cache with other manifests prefixes, whose names are honoured.
             grace: seconds that a blob is left alone after it was written or renewed; by default 72
                 hours, and more where ``touch_refresh`` is more than a day.
+            executor: other processes or machines that list the blobs, as for :meth:`verify`.
 
         Raises UsageError, ManifestError, IntegrityError and StoreError: what is not understood
         stops it.
@@ -287,7 +289,8 @@ class Cache:
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
         places = [cache.layout for cache in also]
-        return run(plan_prune(self._layout, policy, also=places, grace=grace))
+        workers = None if executor is None else Workers(executor, self.place)
+        return run(plan_prune(self._layout, policy, also=places, grace=grace, workers=workers))
 
     def prune(self, plan: PrunePlan, *, also: Sequence[Cache] = ()) -> PruneReport:
         """Execute a plan of this cache, with the same ``also``. Raises as :meth:`plan_prune`."""

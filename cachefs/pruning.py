@@ -33,11 +33,13 @@ from cachefs.layout.oci import OCILayout
 from cachefs.listing import LOOKUPS, list_blobs, look_up
 from cachefs.marking import Marks, no_names
 from cachefs.policies import Candidate, PrunePolicy, choose
+from cachefs.spreading import list_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from cachefs.layout import Layout
+    from cachefs.spreading import Workers
 
 GRACE: Final = 72 * 3600.0
 """Seconds that a blob is left alone after it was written or renewed, unless told otherwise: other
@@ -159,6 +161,7 @@ async def plan_prune(
     also: Sequence[Layout] = (),
     grace: float = GRACE,
     clock: Callable[[], float] = time.time,
+    workers: Workers | None = None,
 ) -> PrunePlan:
     """Find what is to go. Changes nothing but for a small object, written to read the store's time.
 
@@ -169,6 +172,7 @@ async def plan_prune(
         grace: seconds that a blob is left alone after it was written or renewed. Less than the
             default is for caches that nobody writes to meanwhile.
         clock: our own time, seconds since 1970.
+        workers: other processes or machines that list the blobs.
 
     Raises UsageError where there are no names at all, ManifestError, IntegrityError and StoreError
     where anything cannot be listed, read or understood, and where the clocks differ.
@@ -177,7 +181,7 @@ async def plan_prune(
     policy.check()
     if grace < 0:
         raise UsageError("the grace is negative")
-    seen = await _observe([layout, *also], grace, clock)
+    seen = await _observe([layout, *also], grace, clock, workers)
     broken = await _broken(layout, seen)
     return _plan(seen, broken, policy, grace)
 
@@ -194,7 +198,12 @@ class _Seen(NamedTuple):
         return None if modified is None else self.reference - modified
 
 
-async def _observe(layouts: Sequence[Layout], grace: float, clock: Callable[[], float]) -> _Seen:
+async def _observe(
+    layouts: Sequence[Layout],
+    grace: float,
+    clock: Callable[[], float],
+    workers: Workers | None,
+) -> _Seen:
     layout = layouts[0]
     _places(layouts)
     for place in layouts:  # before anything is written there
@@ -203,7 +212,7 @@ async def _observe(layouts: Sequence[Layout], grace: float, clock: Callable[[], 
     reference = await _reference_time(layout, clock)
     marks = Marks(layouts)
     await marks.look()
-    blobs = await list_blobs(layout)
+    blobs = await (list_spread(workers) if workers else list_blobs(layout))
     leftovers = await _leftovers(layout, marks.names(0), reference - grace)
     await marks.look(settled=reference)
     marks.require_names()

@@ -79,6 +79,18 @@ def test_a_listing_is_the_same(make_place: MakePlace, executor: Executor, kind: 
 
 
 @pytest.mark.parametrize("kind", ["keyed", "s3"])
+def test_a_prune_plans_the_same(make_place: MakePlace, executor: Executor, kind: str) -> None:
+    cache = make_place(kind).cache
+    name = next(name.name for name in cache.names())
+    policy = cachefs.PrunePolicy(keep_last={"*": 0}, keep=(name,))
+    here = cache.plan_prune(policy, grace=0.0)
+    there = cache.plan_prune(policy, grace=0.0, executor=executor)
+    assert here.deletes.blobs
+    assert [blob.digest for blob in there.blobs] == [blob.digest for blob in here.blobs]
+    assert [gone.name for gone in there.names] == [gone.name for gone in here.names]
+
+
+@pytest.mark.parametrize("kind", ["keyed", "s3"])
 def test_copy_brings_the_same(
     make_place: MakePlace, executor: Executor, tmp_path: Path, kind: str
 ) -> None:
