@@ -1,0 +1,132 @@
+"""Work in fsspec's IO loop: bounds, first errors, and the bridge from synchronous callers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachefs.concurrency import for_each, run, task_group
+from cachefs.errors import IntegrityError, UsageError
+
+
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_each_item_is_done_once_and_never_too_many_at_a_time(
+    items: list[int], parallelism: int
+) -> None:
+    done: list[int] = []
+    under_way: list[int] = []
+    most = [0]
+
+    async def work(item: int) -> None:
+        under_way.append(item)
+        most.append(len(under_way))
+        await asyncio.sleep(0)
+        under_way.remove(item)
+        done.append(item)
+
+    run(for_each(items, work, parallelism))
+    assert sorted(done) == sorted(items)
+    assert max(most) == min(parallelism, len(items))
+
+
+def test_the_first_error_comes_out_as_itself_and_ends_the_others() -> None:
+    ended: list[int] = []
+    begun: list[int] = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        try:
+            if item == 2:
+                raise IntegrityError("item 2")
+            await asyncio.sleep(60)
+        finally:
+            ended.append(item)
+
+    with pytest.raises(IntegrityError, match="item 2"):
+        run(for_each(range(100), work, 4))
+    assert sorted(ended) == sorted(begun)
+    assert len(begun) <= 4
+
+
+def test_groups_within_groups_give_the_error_itself() -> None:
+    async def fail() -> None:
+        async with task_group() as inner:
+            inner.create_task(asyncio.sleep(60))
+            raise IntegrityError("deep inside")
+
+    async def work() -> None:
+        async with task_group() as outer:
+            outer.create_task(fail())
+            outer.create_task(asyncio.sleep(60))
+
+    with pytest.raises(IntegrityError, match="deep inside"):
+        run(work())
+
+
+def test_many_threads_wait_for_the_one_loop() -> None:
+    async def work(number: int) -> int:
+        await asyncio.sleep(0.001 * (number % 3))
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda number: run(work(number)), range(200))) == list(range(200))
+
+
+def test_waiting_for_the_loop_inside_the_loop_is_refused() -> None:
+    async def inner() -> None:
+        raise AssertionError("never begun")
+
+    async def outer() -> None:
+        run(inner())
+
+    with pytest.raises(UsageError, match="IO loop"):
+        run(outer())
+
+
+def test_another_loop_may_wait_in_a_thread() -> None:
+    async def work() -> str:
+        return "done"
+
+    async def elsewhere() -> str:
+        return await asyncio.to_thread(lambda: run(work()))
+
+    assert asyncio.run(elsewhere()) == "done"
+
+
+_INTERRUPTED = """
+import asyncio
+from cachefs.concurrency import run
+
+async def work():
+    try:
+        print("begun", flush=True)
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.2)
+        print("cleaned up", flush=True)
+
+try:
+    run(work())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_cleans_up_before_it_comes_out() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _INTERRUPTED], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert process.stdout is not None
+    with process.stdout as output:
+        assert output.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert output.read() == "cleaned up\ninterrupted\n"
+    assert process.wait(timeout=30) == 0
