@@ -174,11 +174,14 @@ class RecordGraph:
         )
 
     def results(self, records: Iterable[int]) -> list[Found]:
-        """All results of these records, the newest first."""
+        """All results of these records, the newest first; of one moment, ordered by their blobs."""
         found = {result for index in records for result in self._results(self.records[index])}
-        return sorted(
-            found, key=lambda f: (timestamps.nanoseconds(f.created_at), f.layers), reverse=True
-        )
+        return sorted(found, key=self._age, reverse=True)
+
+    def _age(self, found: Found) -> tuple[object, ...]:
+        # Not by index: a graph that was stored and read again has its layers elsewhere.
+        blobs = [self.layers[index].blob for index in found.layers]
+        return timestamps.nanoseconds(found.created_at), found.created_at, blobs
 
     def _results(self, record: Record) -> Iterator[Found]:
         for result in record.layers:

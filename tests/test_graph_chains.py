@@ -44,6 +44,19 @@ def test_chains_are_merged_and_stored() -> None:
     assert results(RecordGraph(union.to_config())) == results(graph)
 
 
+def test_results_of_one_moment_come_in_one_order_however_layers_are_numbered() -> None:
+    orders = []
+    for numbers in ((1, 2, 3), (3, 1, 2), (2, 3, 1)):
+        graph = RecordGraph()
+        record = graph.add(digest_of(10))
+        for number in numbers:
+            graph.add_result(record, graph.add_layer(digest_of(number)), WHEN)
+        again = RecordGraph(graph.to_config())
+        same = (graph, again, merge([again, graph]), graph.select("max"))
+        orders += [[g.layers[f.layers[0]].blob for f in g.results([0])] for g in same]
+    assert all(order == orders[0] for order in orders)
+
+
 def test_a_result_at_every_depth_of_a_deep_stack_takes_no_square_of_steps() -> None:
     depth = 50_000
     config = CacheConfig(
