@@ -23,8 +23,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import cachefs
+from benchmarks.caring import write_to_bucket, write_to_folder
 from benchmarks.measuring import Measured
-from benchmarks.workloads import WORKLOADS, large_manifest
+from benchmarks.workloads import WORKLOADS, graph_of, large_manifest
+from tests.servers.proxy import recording_proxy
 from tests.servers.seaweed import shared_seaweed
 
 if TYPE_CHECKING:
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
 
     from tests.servers.s3 import S3Server
 
-SUITES = ("upload", "memory", "load")
+PRUNE = "plan a prune of 100,000 blobs, 1,000 names"
+VERIFY = "verify 64 x 8 MiB, all read"
+SUITES = ("upload", "memory", "load", "care")
 
 
 def main() -> None:
@@ -83,7 +88,8 @@ def _wait_for_the_end(server: S3Server) -> None:
 
 
 def _cases(suite: str, server: S3Server, folder: Path) -> Iterator[Measured]:
-    return {"upload": _uploads, "memory": _large, "load": _loads}[suite](server, folder)
+    suites = {"upload": _uploads, "memory": _large, "load": _loads, "care": _care}
+    return suites[suite](server, folder)
 
 
 def _uploads(server: S3Server, folder: Path) -> Iterator[Measured]:
@@ -142,6 +148,42 @@ def _loads(server: S3Server, folder: Path) -> Iterator[Measured]:
     yield Measured("load 100,000 records", "cachefs", 1, size, "load", lambda: where)
 
 
+def _care(server: S3Server, folder: Path) -> Iterator[Measured]:
+    on_disk = {"location": str(folder / "care"), "grace": 72 * 3600.0}
+    write_to_folder(folder / "care")
+    yield Measured(PRUNE, "cachefs, local directory", 4, 0, "plan prune", lambda: on_disk)
+    bucket = server.bucket()
+    write_to_bucket(server, bucket)
+    for engine in ("s3fs", "obstore"):
+        there = {"location": _attributes(server, bucket, 4, engine), "grace": 0.0}
+        case = Measured(PRUNE, f"cachefs, {engine}", 4, 0, "plan prune", lambda there=there: there)
+        case.requests = _requests(server, there["location"])
+        yield case
+    work = WORKLOADS["64 x 8 MiB"]
+    work.write(folder / "verify-blobs")
+    graph = graph_of(folder / "verify-blobs")
+    files = {file.name: file for file in (folder / "verify-blobs").iterdir()}
+    cachefs.open(folder / "verify").export(graph, files, mode="max")
+    hashed = {"folder": str(folder / "verify")}
+    checked = {"location": str(folder / "verify")}
+    yield Measured(VERIFY, "cachefs", 4, work.bytes, "verify", lambda: checked)
+    yield Measured(VERIFY, "one core's SHA-256", 1, work.bytes, "sha256", lambda: hashed)
+    manifests = [folder / "one", folder / "other"]
+    for seed, manifest in enumerate(manifests):
+        manifest.write_bytes(large_manifest(100_000, seed))
+    both = {"manifests": [str(manifest) for manifest in manifests]}
+    yield Measured("merge 2 x 100,000 records", "cachefs", 1, 0, "merge", lambda: both)
+
+
+def _requests(server: S3Server, location: str) -> int:
+    """How many requests a plan makes, counted by a proxy in a run that is not measured."""
+    with recording_proxy(server) as proxy:
+        endpoint = proxy.server.endpoint_url
+        cache = cachefs.open(location.replace(server.endpoint_url, endpoint))
+        cache.plan_prune(cachefs.PrunePolicy(keep_last={"*": 500}), grace=0.0)
+        return len(proxy.requests)
+
+
 def _attributes(server: S3Server, bucket: str, parallelism: int, engine: str) -> str:
     return server.attributes(bucket, upload_parallelism=str(parallelism), engine=engine)
 
@@ -167,7 +209,9 @@ def _peer_to_new_bucket(server: S3Server, blobs: Path, parallelism: int) -> Any:
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    table = Table("work", "tool", "at a time", "seconds", "MiB/s", "client CPU s", "added MiB")
+    table = Table(
+        "work", "tool", "at a time", "seconds", "MiB/s", "client CPU s", "added MiB", "requests"
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for result in results:
@@ -180,6 +224,7 @@ def _print(results: list[dict[str, Any]]) -> None:
             f"{result['bytes'] / 2**20 / seconds:.0f}" if result["bytes"] else "",
             f"{result['median_cpu']:.2f}",
             f"{result['median_mib']:.0f}",
+            "" if result["requests"] is None else str(result["requests"]),
         )
     Console(width=110).print(table)
 

@@ -120,6 +120,33 @@ def _loop(fs: Any, put: Any, folder: str, parallelism: int) -> Any:
     return lambda: sync(fs.loop, work)
 
 
+def plan_prune(location: str, grace: float) -> Callable[[], object]:
+    """Plan what a prune would delete: every orphan, and half of the names by size."""
+    cache = cachefs.open(location)
+    policy = cachefs.PrunePolicy(keep_last={"*": 500})
+    return lambda: cache.plan_prune(policy, grace=grace)
+
+
+def verify(location: str) -> Callable[[], object]:
+    """Read and hash every blob of a cache."""
+    cache = cachefs.open(location)
+    cache.names()
+    return lambda: cache.verify(read_data=1.0)
+
+
+def sha256(folder: str) -> Callable[[], object]:
+    """The peer of verify: one core's SHA-256 over the same files."""
+    return lambda: [cachefs.Digest.of_file(path) for path in Path(folder).rglob("sha256:*")]
+
+
+def merge(manifests: list[str]) -> Callable[[], object]:
+    """Decode manifests, merge them, and encode the union."""
+    raws = [Path(manifest).read_bytes() for manifest in manifests]
+    return lambda: cacheconfig.encode(
+        cachefs.merge([cachefs.RecordGraph(cacheconfig.decode(raw)) for raw in raws]).to_config()
+    )
+
+
 def load(manifest: str) -> Callable[[], object]:
     """Decode a manifest and answer the first look-up."""
     raw = Path(manifest).read_bytes()
@@ -132,6 +159,10 @@ CASES: Final[dict[str, Any]] = {
     "s3fs loop": s3fs_loop,
     "obstore loop": obstore_loop,
     "load": load,
+    "plan prune": plan_prune,
+    "verify": verify,
+    "sha256": sha256,
+    "merge": merge,
 }
 
 if __name__ == "__main__":

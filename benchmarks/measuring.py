@@ -34,6 +34,7 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
+    requests: int | None = None
 
     def run(self) -> None:
         """Run the case once, in a new process."""

@@ -57,9 +57,9 @@ def graph_of(folder: Path) -> RecordGraph:
     return graph
 
 
-def large_manifest(records: int) -> bytes:
+def large_manifest(records: int, seed: int = 0) -> bytes:
     """A manifest of random records, as a builder would write it: half a kilobyte a record."""
-    numbers = random.Random(records)
+    numbers = random.Random(records + seed)
     graph = RecordGraph()
     when = from_nanoseconds(1_795_000_000_123_456_789)
     for index in range(records):
