@@ -12,6 +12,10 @@ reference time. It is safe because of the order in which things are looked at:
 So a writer that kept a blob without renewing its time is safe when its manifest is listed within
 the grace less its ``touch_refresh`` (both clocks' errors taken off); one that renewed it is seen by
 the last look-up. Where anything is not understood, nothing is deleted.
+
+One window is left on stores that cannot compare and delete in one step, S3 among them, where a
+touch does not change an ETag: a writer that renews a blob *and* takes its own last look at it
+between the prune's look and its delete, which follow each other at once.
 """
 
 from __future__ import annotations

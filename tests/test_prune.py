@@ -214,6 +214,34 @@ def test_what_interrupted_writes_left_goes_after_the_grace(folder: Path) -> None
     assert files(folder) == before | {"blobs/.cachefs-1": b"half"}
 
 
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
+def test_what_was_left_in_a_bucket_is_no_name(
+    moto_s3: S3Server, recorded: Path, engine: str
+) -> None:
+    bucket = moto_s3.bucket()
+    cache = cachefs.open(moto_s3.attributes(bucket, engine=engine, manifests_prefix=""))
+    cachefs.copy(recorded / "s3" / "max", cache)
+    moto_s3.client.put_object(Bucket=bucket, Key="blobs/.cachefs-left", Body=b"half")
+    assert names(cache) == ["app", "app-v2"]
+    assert cache.plan_prune().is_empty
+    time.sleep(1.1)
+    plan = pruned(cache, grace=0.0)
+    assert [left.key for left in plan.leftovers] == ["blobs/.cachefs-left"]
+    assert plan.blobs == []
+    assert not [key for key in moto_s3.keys(bucket) if ".cachefs-" in key]
+
+
+def test_uploads_that_never_ended_are_aborted(moto_s3: S3Server, recorded: Path) -> None:
+    bucket = moto_s3.bucket()
+    cache = cachefs.open(moto_s3.attributes(bucket))
+    cachefs.copy(recorded / "s3" / "max", cache)
+    key = f"blobs/{Digest.of(b'large')}"
+    moto_s3.client.create_multipart_upload(Bucket=bucket, Key=key)
+    plan = pruned(cache)  # this server dates all uploads 2010
+    assert [left.key for left in plan.leftovers] == [key]
+    assert not moto_s3.client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
 # --- on any doubt nothing goes --------------------------------------------------------------------
 
 

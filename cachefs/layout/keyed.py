@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheNameError, ManifestError
+from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, Name
 from cachefs.names import check_name
 from cachefs.wire import cacheconfig, timestamps
@@ -83,6 +84,9 @@ class KeyedLayout(Layout):
 
 
 def _is_name(name: str) -> bool:
+    """Whether it can be one; an object store lists what interrupted writes left as any other."""
+    if name.rpartition("/")[2].startswith(TEMPORARY):
+        return False
     try:
         check_name(name)
     except CacheNameError:
