@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,20 @@ def test_sixteen_exporters_of_one_name_leave_a_complete_cache(tmp_path: Path) ->
     for digest, size in graph.blobs().items():
         assert isinstance(cache.read(digest, size), bytes)
     assert not list(tmp_path.rglob(".cachefs-*"))
+
+
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
+def test_sixteen_threads_share_one_cache_on_s3(engine: str, seaweed_s3: S3Server) -> None:
+    bucket = seaweed_s3.bucket()
+    cache = cachefs.open(seaweed_s3.attributes(bucket, engine=engine, mode="max"))
+
+    def work(number: int) -> int:
+        return cache.export(*built(b"shared", str(number).encode())).uploaded.blobs
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(work, range(16))) >= 17
+    graph = cache.load()
+    assert len(graph.records) == 2
+    for digest, size in graph.blobs().items():
+        assert isinstance(cache.read(digest, size), bytes)
+    assert len(seaweed_s3.keys(bucket, "blobs/")) == 17
