@@ -12,7 +12,11 @@ import cachefs
 from cachefs import Build, StepError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.servers.proxy import RecordingProxy
+    from tests.servers.s3 import S3Server
 
 
 def _sh(build: Build, script: str, name: str, **inputs: Any) -> Any:
@@ -49,6 +53,33 @@ def test_a_cached_build_pulls_what_is_asked_for(tmp_path: Path, mode: Any) -> No
     assert build.report.export is not None
     assert build.report.export.uploaded.blobs == 0
     assert cachefs.open(cache).verify().faults == []
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_cached_build_downloads_one_chain(
+    moto_s3: S3Server, recording: Callable[[S3Server], RecordingProxy], mode: Any
+) -> None:
+    proxy = recording(moto_s3)
+    cache = proxy.server.attributes(proxy.server.bucket())
+
+    def blobs(method: str) -> int:
+        return proxy.count(method, lambda request: "/blobs/" in request.path)
+
+    with Build(cache_to=cache, mode=mode) as build:
+        _chain(build, b"x", 6)
+    assert blobs("PUT") == (6 if mode == "max" else 1)
+    proxy.clear()
+    with Build(cache_to=cache, mode=mode) as build:
+        assert _chain(build, b"x", 6).files()["out"].read_text().endswith("5\n")
+        assert blobs("GET") == 1
+    assert "ran" not in _outcomes(build)
+    assert blobs("GET") == 1
+    assert blobs("PUT") == 0
+    proxy.clear()
+    with Build(cache_to=cache, mode=mode) as build:
+        _chain(build, b"x", 6)
+    assert "ran" not in _outcomes(build)
+    assert blobs("GET") == 0
 
 
 def test_with_min_a_later_miss_runs_what_has_no_result(tmp_path: Path) -> None:
@@ -166,7 +197,7 @@ def test_mistakes_are_told_before_anything_runs() -> None:
         {"outputs": "a"},
     ):
         with pytest.raises(UsageError):
-            build.step(["true"], **arguments)  # type: ignore[arg-type]
+            build.step(["true"], **arguments)
     with pytest.raises(UsageError, match="list of words"):
         build.step("true", outputs=[])
     with pytest.raises(UsageError, match="inside of"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cachefs.building import log
 from cachefs.building.build import Build
 from cachefs.building.processes import Process
+from cachefs.building.restoring import ASIDE
 from cachefs.building.steps import Source
 from cachefs.cache import open as open_cache
 from cachefs.errors import UsageError
@@ -157,9 +158,10 @@ def _step(
     made = [os.path.relpath(action.place / output, action.place) for output in outputs]
     sources = {}
     for path in _expanded(action.place, inputs):
-        # What the command makes below one of its inputs is not what it depends on.
-        below = [os.path.relpath(output, path) for output in made]
-        exclude = ["/" + glob.escape(name) for name in below if not name.startswith("..")]
+        # What the command, or a restore, makes below an input is not what it depends on.
+        below = [glob.escape(os.path.relpath(output, path)) for output in made]
+        below.append(os.path.relpath(f"{ASIDE}*", path))
+        exclude = ["/" + name for name in below if not name.startswith("..")]
         sources[path] = build.source(action.place / path, exclude=exclude)
     return build.add(action, sources, made, variables, platform=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -15,26 +17,66 @@ from cachefs.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ASIDE: Final = ".cachefs-"
+ASIDE: Final = ".cachefs-restore-"
 """How the names of directories begin in which outputs wait for their turn."""
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_NO_EXCHANGE: Final = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+_RACED: Final = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
+_ATTEMPTS: Final = 100
 
 
 @contextmanager
 def staging(directory: Path) -> Iterator[Path]:
-    """A directory beside the outputs, on their disk, that goes in the end."""
-    path = Path(tempfile.mkdtemp(prefix=ASIDE, dir=directory))
+    """A directory beside the outputs, on their disk, that goes in the end.
+
+    What killed processes left here goes with it, once the outputs are in place.
+    """
+    path, lock = _locked_directory(directory)
     try:
-        yield path
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+        _sweep(directory)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_directory(directory: Path) -> tuple[Path, int]:
+    """A new directory, with a lock on it that says that its process lives."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=ASIDE, dir=directory))
+        with suppress(FileNotFoundError):  # another process swept it before the lock was there
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # on disks without locks nobody sweeps
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                return path, lock
+            os.close(lock)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the directories of processes that live no more."""
+    for path in directory.glob(f"{ASIDE}*"):
+        with suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def put_in_place(staged: Path, directory: Path, outputs: Iterable[str]) -> None:
     """Move outputs from a staged tree on the same disk to where they belong, one by one.
 
-    A file replaces a file in one step. For directories two renames are needed: a reader in that
-    moment finds none, but never half of one; after an error the old one is back. Outputs that the
-    staged tree lacks are left alone. Raises UsageError and OSError.
+    Each replaces the old one in one step, so that whoever looks, or ends this process, at any
+    moment finds one or the other, whole. Where the system or its disk cannot exchange directories
+    two renames do: a reader in that moment finds none, but never half of one; after an error the
+    old one is back. Outputs that the staged tree lacks are left alone. Raises UsageError and
+    OSError.
     """
     for output in outputs:
         origin = staged / output
@@ -56,30 +98,52 @@ def _make_parents(directory: Path, output: str) -> None:
 
 
 def _swap(origin: Path, target: Path, staged: Path) -> None:
+    """Put it there. What was at the target goes with the staged tree."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            _swap_once(origin, target, staged)
+        except OSError as error:
+            # Another process put the same output in place between the look and the move.
+            if error.errno not in _RACED or not left or not os.path.lexists(origin):
+                raise
+        else:
+            return
+
+
+def _swap_once(origin: Path, target: Path, staged: Path) -> None:
     if not _is_directory(origin) and not _is_directory(target):
         origin.replace(target)
-        return
-    old = staged.parent / f"{staged.name}-{secrets.token_hex(4)}"
-    try:
-        target.rename(old)
-    except FileNotFoundError:
+    elif not os.path.lexists(target):
         origin.rename(target)
-        return
+    elif not _exchange(origin, target):
+        _swap_in_two(origin, target, staged)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places, as one step; False where that cannot be done."""
+    import ctypes  # noqa: PLC0415 - slow to load, and only directories that were there need it
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _swap_in_two(origin: Path, target: Path, staged: Path) -> None:
+    old = staged.parent / f"{staged.name}-{secrets.token_hex(4)}"
+    target.rename(old)
     try:
         origin.rename(target)
     except BaseException:
         old.rename(target)
         raise
-    # What cannot be removed is left beside, not an error: the outputs are in place.
-    _remove(old)
 
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _remove(path: Path) -> None:
-    if _is_directory(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
