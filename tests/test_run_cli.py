@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
+
+import pytest
+
+import cachefs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,3 +111,151 @@ def test_an_input_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
     done = _run(tmp_path, "--input", "*.none", "--", "true")
     assert done.returncode == 2
     assert b"no file matches" in done.stderr
+
+
+# --- reports ------------------------------------------------------------------------------------
+
+
+def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    made = []
+    for _ in range(2):
+        done = _run(
+            tmp_path, "--report", str(report), "--output=out", "--", "sh", "-c", "echo x >out"
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        made.append(json.loads(report.read_text()))
+    assert [one["outcome"] for one in made] == ["ran", "hit"]
+    assert [one["status"] for one in made] == [0, 0]
+    assert made[0]["packed"] > 0
+    assert made[0]["why"]
+    assert made[1]["fetched"] == made[0]["packed"]
+    _run(tmp_path, "--report", str(report), "--", "sh", "-c", "exit 7")
+    failed = json.loads(report.read_text())
+    assert (failed["outcome"], failed["status"]) == ("failed", 7)
+
+
+# --- kills and crowds ---------------------------------------------------------------------------
+
+# The real program, but that it kills itself at one point of putting a directory in place.
+KILLED = """
+import os, pathlib, signal, sys
+from cachefs.building import restoring
+from cachefs.cli.main import main
+
+moment = sys.argv.pop(1)
+exchange, rename = restoring._exchange, pathlib.Path.rename
+
+def end():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def killing_exchange(one, other):
+    if moment == "before":
+        end()
+    if moment == "between":
+        return False
+    exchange(one, other)
+    end()
+
+def killing_rename(self, target):
+    rename(self, target)
+    if moment == "between" and self.name == "out" and "tree-" in str(target):
+        end()
+
+restoring._exchange = killing_exchange
+pathlib.Path.rename = killing_rename
+main()
+"""
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def _left(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(".cachefs-")]
+
+
+WORDS = ("--input", ".", "--output", "out", "--", "sh", "-c", "mkdir out; date +%s%N > out/when")
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_a_restore_killed_at_the_swap_leaves_a_whole_output(tmp_path: Path, moment: str) -> None:
+    assert _run(tmp_path, *WORDS).returncode == 0
+    new = _tree(tmp_path / "out")
+    (tmp_path / "out" / "old").write_text("old")
+    old = _tree(tmp_path / "out")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, moment, "run", *WORDS],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    # Where a disk cannot exchange, the output is away for a moment, but never half there.
+    expected = {"before": old, "between": {}, "after": new}[moment]
+    assert _tree(tmp_path / "out") == expected
+    assert _left(tmp_path)
+    healed = _run(tmp_path, "--explain", *WORDS)
+    assert healed.stderr == b"cachefs: hit\n"
+    assert _tree(tmp_path / "out") == new
+    assert not _left(tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["file", "directory"])
+def test_a_restore_killed_while_it_extracts_leaves_the_old_output(
+    tmp_path: Path, shape: str
+) -> None:
+    target = "out" if shape == "file" else "out/large"
+    script = f"test {shape} = file || mkdir out; head -c 200000000 /dev/zero > {target}"
+    words = ("--output", "out", "--", "sh", "-c", script)
+    assert _run(tmp_path, *words).returncode == 0
+    (tmp_path / target).write_text("old")
+    with subprocess.Popen([*PROGRAM, *words], cwd=tmp_path) as running:
+        while running.poll() is None and not any(
+            path.stat().st_size for path in tmp_path.glob(f".cachefs-*/*/{target}")
+        ):
+            time.sleep(0.0005)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL
+    assert (tmp_path / target).read_text() == "old"
+    assert _left(tmp_path)
+    assert _run(tmp_path, "--explain", *words).stderr == b"cachefs: hit\n"
+    assert (tmp_path / target).stat().st_size == 200_000_000
+    assert not _left(tmp_path)
+
+
+def test_many_runs_at_once_in_checkouts_that_share_a_cache(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    checkouts = [tmp_path / f"checkout-{index}" for index in range(8)]
+    words = ("--cache", cache, "--input=.", "--output=out", "--", "sh", "-c")
+    script = "mkdir -p out; cat in in > out/copy; echo said"
+    for checkout in checkouts:
+        checkout.mkdir()
+        (checkout / "in").write_text("data")
+    _all_at_once([(checkout, (*words, script)) for checkout in checkouts])
+    for checkout in checkouts:
+        assert _tree(checkout / "out") == {"copy": b"datadata"}
+    # And all in one place, over each other's outputs.
+    _all_at_once([(checkouts[0], (*words, script)) for _ in checkouts])
+    assert _tree(checkouts[0] / "out") == {"copy": b"datadata"}
+    assert not _left(checkouts[0])
+    opened = cachefs.open(cache)
+    assert opened.names()
+    assert opened.verify(read_data=1.0).faults == []
+
+
+def _all_at_once(calls: list[tuple[Path, tuple[str, ...]]]) -> None:
+    running = [
+        subprocess.Popen(
+            [*PROGRAM, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for folder, words in calls
+    ]
+    ended = [(one.communicate(timeout=120), one.returncode) for one in running]
+    assert ended == [((b"said\n", b""), 0)] * len(calls)

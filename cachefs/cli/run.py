@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from cachefs.building.inplace import run_in_place
 from cachefs.building.places import user_cache
@@ -59,6 +60,13 @@ _NOT_FOUND = 127
     help="An environment variable that the result depends on. May be repeated.",
 )
 @click.option("--explain", is_flag=True, help="Say on standard error whether it hit, or why not.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write there, as JSON, what was done: standard output is the command's own.",
+)
 @verbose_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
@@ -70,12 +78,14 @@ def command(
     command: tuple[str, ...],
     *,
     explain: bool,
+    report_file: Path | None,
 ) -> int:
     """Run COMMAND here, or restore what it made when it ran before with the same inputs.
 
     A hit puts the outputs in place byte for byte, and says again what the command said. Only a
     command that ends with status 0 is kept. The exit status is the command's own, or 128 and the
-    number of the signal that ended it.
+    number of the signal that ended it. The report of a hit or a run has the members of a
+    step's report in Python; that of a failure {"outcome": "failed", "status", "message"}.
     """
     action = _action(command)
     with _signals(action):
@@ -90,15 +100,33 @@ def command(
                 replay=_say,
             )
         except StepError as error:
-            if error.exit_code in (None, 0):
-                click.echo(f"cachefs: error: {one_line(str(error))}", err=True)
-                return _NOT_FOUND if error.exit_code is None else 1
-            return error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+            return _failed(error, report_file)
+    if report_file is not None:
+        _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
         outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
         for why in report.why or [""]:
             click.echo(one_line(f"cachefs: {outcome}{': ' if why else ''}{why}"), err=True)
     return 0
+
+
+def _failed(error: StepError, report_file: Path | None) -> int:
+    """Tell what the command itself could not have told, and give the status to end with."""
+    if error.exit_code is None:
+        status = _NOT_FOUND
+    elif error.exit_code == 0:
+        status = 1  # it made not what it was to make
+    else:
+        status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+    if error.exit_code in (None, 0):
+        click.echo(f"cachefs: error: {one_line(str(error))}", err=True)
+    if report_file is not None:
+        _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
+    return status
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
 def _action(words: tuple[str, ...]) -> InPlace:
