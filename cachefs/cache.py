@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from fsspec.callbacks import DEFAULT_CALLBACK
+from msgspec.structs import replace
 
 from cachefs import differing, drawing, exporter, importer, inspecting, merging, usage
 from cachefs.concurrency import run
-from cachefs.copying import Senders, copy_names, renamed
+from cachefs.copying import CopyError, Senders, copy_names, renamed
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LocationError, UsageError
 from cachefs.exporter import ExportReport
@@ -220,15 +221,7 @@ class Cache:
             touch_refresh=options.touch_refresh,
             callback=callback,
         )
-        try:
-            return run(work)
-        except UsageError:
-            raise
-        except CacheError as error:
-            if not options.ignore_error:
-                raise
-            logger.warning("the export to %s failed and is ignored: %s", self.location, error)
-            return ExportReport(names=[], error=str(error))
+        return _exported(work, self.location)
 
     # --- caring ----------------------------------------------------------------------------------
 
@@ -394,8 +387,9 @@ class CachedResult:
     def pull(self, directory: str | os.PathLike[str]) -> list[Path] | Miss:
         """Fetch the layers' blobs into a directory, each as a file named by its 64 hex digits.
 
-        From the bottom up; the first that cannot be had ends it as a miss.
+        From the bottom up; the first that cannot be had ends it as a miss. The directory is made.
         """
+        Path(directory).mkdir(parents=True, exist_ok=True)
         paths = []
         for layer in self.layers:
             size = (layer.annotations.size or None) if layer.annotations else None
@@ -460,7 +454,8 @@ def copy(
     rules of :meth:`Cache.plan_prune`: a mirror. Not after a CopyError.
 
     Raises LocationError, UsageError, StoreError, and CopyError when some names could not be copied;
-    then the others are in place.
+    then the others are in place. With the target's ``ignore-error``, StoreError and CopyError are
+    logged as a warning and stand in the report.
     """
     origin = _layout(source, "import", "source")
     goal = _layout(target, "export", "target")
@@ -498,7 +493,21 @@ def copy(
             report = await delete_others(origin, goal, report, default_grace(touch_refresh))
         return report
 
-    return run(work())
+    return _exported(work(), target_location)
+
+
+def _exported(work: Coroutine[Any, Any, ExportReport], target: Location) -> ExportReport:
+    """Run an export or copy; with ``ignore-error``, a failure is a warning and in the report."""
+    try:
+        return run(work)
+    except UsageError:
+        raise
+    except CacheError as error:
+        if not target.export.ignore_error:
+            raise
+        logger.warning("the export to %s failed and is ignored: %s", target, error)
+        done = error.report if isinstance(error, CopyError) else ExportReport(names=[])
+        return replace(done, error=str(error))
 
 
 def plan_merge(

@@ -136,7 +136,7 @@ def test_results_are_pulled_when_they_are_needed(
     assert not isinstance(result, cachefs.Miss)
     assert len(result.layers) == 5
     assert [request.path.rpartition("/")[2] for request in proxy.requests] == ["app"]
-    paths = result.pull(tmp_path)
+    paths = result.pull(tmp_path / "made" / "for it")
     assert isinstance(paths, list)
     assert len(proxy.requests) == 6
     for path in paths:

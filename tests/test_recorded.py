@@ -170,9 +170,13 @@ def test_a_name_whose_blobs_are_not_all_there_is_not_published(
     shutil.copytree(recorded / "s3" / "max", source)
     only_app_v2 = "sha256:b0853d97b7e628d20dd05e162b7ad28caea98a9cd91eb55810bc3c98eccb709d"
     (source / "blobs" / only_app_v2).unlink()
-    with pytest.raises(cachefs.CopyError, match="not copied.*app-v2") as raised:
+    with pytest.raises(cachefs.CopyError, match=r"not copied.*app-v2") as raised:
         cachefs.copy(source, tmp_path / "target")
     assert raised.value.report.names == ["app"]
+    ignoring = cachefs.open(tmp_path / "target", ignore_error=True)
+    report = cachefs.copy(source, ignoring)
+    assert report.names == ["app"]
+    assert "app-v2" in (report.error or "")
     assert sorted(files(tmp_path / "target" / "manifests")) == ["app"]
 
 
