@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -35,10 +36,10 @@ def main() -> None:
 
 
 def _usage() -> dict[str, float]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
         "seconds": time.perf_counter(),
-        "cpu": used.ru_utime + used.ru_stime,
+        "cpu": sum(one.ru_utime + one.ru_stime for one in used),
         "mib": _peak_memory(),
     }
 
@@ -153,6 +154,50 @@ def load(manifest: str) -> Callable[[], object]:
     return lambda: cachefs.RecordGraph(cacheconfig.decode(raw)).find("sha256:0")
 
 
+def look(folder: str) -> Callable[[], object]:
+    """Read a tree as a source: the first time every file, then what has changed."""
+    from cachefs.building.sources import read_tree
+
+    return lambda: read_tree(Path(folder))
+
+
+def pack_layer(folder: str, blob: str) -> Callable[[], object]:
+    """Pack a folder into one zstd layer, and keep its diffID beside it."""
+    from cachefs.layers.packing import pack, tree
+
+    def work() -> None:
+        with Path(blob).open("wb") as file:
+            packed = pack(Path(folder), tree(Path(folder)), file)
+        Path(f"{blob}.diff").write_text(packed.diff_id)
+
+    return work
+
+
+def unpack_layer(blob: str, into: str) -> Callable[[], object]:
+    """Extract a layer, verified, as a restore does."""
+    from cachefs.layers.extracting import extract
+
+    diff = cachefs.Digest(Path(f"{blob}.diff").read_text())
+
+    def work() -> None:
+        with Path(blob).open("rb") as file:
+            extract(file, Path(into), media_type="", diff_id=diff)
+
+    return work
+
+
+def tar_pack(folder: str, blob: str) -> Callable[[], object]:
+    """The peer of packing: nothing is hashed."""
+    script = 'set -o pipefail; tar --sort=name -C "$0" -c . | zstd -q -f -T1 -o "$1"'
+    return lambda: subprocess.run(["bash", "-c", script, folder, blob], check=True)
+
+
+def tar_unpack(blob: str, into: str) -> Callable[[], object]:
+    """The peer of extracting: nothing is verified."""
+    script = 'set -o pipefail; mkdir "$1"; zstd -q -d -c "$0" | tar -C "$1" -x'
+    return lambda: subprocess.run(["bash", "-c", script, blob, into], check=True)
+
+
 CASES: Final[dict[str, Any]] = {
     "upload": upload,
     "fetch": fetch,
@@ -163,6 +208,11 @@ CASES: Final[dict[str, Any]] = {
     "verify": verify,
     "sha256": sha256,
     "merge": merge,
+    "look": look,
+    "pack": pack_layer,
+    "unpack": unpack_layer,
+    "tar pack": tar_pack,
+    "tar unpack": tar_unpack,
 }
 
 if __name__ == "__main__":
