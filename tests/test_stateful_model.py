@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -45,6 +45,8 @@ GARBAGE = b'{"layers": [{'
 GENERATED = [testing.random_graph(seed, records=5, blob_size=40) for seed in range(4)]
 CONFIGS = [generated.graph.select("max").to_config() for generated in GENERATED]
 CONTENT = {digest: data for generated in GENERATED for digest, data in generated.blobs.items()}
+
+Answer = TypeVar("Answer")
 
 Facts = frozenset[tuple[str, tuple[str, ...], str]]
 """Of each result its record, its blobs from the bottom up, and its time."""
@@ -122,7 +124,7 @@ class TroubledFilesystem(SteppedFilesystem):
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         return await self._answered(super().delete(path, unless_changed))
 
-    async def _answered(self, work: Awaitable[Any]) -> Any:
+    async def _answered(self, work: Awaitable[Answer]) -> Answer:
         call = self.calls + 1
         answer = await work
         self._answer(call)
@@ -388,7 +390,8 @@ class CacheMachine(RuleBasedStateMachine):
             self.check_repaired(name, lost, outcome, replicated=replicated, dropped=drop_broken)
         self.forget_healed()
         if outcome.done:
-            assert not self.damaged
+            unread = [needs(self.manifests[name]) for name in self.rotten]
+            assert self.damaged <= set[str]().union(*unread)
             assert not self.rotten or not drop_broken
 
     def check_repaired(
@@ -453,6 +456,7 @@ class CacheMachine(RuleBasedStateMachine):
         """Exactly what was damaged is reported, with all the names that it affects."""
         report = self.run(lambda layout: verifying.verify(layout, read_data=1.0))
         readable = {n: needs(raw) for n, raw in self.manifests.items() if n not in self.rotten}
+        expected: set[tuple[str, str | None, tuple[str, ...]]]
         expected = {("manifest", None, (name,)) for name in self.rotten}
         for digest in self.damaged:
             users = tuple(sorted(name for name, blobs in readable.items() if digest in blobs))
