@@ -135,7 +135,7 @@ def _end(status: int) -> NoReturn:
     """End the process. Where obstore was at work, without the interpreter's own end.
 
     Its threads may still hand results to Python, and one that finds Python ending aborts the
-    process, after all is done, with a signal for a status: about one time in fifty.
+    process with a signal, after all is done: rarely, and seen with the plain library too.
     """
     if "obstore" in sys.modules:
         sys.stdout.flush()
