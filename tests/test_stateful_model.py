@@ -235,6 +235,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.wrote(name, raw, outcome, trouble)
         assert outcome.done or trouble is not None
         if not outcome.done:  # whoever comes again succeeds, whatever was left behind
+            self.every_name_holds_what_it_must()
+            self.every_blob_that_is_needed_is_whole()
             outcome = self.attempt(work, None)
             self.wrote(name, raw, outcome, None)
             assert outcome.done
@@ -320,11 +322,20 @@ class CacheMachine(RuleBasedStateMachine):
                 assert isinstance(outcome.error, ManifestError)
 
     @precondition(lambda self: self.manifests and not self.rotten)
-    @rule(policy=policies, hours=st.sampled_from([0, 1, 80]), trouble=troubles)
-    def prune(self, policy: PrunePolicy, hours: int, trouble: Trouble | None) -> None:
-        """Plan, and carry it out at once or after a while; once more if it was disturbed."""
+    @rule(
+        policy=policies,
+        hours=st.sampled_from([0, 1, 80]),
+        meanwhile=st.none() | names,
+        trouble=troubles,
+    )
+    def prune(
+        self, policy: PrunePolicy, hours: int, meanwhile: str | None, trouble: Trouble | None
+    ) -> None:
+        """Plan, and carry it out later, after somebody wrote; once more if it was disturbed."""
         self.make_plan(policy, None)
         self.time_passes(hours)
+        if meanwhile is not None:
+            self.export(meanwhile, 0, None)
         if self.plan is not None:
             self.carry_out(trouble)
             self.carry_out(None)
