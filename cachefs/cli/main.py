@@ -121,14 +121,19 @@ def main() -> NoReturn:
     except OSError as error:
         # The store's errors are CacheErrors: what is left is the output.
         status = _failed(error, Exit.FAULTS, f"cannot write the output: {error.strerror or error}")
+        _drop_output()
     except (Interrupted, click.Abort):
         click.echo("cachefs: interrupted", err=True)
         status = Exit.INTERRUPTED
     except ReaderGoneError:
-        # What is left in the buffer must not be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         status = Exit.DONE
     _end(int(status or 0))
+
+
+def _drop_output() -> None:
+    """What is left in the buffer must not be written at exit either: that would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(status: int) -> NoReturn:
