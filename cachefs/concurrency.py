@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from fsspec.asyn import get_loop
 
@@ -36,22 +36,43 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     if running is loop:
         work.close()
         raise UsageError("a synchronous call from inside fsspec's IO loop would wait for ever")
-    over = threading.Event()
-    future = asyncio.run_coroutine_threadsafe(_ending(work, over), loop)
+    running_work = _Work(work)
     try:
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(running_work.done(), loop).result()
     except BaseException:
-        if not over.is_set():
-            future.cancel()
-            over.wait(timeout=INTERRUPT_GRACE)
+        running_work.end(loop)
         raise
 
 
-async def _ending(work: Coroutine[Any, Any, T], over: threading.Event) -> T:
-    try:
-        return await work
-    finally:
-        over.set()
+class _Work(Generic[T]):
+    """A coroutine in the loop, which a thread can end at any moment and wait for."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+        self._unwanted = False
+        self._over = threading.Event()
+
+    async def done(self) -> T:
+        self._task = asyncio.current_task()
+        if self._unwanted:
+            self._work.close()
+            raise asyncio.CancelledError
+        try:
+            return await self._work
+        finally:
+            self._over.set()
+
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel the work and wait until it has cleaned up; one that is over is left alone.
+
+        The interrupt may come before the work has begun: each side writes its mark before it
+        looks at the other's, so that one of them sees both.
+        """
+        self._unwanted = True
+        if self._task is not None and not self._over.is_set():
+            loop.call_soon_threadsafe(self._task.cancel)
+            self._over.wait(timeout=INTERRUPT_GRACE)
 
 
 @asynccontextmanager

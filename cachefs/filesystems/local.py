@@ -104,13 +104,24 @@ def _walk(prefix: str) -> Iterator[Stat]:
 
 async def file_pieces(path: Path) -> AsyncIterator[bytes]:
     """The file's bytes in pieces; a file of one piece takes one turn of a thread."""
-    file, piece = await asyncio.to_thread(_open, path)
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, path))
+    try:
+        file, piece = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread opens the file all the same, and nobody would be left to close it.
+        opening.add_done_callback(_close_opened)
+        raise
     with file:
         while piece:
             yield piece
             if len(piece) < PIECE:
                 return
             piece = await asyncio.to_thread(file.read, PIECE)
+
+
+def _close_opened(opening: asyncio.Future[tuple[FileIO, bytes]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].close()
 
 
 def _open(path: Path) -> tuple[FileIO, bytes]:
