@@ -23,6 +23,7 @@ from cachefs.wire.cacheconfig import (
     Link,
     Record,
     Result,
+    collection_paused,
 )
 from cachefs.wire.canonical import canonical, parents_first
 from cachefs.wire.rules import check, topological
@@ -339,8 +340,9 @@ class RecordGraph:
     @cached_property
     def _by_digest(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
-        for index, record in enumerate(self.records):
-            found.setdefault(record.digest, []).append(index)
+        with collection_paused():
+            for index, record in enumerate(self.records):
+                found.setdefault(record.digest, []).append(index)
         return found
 
     @cached_property
