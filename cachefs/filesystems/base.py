@@ -7,7 +7,7 @@ family does differently, and only that: each difference is met in one place.
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -70,9 +70,6 @@ class Filesystem:
     touches = False
     """Whether :meth:`touch` works; otherwise an old blob is sent again."""
 
-    time_step = 1.0
-    """Seconds by which two times of this filesystem differ at least."""
-
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
         self.parallelism = parallelism
@@ -128,35 +125,31 @@ class Filesystem:
 
     async def put(self, path: str, data: bytes) -> None:
         """Write an object of at most :attr:`whole` bytes: seen whole or not at all."""
-        if self.atomic:
-            await self.fs._pipe_file(path, data)
-            return
-        await self._make_parent(path)
-        aside = self._aside(path)
-        try:
-            await self.fs._pipe_file(aside, data)
-            await self._rename(aside, path)
-        except BaseException:
-            await self._discard(aside)
-            raise
+        async with self._seen_whole(path) as place:
+            await self.fs._pipe_file(place, data)
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
         """Write an object of about ``size`` bytes from its pieces: seen whole or not at all.
 
         When ``pieces`` raises, nothing is seen at the path.
         """
-        async with spooled(pieces) as local:
-            if self.atomic:
-                await self.fs._put_file(local, path)
-                return
-            await self._make_parent(path)
-            aside = self._aside(path)
-            try:
-                await self.fs._put_file(local, aside)
-                await self._rename(aside, path)
-            except BaseException:
-                await self._discard(aside)
-                raise
+        async with spooled(pieces) as local, self._seen_whole(path) as place:
+            await self.fs._put_file(local, place)
+
+    @asynccontextmanager
+    async def _seen_whole(self, path: str) -> AsyncIterator[str]:
+        """Where to write so that the path is seen whole: itself, or a place it is renamed from."""
+        if self.atomic:
+            yield path
+            return
+        await self._make_parent(path)
+        aside = self._aside(path)
+        try:
+            yield aside
+            await self._rename(aside, path)
+        except BaseException:
+            await self._discard(aside)
+            raise
 
     async def touch(self, stat: Stat) -> None:
         """Renew the object's time without sending its bytes. Raises FileNotFoundError."""

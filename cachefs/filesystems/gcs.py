@@ -7,5 +7,3 @@ from cachefs.filesystems.memory import MemoryFilesystem
 
 class GCSFilesystem(MemoryFilesystem):
     """A ``gcsfs.GCSFileSystem``: like memory, a put is whole and a self-copy renews the time."""
-
-    time_step = 1e-3

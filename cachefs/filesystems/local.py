@@ -24,7 +24,6 @@ class LocalFilesystem(Filesystem):
     """
 
     touches = True
-    time_step = 1e-6
 
     async def stat(self, path: str) -> Stat | None:
         """What is at the path, None where nothing is."""

@@ -10,7 +10,6 @@ class MemoryFilesystem(Filesystem):
 
     atomic = True
     touches = True
-    time_step = 1e-6
 
     async def touch(self, stat: Stat) -> None:
         """Copy the object onto itself."""
