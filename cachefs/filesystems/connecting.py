@@ -154,11 +154,10 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
             "storage_options are s3fs's; with engine=obstore give attributes, or open an "
             "obstore.fsspec.FsspecStore yourself and pass it as fs"
         )
-    toucher = adapt(
-        _filesystem_class("s3")(
-            use_listings_cache=False,
-            skip_instance_cache=True,
-            **s3fs_options(s3),
-        )
-    )
-    return connect_obstore(location, s3, toucher)
+
+    def by_s3fs() -> Filesystem:
+        options = s3fs_options(s3)
+        kind = _filesystem_class("s3")
+        return adapt(kind(use_listings_cache=False, skip_instance_cache=True, **options))
+
+    return connect_obstore(location, s3, by_s3fs)

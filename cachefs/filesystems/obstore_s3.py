@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -11,26 +12,92 @@ from obstore.fsspec import FsspecStore
 
 from cachefs.filesystems.connecting import CONNECTIONS, virtual_hosted
 from cachefs.filesystems.obstore import ObstoreFilesystem
+from cachefs.filesystems.s3 import COPY_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachefs.filesystems.base import Filesystem
+    from fsspec import AbstractFileSystem
+
+    from cachefs.filesystems.base import Filesystem, Page, Stat
     from cachefs.location import Location, S3Options
 
+_RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
+"""A header for "copy if not exists": what lets S3 copy an object onto itself.
 
-def connect_obstore(location: Location, s3: S3Options, toucher: Filesystem) -> ObstoreFilesystem:
-    """The location's bucket through obstore; ``toucher`` renews times on the same bucket."""
+obstore's own copy cannot ask for new metadata, without which S3 refuses. This kind of copy is a
+usual one with a header of our choice, signed with the others.
+"""
+
+
+class ObstoreS3Filesystem(ObstoreFilesystem):
+    """A bucket through obstore, which we have connected ourselves.
+
+    Args:
+        fs: an ``obstore.fsspec.FsspecStore``.
+        asking_once: another that repeats no request.
+        s3fs: connects to the same bucket by s3fs, for the few requests that obstore does not know.
+        parallelism: how many objects are written at a time.
+    """
+
+    def __init__(
+        self,
+        fs: AbstractFileSystem,
+        asking_once: AbstractFileSystem,
+        s3fs: Callable[[], Filesystem],
+        parallelism: int = 4,
+    ) -> None:
+        super().__init__(fs, parallelism)
+        self._asking_once = ObstoreFilesystem(asking_once)
+        self._connect_s3fs = s3fs
+
+    @cached_property
+    def _s3fs(self) -> Filesystem:
+        return self._connect_s3fs()
+
+    async def page(self, prefix: str, after: str, limit: int) -> Page:
+        """One LIST; all of them where the limit is 0."""
+        try:
+            return await super().page(prefix, after, limit)
+        except Exception:
+            # For a listing, obstore has one error whatever the cause; this client tells.
+            await self._s3fs.page(prefix, after, 1)
+            raise
+
+    async def touch(self, stat: Stat) -> None:
+        """Copy the object onto itself; in parts, which obstore cannot, above 5 GiB."""
+        if stat.size > COPY_LIMIT:
+            await self._s3fs.touch(stat)
+            return
+        store, _, key = self._open(stat.path)
+        await store.copy_async(key, key, overwrite=False)
+
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
+        """One DELETE, and where something might have changed meanwhile it is never repeated."""
+        if unless_changed is not None:
+            return await self._asking_once.delete(path)
+        return await super().delete(path)
+
+
+def connect_obstore(
+    location: Location, s3: S3Options, s3fs: Callable[[], Filesystem]
+) -> ObstoreS3Filesystem:
+    """The location's bucket through obstore; ``s3fs`` connects to it too, when it is called."""
     make: Any = FsspecStore  # its overloads leave out fsspec's own options
-    fs = make(
-        "s3",
-        config=_config(location, s3),
-        client_options={"allow_http": True, "pool_max_idle_per_host": str(CONNECTIONS)},
-        retry_config={"max_retries": s3.retry_max_attempts - 1},
-        credential_provider=_aws_credentials(s3),
-        skip_instance_cache=True,
+
+    def connected(retries: int) -> AbstractFileSystem:
+        return make(
+            "s3",
+            config=_config(location, s3),
+            client_options={"allow_http": True, "pool_max_idle_per_host": str(CONNECTIONS)},
+            retry_config={"max_retries": retries},
+            credential_provider=_aws_credentials(s3),
+            skip_instance_cache=True,
+        )
+
+    return ObstoreS3Filesystem(
+        connected(s3.retry_max_attempts - 1), connected(0), s3fs, location.export.upload_parallelism
     )
-    return ObstoreFilesystem(fs, location.export.upload_parallelism, toucher)
 
 
 def _config(location: Location, s3: S3Options) -> dict[str, Any]:
@@ -39,6 +106,7 @@ def _config(location: Location, s3: S3Options) -> dict[str, Any]:
         "region": s3.region or "us-east-1",
         "virtual_hosted_style_request": not s3.use_path_style,
         "unsigned_payload": True,
+        "copy_if_not_exists": _RENEWING,
     }
     if s3.endpoint_url:
         endpoint = urlsplit(s3.endpoint_url)

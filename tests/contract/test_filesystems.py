@@ -81,8 +81,7 @@ class Place:
 
     @property
     def is_callers_obstore(self) -> bool:
-        filesystem = self.store.filesystem
-        return isinstance(filesystem, ObstoreFilesystem) and filesystem._toucher is None
+        return type(self.store.filesystem) is ObstoreFilesystem
 
     def unfinished_uploads(self) -> list[str]:
         """Keys of multipart uploads that were begun below the root and not ended."""
