@@ -9,6 +9,7 @@ from typing import Any, Final
 MASK: Final = "***"
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>]+")
 _PASSWORD: Final = re.compile(r"\A([^/:]*):.*@", re.DOTALL)
 
 
@@ -51,6 +52,11 @@ def mask_url(url: str) -> str:
     rest = _PASSWORD.sub(rf"\1:{MASK}@", url[len(scheme) :])
     plain, query, _ = rest.partition("?")
     return f"{scheme}{plain}{query and query + MASK}"
+
+
+def mask_urls(text: str) -> str:
+    """Text of somebody else's with every URL in it masked."""
+    return _URL.sub(lambda found: mask_url(found[0]), text)
 
 
 class Masked:

@@ -1,16 +1,21 @@
-"""Foreign errors become ours, once and here: by type, ``errno`` and status code, never by text."""
+"""Foreign errors become ours, once and here: by type, ``errno`` and code, never by their text."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import socket
+import ssl
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
+from cachefs.masking import mask_urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    Finding = tuple[type[StoreError], str]
 
 # Libraries are not imported to name their classes: whoever raised one has loaded it. The names are
 # looked for among all base classes, each as "top-level module.class".
@@ -39,6 +44,47 @@ _UNREACHABLE: Final = {
     "paramiko.SSHException",
 }
 
+# Codes of S3 servers. A HEAD's answer has none, only its status.
+_NEW_TOKEN: Final = "the session token has expired: get new credentials"  # noqa: S105 - it is none
+_S3_ACCESS: Final = {
+    "InvalidAccessKeyId": "the store does not know this access key: check access_key_id or "
+    "AWS_ACCESS_KEY_ID, and the endpoint",
+    "SignatureDoesNotMatch": "the secret does not fit the access key: check secret_access_key or "
+    "AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": _NEW_TOKEN,
+    "ExpiredTokenException": _NEW_TOKEN,
+    "TokenRefreshRequired": _NEW_TOKEN,
+    "InvalidToken": "the session token is not valid: check session_token or AWS_SESSION_TOKEN, or "
+    "get new credentials",
+    "RequestTimeTooSkewed": "this machine's clock is too far from the store's: set it",
+}
+_S3_REGION: Final = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "301",
+    "307",
+}
+_S3_STORE: Final = {
+    "NoSuchBucket": "there is no such bucket: make it, or check its name and the endpoint",
+    "SlowDown": "the store asks for fewer requests: wait, then try retry_mode=adaptive",
+    "ServiceUnavailable": "the store is overloaded or down for the moment: try again later",
+}
+_S3_RIGHTS: Final = {
+    "list": "s3:ListBucket",
+    "look up": "s3:GetObject, and s3:ListBucket for what is absent",
+    "read": "s3:GetObject, and s3:ListBucket for what is absent",
+    "write": "s3:PutObject",
+    "upload": "s3:PutObject",
+    "touch": "s3:GetObject and s3:PutObject",
+    "delete": "s3:DeleteObject",
+    "abandon": "s3:AbortMultipartUpload",
+}
+
+_NOT_OF_AN_OBJECT: Final = {"list", "write", "upload"}
+"""Operations that the object's own absence cannot end."""
+
 
 @contextmanager
 def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
@@ -56,29 +102,106 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
     except (CacheError, asyncio.CancelledError):
         raise
     except Exception as error:
-        kind, reason = _classify(error)
-        raise kind(reason, operation=operation, key=key, side=side) from error
+        raise failed(error, operation, key, side) from error
 
 
-def _classify(error: Exception) -> tuple[type[StoreError], str]:
+def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:
+    """The StoreError that a filesystem's error amounts to."""
+    kind, reason = _by_code(error, operation) or _by_type(error, operation)
+    failure = kind(reason, operation=operation, key=key, side=side)
+    failure.__cause__ = error
+    return failure
+
+
+def _by_code(error: Exception, operation: str) -> Finding | None:
+    """What an S3 server's own code says; None where it gave none."""
+    answer = _s3_answer(error)
+    code = answer.get("Error", {}).get("Code", "")
+    if code in _S3_ACCESS:
+        return AccessError, _S3_ACCESS[code]
+    if code in _S3_STORE:
+        return StoreError, _S3_STORE[code]
+    if code in _S3_REGION:
+        return StoreError, _elsewhere(answer)
+    if code in {"AccessDenied", "403"}:
+        right = _S3_RIGHTS.get(operation, "more rights")
+        return AccessError, f"access is denied: check the credentials; this takes {right}"
+    if code == "400":
+        return StoreError, "the store refused the request: check region and session token"
+    return None
+
+
+def _s3_answer(error: Exception) -> dict[str, Any]:
+    """The answer as botocore tells it; s3fs raises errors of its own from those of botocore."""
+    for one in _causes(error):
+        answer = getattr(one, "response", None)
+        if isinstance(answer, dict):
+            return answer
+    return {}
+
+
+def _elsewhere(answer: dict[str, Any]) -> str:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = answer["Error"].get("Region") or headers.get("x-amz-bucket-region")
+    if not region:
+        return "the bucket is in another region: check region or AWS_REGION, and the endpoint"
+    return f"the bucket is in region {region}: give region={region} or set AWS_REGION={region}"
+
+
+def _by_type(error: Exception, operation: str) -> Finding:
     names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
     for name, advice in _ACCESS.items():
         if name in names:
             return AccessError, advice
     if isinstance(error, FileNotFoundError):
+        if operation in _NOT_OF_AN_OBJECT:
+            return StoreError, "there is no such bucket or folder: make it, or check its name"
         return NotFoundError, "there is no such object"
+    if isinstance(error, PermissionError) and error.filename:
+        return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)})"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError):
-        return UnreachableError, (
-            f"no answer from the store ({_first_line(error)}); check the network and the endpoint "
-            "(many servers other than AWS need use_path_style=true)"
-        )
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StoreError, "the store is full; make room and run it again"
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return AccessError, "the filesystem is read-only"
+        said, advice = _first_line(error), _advice(error)
+        return UnreachableError, f"no answer from the store ({said}); {advice}"
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        return _SYSTEM[error.errno]
     return StoreError, f"the store failed: {_first_line(error)}"
+
+
+_A_FILE: Final = "a file is in the way of a directory: give another path"
+_SYSTEM: Final[dict[int | None, Finding]] = {
+    errno.ENOSPC: (StoreError, "the store is full; make room and run it again"),
+    errno.EDQUOT: (StoreError, "the quota is used up; make room and run it again"),
+    errno.EROFS: (AccessError, "the filesystem is read-only"),
+    errno.ENOTDIR: (StoreError, _A_FILE),
+    errno.EEXIST: (StoreError, _A_FILE),
+    errno.EISDIR: (StoreError, "a directory is in the way of a file: give another path"),
+    errno.ENAMETOOLONG: (StoreError, "the name is too long for this filesystem"),
+}
+
+
+def _advice(error: Exception) -> str:
+    """What to look at when there was no answer."""
+    for one in _causes(error):
+        match one:
+            case socket.gaierror():
+                return (
+                    "its host name is not known: check the endpoint (many servers other than AWS "
+                    "need use_path_style=true)"
+                )
+            case ssl.SSLError():
+                return "TLS failed: is it an http:// endpoint, or a certificate not trusted here?"
+            case ConnectionRefusedError():
+                return "nobody listens there: check the endpoint"
+    return "check the network and the endpoint"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _status(error: Exception) -> int | None:
@@ -89,4 +212,4 @@ def _status(error: Exception) -> int | None:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    return mask_urls(text.splitlines()[0])[:300]
