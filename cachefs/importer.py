@@ -11,7 +11,7 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar, cast
 
 from cachefs.concurrency import ended
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
@@ -44,7 +44,7 @@ class Miss:
     reason: str
     absent: bool = False
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __str__(self) -> str:

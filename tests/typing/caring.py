@@ -1,0 +1,34 @@
+"""Verifying, pruning and repairing: a plan, which is plain data, and then its execution."""
+
+from __future__ import annotations
+
+from typing import Never, assert_type
+
+import cachefs
+
+cache = cachefs.open("s3://bucket/ci/")
+
+verified = cache.verify("app", read_data=0.05)
+assert_type(verified, cachefs.VerifyReport)
+assert_type(verified.faults, list[cachefs.Fault])
+for fault in verified.faults:
+    # Every kind is named: the types end here, so that a new kind shows up as an error below.
+    match fault.kind:
+        case "manifest" | "missing" | "damaged" | "size":
+            pass
+        case other:
+            assert_type(other, Never)
+
+policy = cachefs.PrunePolicy(keep_last={"pr-*": 3}, older_than=7 * 86_400, keep=("main",))
+plan = cache.plan_prune(policy, also=[cache], grace=3600)
+assert_type(plan, cachefs.PrunePlan)
+assert_type(plan.names, list[cachefs.NameToGo])
+assert_type(plan.broken, list[cachefs.BrokenName])
+assert_type(plan.blobs, list[cachefs.BlobToGo])
+assert_type(plan.leftovers, list[cachefs.Leftover])
+assert_type(plan.is_empty, bool)
+assert_type(cache.prune(plan), cachefs.PruneReport)
+
+repair = cache.plan_repair(["mirror", cachefs.open("other")], drop_broken=True)
+assert_type(repair, cachefs.RepairPlan)
+assert_type(cache.repair(repair, ["mirror"]), cachefs.RepairReport)
