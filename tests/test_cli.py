@@ -345,7 +345,7 @@ def test_show_of_a_damaged_manifest(keyed: Path) -> None:
 def test_show_of_a_name_that_is_not_there(oci: Path) -> None:
     ended = run("show", str(oci), "--name", "nope")
     assert (ended.status, ended.out) == (Exit.FAULTS, "")
-    assert re.fullmatch(r"cachefs: error: [^\n]*nope[^\n]*cachefs ls[^\n]*\n", ended.err)
+    assert re.fullmatch(r"cachefs: error: [^\n]*no name nope; there are: latest, v2\n", ended.err)
 
 
 # --- copy ----------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_the_command(make_place: MakePlace, tmp_path: Path) -> None:
     assert unnamed.returncode == 2
     assert "--into" in unnamed.stderr
     planned = cli("merge", place.location, *pair, "--into", "both", "--dry-run", "--json")
-    assert json.loads(planned.stdout)["names"] == ["both"]
+    assert json.loads(planned.stdout)["plan"]["names"] == ["both"]
     assert "both" not in place.needs()
     done = cli("merge", place.location, *pair, "--into", "both")
     assert (done.returncode, done.stderr) == (0, "")

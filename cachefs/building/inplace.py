@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cachefs.building.report import StepReport
     from cachefs.building.steps import Step
     from cachefs.cache import Cache
+    from cachefs.location import Location
 
 logger = logging.getLogger("cachefs")
 
@@ -81,7 +82,7 @@ class InPlace:
 def run_in_place(
     action: InPlace,
     *,
-    caches: Sequence[str],
+    caches: Sequence[str | Location],
     name: str | None,
     inputs: Sequence[str],
     outputs: Sequence[str],
@@ -118,11 +119,11 @@ def run_in_place(
     return report
 
 
-def _opened(place: str, name: str | None, own_name: str) -> Cache:
+def _opened(place: str | Location, name: str | None, own_name: str) -> Cache:
     cache = open_cache(place)
     if name is None and cache.location.names:
         return cache
-    return open_cache(place, name=name or own_name)
+    return open_cache(cache.location.with_names(name or own_name))
 
 
 def _replay(build: Build, step: Step, place: Path, replay: Callable[[int, bytes], None]) -> None:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from msgspec import to_builtins
 
 import cachefs
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import error_object, one_line, tell
-from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.locations import LocationType
+from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, print_json, size
 from cachefs.cli.progress import progress_bar
 from cachefs.exporter import Amount, ExportReport
 
+if TYPE_CHECKING:
+    from cachefs.location import Location
+
 
 @click.command("copy")
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", metavar="SRC", type=LocationType("import"))
+@click.argument("target", metavar="DST", type=LocationType("export"))
 @click.option(
     "--delete", is_flag=True, help="Afterwards delete names that SRC lacks, and orphaned blobs."
 )
 @json_option
-@verbose_option
-def command(source: str, target: str, *, delete: bool, as_json: bool) -> Exit:
+@common_options
+def command(source: Location, target: Location, *, delete: bool, as_json: bool) -> Exit:
     """Copy a cache, as it is, from SRC to DST.
 
     All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST

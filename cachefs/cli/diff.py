@@ -10,32 +10,39 @@ from msgspec import to_builtins
 import cachefs
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.locations import LOCATION, NAME
+from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs import Cache, CacheDiff, Parting
+    from cachefs.location import Location
 
 PAIR: Final = 2
 """A and B."""
 
 
 @click.command("diff")
-@click.argument("locations", metavar="A [B]", nargs=-1, required=True)
+@click.argument("locations", metavar="A [B]", nargs=-1, required=True, type=LOCATION)
 @click.option(
-    "--name", "names", multiple=True, metavar="NAME", help="Compare this name; may be given twice."
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    type=NAME,
+    help="Compare this name; may be given twice.",
 )
 @json_option
-@verbose_option
-def command(locations: tuple[str, ...], names: tuple[str, ...], *, as_json: bool) -> Exit:
+@common_options
+def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json: bool) -> Exit:
     """Tell how B differs from A: two caches, or two names of one.
 
     \b
-      cachefs diff s3://bucket/ci/ --name main --name feature   two names of a cache
-      cachefs diff s3://eu/ci/ s3://us/ci/                      two caches
-      cachefs diff s3://eu/ci/ s3://us/ci/ --name main          a name in two caches
+      cachefs diff s3://eu/ci/ s3://us/ci/
+      cachefs diff s3://eu/ci/ --name main --name feature
+      cachefs diff s3://eu/ci/ s3://us/ci/ --name main
       cachefs diff s3://eu/ci/ /var/cache/ci --name main --name local
 
     The first --name is of A, the second of B. Without --name: of each location the names that its
@@ -56,7 +63,7 @@ def command(locations: tuple[str, ...], names: tuple[str, ...], *, as_json: bool
 
 
 def _sides(
-    locations: tuple[str, ...], names: tuple[str, ...]
+    locations: tuple[Location, ...], names: tuple[str, ...]
 ) -> tuple[tuple[Cache, Sequence[str]], tuple[Cache, Sequence[str]]]:
     """Each cache and its names; no names are those of its location, or all."""
     if max(len(locations), len(names)) > PAIR:

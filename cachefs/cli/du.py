@@ -9,20 +9,22 @@ import click
 import cachefs
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.locations import LOCATION, say_empty
+from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import age, amount, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs import AgeClass, Amount, CacheUsage, NameUsage
+    from cachefs.location import Location
 
 
 @click.command("du")
-@click.argument("location")
+@click.argument("location", type=LOCATION)
 @json_option
-@verbose_option
-def command(location: str, *, as_json: bool) -> Exit:
+@common_options
+def command(location: Location, *, as_json: bool) -> Exit:
     """Tell what the cache at LOCATION uses, by name and in all.
 
     \b
@@ -36,10 +38,13 @@ def command(location: str, *, as_json: bool) -> Exit:
 
     With name=... in LOCATION only those names are listed; the other figures are of the whole cache.
     """  # noqa: D301 - click's mark, not a backslash
-    usage = cachefs.open(location).usage()
+    cache = cachefs.open(location)
+    usage = cache.usage()
     if as_json:
         print_json(usage)
     else:
+        if not (usage.names or usage.fault):
+            say_empty(cache)
         _print_names(usage.names)
         _print_cache(usage)
         _print_ages(usage)

@@ -8,18 +8,23 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.options import json_option, verbose_option
-from cachefs.cli.output import amount, print_json
+from cachefs.cli.locations import LOCATION, NAME, named
+from cachefs.cli.options import common_options, json_option
+from cachefs.cli.output import print_json
 from cachefs.drawing import MERMAID_EDGES, draw, edges
+from cachefs.errors import NotFoundError
 from cachefs.graph import RecordGraph
 
 if TYPE_CHECKING:
     from cachefs.drawing import Language
+    from cachefs.location import Location
 
 
 @click.command("graph")
-@click.argument("location")
-@click.option("--name", metavar="NAME", help="Draw this name; not needed where there is only one.")
+@click.argument("location", type=LOCATION)
+@click.option(
+    "--name", metavar="NAME", type=NAME, help="Draw this name; not needed where there is only one."
+)
 @click.option(
     "--format",
     "language",
@@ -29,20 +34,21 @@ if TYPE_CHECKING:
     help="The language of the drawing.",
 )
 @json_option
-@verbose_option
-def command(location: str, name: str | None, language: Language, *, as_json: bool) -> Exit:
+@common_options
+def command(location: Location, name: str | None, language: Language, *, as_json: bool) -> Exit:
     """Draw the records and layers of a name at LOCATION.
 
     \b
-      cachefs graph s3://bucket/ci/ --name main                      Mermaid, as Markdown shows it
-      cachefs graph s3://bucket/ci/ --name main --format dot | dot -Tsvg -o main.svg
+      cachefs graph s3://eu/ci/ --name main > main.mmd
+      cachefs graph s3://eu/ci/ --name main --format dot | dot -Tsvg > main.svg
 
     Arrows go from records to those that are built on them, with the input's number and the
     selector where there are any, and dashed from a record to the top layer of its result.
     """  # noqa: D301 - click's mark, not a backslash
     cache = cachefs.open(location)
     chosen = name or _only_name(cache)
-    graph = RecordGraph(cache.manifest(chosen).config)
+    with named(cache, chosen):
+        graph = RecordGraph(cache.manifest(chosen).config)
     text = draw(graph, language)
     count = len(edges(graph))
     if language == "mermaid" and count > MERMAID_EDGES:
@@ -59,7 +65,8 @@ def _only_name(cache: cachefs.Cache) -> str:
     """The name that the location gives, else the only one there is."""
     given = cache.default_names if cache.location.digest else cache.location.names
     names = given or [each.name for each in cache.names()]
-    if len(names) != 1:
-        there = amount(len(names), "name")
-        raise click.UsageError(f"there is {there}: say with --name which one to draw")
+    if not names:
+        raise NotFoundError("there are no names to draw", key=str(cache.location))
+    if len(names) > 1:
+        raise click.UsageError(f"there are {len(names)} names: give --name, the one to draw")
     return names[0]

@@ -9,20 +9,22 @@ import click
 import cachefs
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.locations import LOCATION, say_empty
+from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import age, is_terminal, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs import NameSummary
+    from cachefs.location import Location
 
 
 @click.command("ls")
-@click.argument("location")
+@click.argument("location", type=LOCATION)
 @json_option
-@verbose_option
-def command(location: str, *, as_json: bool) -> Exit:
+@common_options
+def command(location: Location, *, as_json: bool) -> Exit:
     """List the names of the cache at LOCATION, or those that its name=... gives.
 
     Of a manifest that cannot be read it says why, and the exit status is 1.
@@ -32,7 +34,7 @@ def command(location: str, *, as_json: bool) -> Exit:
     if as_json:
         print_json(summaries)
     elif not summaries:
-        click.echo(f"no names at {cache.location}", err=True)
+        say_empty(cache)
     else:
         _print(summaries)
     return Exit.FAULTS if any(s.fault for s in summaries) else Exit.DONE

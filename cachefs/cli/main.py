@@ -6,7 +6,8 @@ import gc
 import os
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -14,8 +15,11 @@ from cachefs import __version__
 from cachefs.cli.exits import MEANINGS, Exit, status_of
 from cachefs.cli.failing import error_object, tell
 from cachefs.cli.noise import silence
-from cachefs.cli.options import verbose_option
+from cachefs.cli.options import common_options
 from cachefs.errors import CacheError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # name: (module in this package, the line that --help shows). A new command is one line here.
 COMMANDS = {
@@ -35,7 +39,18 @@ COMMANDS = {
 NOTES = """\
 With --json, standard output is one JSON document. When a command fails as a whole it is
 {"error": {"type", "message", "operation", "side", "key"}}; the line on standard error stays.
+
+The engine for S3 is that of the location's own engine=..., else of --engine, else of
+$CACHEFS_ENGINE, else s3fs.
+
+The shell completes commands, options and the names of local caches after
+eval "$(_CACHEFS_COMPLETE=bash_source cachefs)"; for others write zsh_source or fish_source.
 """
+
+WIDEST = 80
+"""Columns of --help at most."""
+
+NARROWEST = 30
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -70,6 +85,32 @@ class Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. Raises UsageError, with the nearest command that there is."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if not near:
+                raise
+            message = f"{error.message.rstrip('.')}. Did you mean {near[0]!r}?"
+            raise click.UsageError(message, ctx) from error
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options, without importing the commands."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in sorted(COMMANDS.items())
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         del ctx
@@ -92,10 +133,14 @@ class Commands(click.Group):
     cls=Commands,
     invoke_without_command=True,
     epilog=NOTES,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # click's own least width is 50.
+        "terminal_width": max(min(get_terminal_size().columns, WIDEST) - 2, NARROWEST),
+    },
 )
 @click.version_option(__version__, message="cachefs %(version)s")
-@verbose_option
+@common_options
 @click.pass_context
 def program(context: click.Context) -> None:
     """A build cache on any filesystem, in the format of BuildKit's cache back ends.

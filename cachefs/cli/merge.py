@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
-from msgspec import to_builtins
 
 import cachefs
-from cachefs.cli.confirming import confirm, dry_run_option, yes_option
+from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import json_option, verbose_option
-from cachefs.cli.output import amount, print_json, print_table, size
+from cachefs.cli.locations import LOCATION, NAME
+from cachefs.cli.options import common_options
+from cachefs.cli.output import amount, print_table, size
 from cachefs.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from cachefs import ExportReport, MergePlan
+    from cachefs.location import Location
 
 
 @click.command("merge")
-@click.argument("locations", metavar="SRC... DST", nargs=-1, required=True)
-@click.option("--name", "names", multiple=True, metavar="NAME", help="Merge this name of each SRC.")
-@click.option("--into", multiple=True, metavar="NAME", help="What the union is called in DST.")
-@dry_run_option
-@yes_option
-@json_option
-@verbose_option
+@click.argument("locations", metavar="SRC... DST", nargs=-1, required=True, type=LOCATION)
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", type=NAME, help="Merge this name of each SRC."
+)
+@click.option(
+    "--into", multiple=True, metavar="NAME", type=NAME, help="What the union is called in DST."
+)
+@confirmation_options
+@common_options
 def command(
-    locations: tuple[str, ...],
+    locations: tuple[Location, ...],
     names: tuple[str, ...],
     into: tuple[str, ...],
     *,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    confirmation: Confirmation,
 ) -> Exit:
     """Merge names, of one cache or of several, into one name of DST.
 
@@ -52,38 +58,38 @@ def command(
     if plan.over_limit:
         limit = "builders refuse to import a cache config of more than 1 MiB from this layout"
         click.echo(f"cachefs: warning: {limit}: it has {size(plan.manifest_bytes)}", err=True)
-    if dry_run:
-        _show(plan, as_json=as_json)
-        return Exit.DONE
-    if plan.replaces:
-        if not as_json:
-            _show(plan, as_json=False)
-        lost = one_line(", ".join(plan.replaces))
-        confirm(f"Replace {lost} with the union?", yes=yes)
-    with progress_bar("copying") as callback:
-        report = cachefs.execute_merge(plan, chosen, target, callback=callback)
-    if as_json:
-        print_json({"plan": to_builtins(plan), "report": to_builtins(report)})
-    else:
-        click.echo(
-            f"merged {amount(len(plan.sources), 'name')} into {one_line(', '.join(plan.names))}: "
-            f"{amount(plan.records, 'record')}, {amount(plan.layers, 'layer')}, "
-            f"sent {amount(report.uploaded.blobs, 'blob')} ({size(report.uploaded.bytes)}) "
-            f"in {report.seconds:.1f} s"
-        )
+
+    def execute(plan: MergePlan) -> ExportReport:
+        with progress_bar("copying") as callback:
+            return cachefs.execute_merge(plan, chosen, target, callback=callback)
+
+    lost = one_line(", ".join(plan.replaces))
+    confirmation.carry_out(
+        plan,
+        execute,
+        show=_print_plan,
+        tell=_print_report,
+        question=f"Replace {lost} with the union?" if lost else None,
+    )
     return Exit.DONE
 
 
-def _show(plan: cachefs.MergePlan, *, as_json: bool) -> None:
-    if as_json:
-        print_json(plan)
-        return
+def _print_plan(plan: MergePlan) -> None:
     rows = [[s.name, s.place, f"{s.records:,}", f"{s.layers:,}"] for s in plan.sources]
     rows.append(["= " + ", ".join(plan.names), "", f"{plan.records:,}", f"{plan.layers:,}"])
     print_table(["name", "cache", "records", "layers"], rows, right="records|layers")
+    click.echo()
     click.echo(
         f"{amount(plan.missing.blobs, 'blob')} ({size(plan.missing.bytes)}) to send, "
         f"manifest {size(plan.manifest_bytes)}"
     )
     for name in plan.replaces:
         click.echo(one_line(f"{name} is there, is not merged, and will be replaced"))
+
+
+def _print_report(report: ExportReport) -> None:
+    click.echo(
+        f"merged into {one_line(', '.join(report.names))}: "
+        f"sent {amount(report.uploaded.blobs, 'blob')} ({size(report.uploaded.bytes)}) "
+        f"in {report.seconds:.1f} s"
+    )

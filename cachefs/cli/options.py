@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ENGINE: Final = "cachefs.engine"
+
+
+def chosen_engine(context: click.Context | None) -> str | None:
+    """What ``--engine`` says, before the command or after it; None where it was not given."""
+    return context.meta.get(_ENGINE) if context is not None else None
+
+
+def _choose(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.meta[_ENGINE] = value
 
 
 def _be_verbose(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -12,7 +28,16 @@ def _be_verbose(_context: click.Context, _parameter: click.Parameter, value: boo
         logging.getLogger("cachefs").setLevel(logging.DEBUG)
 
 
-verbose_option = click.option(
+_engine_option = click.option(
+    "--engine",
+    type=click.Choice(("s3fs", "obstore")),
+    is_eager=True,  # locations are read by it
+    expose_value=False,
+    callback=_choose,
+    help="The library for S3, where a location has no engine=... of its own.",
+)
+
+_verbose_option = click.option(
     "-v",
     "--verbose",
     is_flag=True,
@@ -20,6 +45,12 @@ verbose_option = click.option(
     callback=_be_verbose,
     help="Say more on standard error.",
 )
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What may stand before a command and after it."""
+    return _engine_option(_verbose_option(command))
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."

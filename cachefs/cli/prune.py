@@ -8,17 +8,19 @@ import click
 
 import cachefs
 from cachefs.cli import quantities
-from cachefs.cli.confirming import confirm, dry_run_option, yes_option
+from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
-from cachefs.cli.options import json_option, verbose_option
-from cachefs.cli.output import age, amount, print_json, print_table, size
+from cachefs.cli.locations import LOCATION
+from cachefs.cli.options import common_options
+from cachefs.cli.output import age, amount, print_table, size
 
 if TYPE_CHECKING:
     from cachefs import Amount, PrunePlan, PruneReport
+    from cachefs.location import Location
 
 
 @click.command("prune")
-@click.argument("location")
+@click.argument("location", type=LOCATION)
 @click.option(
     "--older-than", callback=quantities.duration, metavar="AGE", help="Names older than 30d go."
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--also",
     multiple=True,
+    type=LOCATION,
     metavar="LOCATION",
     help="Other manifests over the same blobs, to be honoured.",
 )
@@ -49,23 +52,19 @@ if TYPE_CHECKING:
     metavar="AGE",
     help="Blobs younger than this stay (default: 72h). Less is safe only while nobody writes.",
 )
-@dry_run_option
-@yes_option
-@json_option
-@verbose_option
+@confirmation_options
+@common_options
 def command(
-    location: str,
+    location: Location,
     older_than: float | None,
     keep_last: dict[str, int],
     keep: tuple[str, ...],
     max_size: int | None,
-    also: tuple[str, ...],
+    also: tuple[Location, ...],
     grace: float | None,
     *,
     broken: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    confirmation: Confirmation,
 ) -> Exit:
     """Make the cache at LOCATION smaller: blobs that no name needs go.
 
@@ -83,16 +82,17 @@ def command(
         broken=broken,
     )
     plan = cache.plan_prune(policy, also=others, grace=grace)
-    report = None
-    if not as_json:
-        _print_plan(plan)
-    if not (dry_run or plan.is_empty):
-        confirm("Delete these?", yes=yes)
-        report = cache.prune(plan, also=others)
-        if not as_json:
-            click.echo(_line(report))
-    if as_json:
-        print_json({"plan": plan, "report": report})
+
+    def execute(plan: PrunePlan) -> PruneReport:
+        return cache.prune(plan, also=others)
+
+    confirmation.carry_out(
+        plan,
+        None if plan.is_empty else execute,
+        show=_print_plan,
+        tell=_print_report,
+        question="Delete these?",
+    )
     stays = any(broken.name not in {n.name.name for n in plan.names} for broken in plan.broken)
     return Exit.FAULTS if stays else Exit.DONE
 
@@ -130,14 +130,14 @@ def _sized(part: Amount) -> str:
     return f"{amount(part.blobs, 'blob')} ({size(part.bytes)})"
 
 
-def _line(report: PruneReport) -> str:
+def _print_report(report: PruneReport) -> None:
     spared = ""
     if report.spared.blobs or report.spared_names:
         spared = (
             f"; {amount(len(report.spared_names), 'name')} and {_sized(report.spared)} "
             "were written or used meanwhile, and stay"
         )
-    return (
+    click.echo(
         f"deleted {amount(len(report.names), 'name')} and {_sized(report.deleted)} "
         f"in {report.seconds:.1f} s{spared}"
     )

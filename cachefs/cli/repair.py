@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
-from cachefs.cli.confirming import confirm, dry_run_option, yes_option
+from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import json_option, verbose_option
-from cachefs.cli.output import amount, digest, print_json, print_table, size
+from cachefs.cli.locations import LOCATION
+from cachefs.cli.options import common_options
+from cachefs.cli.output import amount, digest, print_table, size
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.verify import print_faults, read_data_option
 
 if TYPE_CHECKING:
     from cachefs import RepairPlan, RepairReport
+    from cachefs.location import Location
 
 
 @click.command("repair")
-@click.argument("location")
+@click.argument("location", type=LOCATION)
 @click.option(
     "--from",
     "replicas",
     multiple=True,
+    type=LOCATION,
     metavar="LOCATION",
     help="Fetch what is missing or damaged from this cache; may be given several times.",
 )
@@ -32,19 +35,15 @@ if TYPE_CHECKING:
     "--drop-broken", is_flag=True, help="Take away names whose manifests cannot be read anywhere."
 )
 @read_data_option
-@dry_run_option
-@yes_option
-@json_option
-@verbose_option
+@confirmation_options
+@common_options
 def command(
-    location: str,
-    replicas: tuple[str, ...],
+    location: Location,
+    replicas: tuple[Location, ...],
     read_data: float,
     *,
     drop_broken: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    confirmation: Confirmation,
 ) -> Exit:
     """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
 
@@ -58,20 +57,20 @@ def command(
         plan = cache.plan_repair(
             sources, read_data=read_data, drop_broken=drop_broken, callback=callback
         )
-    if not as_json:
-        _print_plan(plan)
-    if dry_run or not plan:
-        if as_json:
-            print_json({"plan": plan})
-        return Exit.FAULTS if plan.faults else Exit.DONE
-    confirm("Repair?", yes=yes)
-    with progress_bar("fetching") as callback:
-        report = cache.repair(plan, sources, callback=callback)
-    if as_json:
-        print_json({"plan": plan, "report": report})
-    else:
-        _print_report(report)
-    return Exit.FAULTS if report.left else Exit.DONE
+
+    def execute(plan: RepairPlan) -> RepairReport:
+        with progress_bar("fetching") as callback:
+            return cache.repair(plan, sources, callback=callback)
+
+    report = confirmation.carry_out(
+        plan,
+        execute if plan else None,
+        show=_print_plan,
+        tell=_print_report,
+        question="Repair?",
+    )
+    left = plan.faults if report is None else report.left
+    return Exit.FAULTS if left else Exit.DONE
 
 
 def _print_plan(plan: RepairPlan) -> None:

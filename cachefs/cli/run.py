@@ -15,24 +15,29 @@ from cachefs.building.inplace import run_in_place
 from cachefs.building.places import user_cache
 from cachefs.building.steps import StepError
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import verbose_option
+from cachefs.cli.locations import LOCATION
+from cachefs.cli.options import common_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cachefs.building.inplace import InPlace
+    from cachefs.location import Location
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NOT_FOUND = 127
 
 
 @click.command(
-    "run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+    "run",
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] [--]",
 )
 @click.option(
     "--cache",
     "caches",
     multiple=True,
+    type=LOCATION,
     metavar="LOCATION",
     help="A cache to look in; the first is written too. May be repeated. "
     "Default: one in your cache directory.",
@@ -42,6 +47,7 @@ _NOT_FOUND = 127
     "--input",
     "inputs",
     multiple=True,
+    type=click.Path(),
     metavar="PATH-OR-GLOB",
     help="A file or directory that the result depends on. May be repeated.",
 )
@@ -49,6 +55,7 @@ _NOT_FOUND = 127
     "--output",
     "outputs",
     multiple=True,
+    type=click.Path(),
     metavar="PATH",
     help="A file or directory that the command makes. May be repeated.",
 )
@@ -67,10 +74,10 @@ _NOT_FOUND = 127
     metavar="FILE",
     help="Write there, as JSON, what was done: standard output is the command's own.",
 )
-@verbose_option
+@common_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
-    caches: tuple[str, ...],
+    caches: tuple[Location, ...],
     name: str | None,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -82,11 +89,14 @@ def command(
 ) -> int:
     """Run COMMAND here, or restore what it made when it ran before with the same inputs.
 
+    \b
+      cachefs run --input src --output dist -- make dist
+
     A hit puts the outputs in place byte for byte, and says again what the command said. Only a
     command that ends with status 0 is kept. The exit status is the command's own, or 128 and the
     number of the signal that ended it. The report of a hit or a run has the members of a
     step's report in Python; that of a failure {"outcome": "failed", "status", "message"}.
-    """
+    """  # noqa: D301 - click's mark, not a backslash
     action = _action(command)
     with _signals(action):
         try:

@@ -7,26 +7,33 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
-from cachefs import NotFoundError, inspecting
+from cachefs import inspecting
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.locations import LOCATION, NAME, named, say_empty
+from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, is_terminal, print_json, print_table, size
 from cachefs.concurrency import run
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from cachefs import Cache, LayerDetails, NameDetails
+    from cachefs.location import Location
 
 
 @click.command("show")
-@click.argument("location")
+@click.argument("location", type=LOCATION)
 @click.option(
-    "--name", "names", multiple=True, metavar="NAME", help="Show this name only; may be repeated."
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    type=NAME,
+    help="Show this name only; may be repeated.",
 )
 @json_option
-@verbose_option
-def command(location: str, names: tuple[str, ...], *, as_json: bool) -> Exit:
+@common_options
+def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exit:
     """Show the layers and records of the names at LOCATION, by default of all.
 
     Of several names, one that cannot be read shows why in its place, and the exit status is 1.
@@ -37,7 +44,7 @@ def command(location: str, names: tuple[str, ...], *, as_json: bool) -> Exit:
     if as_json:
         print_json(details)
     elif not details:
-        click.echo(f"no names at {cache.location}", err=True)
+        say_empty(cache)
     else:
         for index, one in enumerate(details):
             if index:
@@ -50,11 +57,8 @@ def _details(cache: Cache, names: tuple[str, ...]) -> list[NameDetails]:
     wanted = list(dict.fromkeys(names)) or [name.name for name in cache.names()]
     if len(wanted) != 1:
         return run(inspecting.describe_all(cache.layout, wanted))
-    try:
+    with named(cache, wanted[0]):
         return [cache.describe(wanted[0])]
-    except NotFoundError as error:
-        error.reason += "; 'cachefs ls' lists the names that are there"
-        raise
 
 
 def _print(details: NameDetails) -> None:

@@ -8,7 +8,8 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.options import json_option, verbose_option
+from cachefs.cli.locations import LOCATION, NAME, say_empty
+from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, print_json, print_table, size
 from cachefs.cli.progress import progress_bar
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs import Fault, VerifyReport
+    from cachefs.location import Location
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
@@ -41,12 +43,14 @@ read_data_option = click.option(
 
 
 @click.command("verify")
-@click.argument("location")
-@click.option("--name", "names", multiple=True, metavar="NAME", help="Verify this name only.")
+@click.argument("location", type=LOCATION)
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", type=NAME, help="Verify this name only."
+)
 @read_data_option
 @json_option
-@verbose_option
-def command(location: str, names: tuple[str, ...], read_data: float, *, as_json: bool) -> Exit:
+@common_options
+def command(location: Location, names: tuple[str, ...], read_data: float, *, as_json: bool) -> Exit:
     """Verify the cache at LOCATION: manifests parse, and their blobs are there.
 
     All names, those that name=... gives, or those of --name. Every fault is listed; the exit
@@ -58,6 +62,8 @@ def command(location: str, names: tuple[str, ...], read_data: float, *, as_json:
     if as_json:
         print_json(report)
     else:
+        if not (report.names or report.faults):
+            say_empty(cache)
         print_faults(report.faults)
         click.echo(_line(report))
     return Exit.FAULTS if report.faults else Exit.DONE

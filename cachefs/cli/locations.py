@@ -1,0 +1,120 @@
+"""Locations and names as arguments: read, completed, and explained where nothing is there."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import ChainMap
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+import cachefs
+from cachefs.cli.options import chosen_engine
+from cachefs.errors import AccessError, CacheError, NotFoundError
+from cachefs.location import Location, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cachefs import Cache
+    from cachefs.attributes import Role
+
+MANY: Final = 5
+"""Names that an error lists at most."""
+
+
+class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
+    """A location, typed as a path, a URL or attributes; completed as a directory.
+
+    The engine is that of the location's own attribute, else of ``--engine``, else of the
+    environment.
+    """
+
+    name = "location"
+
+    def __init__(self, role: Role | None = None) -> None:
+        self.role = role
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """The location. Raises LocationError."""
+        del param
+        if isinstance(value, Location):
+            return value
+        engine = chosen_engine(ctx)
+        environ = ChainMap({"CACHEFS_ENGINE": engine} if engine else {}, os.environ)
+        return parse(value, role=self.role, environ=environ)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Directories, by the shell itself; nothing for URLs and attributes."""
+        del ctx, param
+        return [CompletionItem(incomplete, type="dir")]
+
+
+class NameType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A name in the cache whose location was typed before it."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is: whoever uses it checks it."""
+        del param, ctx
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names of local caches: nobody waits for a network between two keys."""
+        del param
+        # After an option without its value, click has left the arguments as they were typed.
+        many = (*(ctx.params.get("locations") or ()), *ctx.args)
+        found: set[str] = set()
+        for typed in filter(None, (ctx.params.get("location"), *many)):
+            with suppress(CacheError):
+                location = LOCATION.convert(typed, None, ctx)
+                if location.protocol == "file":
+                    found.update(name.name for name in cachefs.open(location).names())
+        return [CompletionItem(name) for name in sorted(found) if name.startswith(incomplete)]
+
+
+LOCATION: Final = LocationType()
+NAME: Final = NameType()
+
+
+def say_empty(cache: Cache) -> None:
+    """Say on standard error that there is no name, and why that may be."""
+    reason = ""
+    if cache.location.protocol == "file" and not Path(cache.location.url).exists():
+        reason = ": there is no such directory"
+    click.echo(f"no names at {cache.location}{reason}", err=True)
+
+
+@contextmanager
+def named(cache: Cache, name: str) -> Iterator[None]:
+    """Where the body does not find the name, say which there are.
+
+    That takes a listing, which also tells when it is the bucket that is missing.
+    """
+    try:
+        yield
+    except NotFoundError as error:
+        with suppress(AccessError):
+            error.reason = _missing(name, [each.name for each in cache.names()])
+        raise
+
+
+def _missing(name: str, there: list[str]) -> str:
+    what = f"there is no name {name}"
+    near = difflib.get_close_matches(name, there, 1)
+    if near:
+        return f"{what}: did you mean {near[0]}?"
+    if len(there) > MANY:
+        return f"{what}; 'cachefs ls' lists those that are there"
+    return f"{what}; there are: {', '.join(there)}" if there else f"{what}, nor any other"
