@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
 from cachefs.concurrency import ended, for_each, task_group
+from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
+from cachefs.filesystems.base import SMALL
 from cachefs.listing import LOOKUPS, look_up
-from cachefs.store import verified
+from cachefs.sources import GroupSource
+from cachefs.store import HASH_ASIDE, verified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -22,6 +27,12 @@ if TYPE_CHECKING:
     from cachefs.filesystems import Stat
     from cachefs.layout import Layout, Manifest
     from cachefs.sources import BlobSource
+
+
+GROUP: Final = 64
+"""Small blobs that are read, checked and sent together at most."""
+
+GROUP_BYTES: Final = 1024 * 1024
 
 
 class Blob(NamedTuple):
@@ -144,7 +155,6 @@ class Transfer:
         self._callback.set_size(_bytes_of(plan.upload))
         self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
         self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
-        largest_first = sorted(plan.upload, key=lambda blob: blob.size or 0, reverse=True)
         gone: list[Blob] = []
 
         async def touch(item: tuple[Blob, Stat]) -> None:
@@ -156,8 +166,9 @@ class Transfer:
 
         async with task_group() as group:
             group.create_task(for_each(plan.touch, touch, LOOKUPS))
-            group.create_task(for_each(largest_first, self._upload, self._parallelism))
+            group.create_task(self._upload_all(plan.upload))
         await self._upload_also(gone)
+        await self.layout.store.settle()
 
     async def last_look(self) -> None:
         """Send what was there and has gone since: someone may have pruned it as unreferenced.
@@ -171,12 +182,29 @@ class Transfer:
         for blob in gone:
             self._kept.pop(blob.digest, None)
             self._touched.pop(blob.digest, None)
-        await self._upload_also(gone)
+        if gone:
+            await self._upload_also(gone)
+            await self.layout.store.settle()
 
     async def _upload_also(self, blobs: Sequence[Blob]) -> None:
         """Send what the plan did not expect to send."""
         self._callback.set_size((self._callback.size or 0) + _bytes_of(blobs))
-        await for_each(blobs, self._upload, self._parallelism)
+        await self._upload_all(blobs)
+
+    async def _upload_all(self, blobs: Iterable[Blob]) -> None:
+        """Stream the large ones, the largest first, and send the small ones in groups meanwhile.
+
+        Two groups at a time, so that one is read and hashed while the other is sent.
+        """
+        source = self._source
+        large = sorted(blobs, key=lambda blob: blob.size or 0, reverse=True)
+        if not isinstance(source, GroupSource):
+            await for_each(large, self._upload, self._parallelism)
+            return
+        large, groups = _grouped(large)
+        async with task_group() as group:
+            group.create_task(for_each(large, self._upload, self._parallelism))
+            group.create_task(for_each(groups, partial(self._upload_group, source), 2))
 
     def report(self, names: Iterable[str], seconds: float) -> ExportReport:
         """What was done."""
@@ -192,20 +220,72 @@ class Transfer:
         pieces = verified(self._told(blob), blob.digest, blob.size)
         key = self.layout.blob_key(blob.digest)
         try:
-            sent = await self.layout.store.upload(key, pieces, blob.size)
+            self._uploaded[blob.digest] = await self.layout.store.upload(key, pieces, blob.size)
         except (IntegrityError, StoreError) as error:
-            of_source = isinstance(error, IntegrityError) or error.side == "source"
-            if not (self._tolerant and of_source):
-                raise
-            self.failures[blob.digest] = error
-        else:
-            self._uploaded[blob.digest] = sent
+            self._refused(blob, error)
+
+    async def _upload_group(self, source: GroupSource, blobs: Sequence[Blob]) -> None:
+        wanted = [(blob.digest, blob.size or 0) for blob in blobs]
+        checked = await _all_checked(wanted, await source.read_group(wanted))
+        sending: dict[Blob, bytes] = {}
+        for blob, data in zip(blobs, checked, strict=True):
+            if isinstance(data, bytes):
+                sending[blob] = data
+            else:
+                self._refused(blob, data)
+        await self.layout.store.put_group(
+            [(self.layout.blob_key(blob.digest), data) for blob, data in sending.items()]
+        )
+        self._uploaded |= {blob.digest: len(data) for blob, data in sending.items()}
+        self._callback.relative_update(_bytes_of(sending))
+
+    def _refused(self, blob: Blob, error: CacheError) -> None:
+        """Note what is wrong with a blob of the source, or raise it."""
+        of_source = isinstance(error, IntegrityError) or error.side == "source"
+        if not (self._tolerant and of_source):
+            raise error
+        self.failures[blob.digest] = error
 
     async def _told(self, blob: Blob) -> AsyncIterator[bytes]:
         async with ended(self._source.pieces(blob.digest, blob.size)) as pieces:
             async for piece in pieces:
                 yield piece
                 self._callback.relative_update(len(piece))
+
+
+def _grouped(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
+    """The large blobs, and the small ones in groups that are small enough to be held."""
+    large: list[Blob] = []
+    groups: list[list[Blob]] = []
+    held = 0
+    for blob in blobs:
+        if blob.size is None or blob.size > SMALL:
+            large.append(blob)
+            continue
+        if not groups or len(groups[-1]) == GROUP or held + blob.size > GROUP_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(blob)
+        held += blob.size
+    return large, groups
+
+
+async def _all_checked(
+    wanted: Sequence[tuple[Digest, int]], found: Sequence[bytes | CacheError]
+) -> list[bytes | CacheError]:
+    if sum(size for _, size in wanted) < HASH_ASIDE:
+        return [*map(_checked, wanted, found)]
+    return await asyncio.to_thread(lambda: [*map(_checked, wanted, found)])
+
+
+def _checked(wanted: tuple[Digest, int], data: bytes | CacheError) -> bytes | CacheError:
+    """The blob's bytes if they are its own."""
+    if isinstance(data, bytes):
+        try:
+            verify(data, *wanted)
+        except IntegrityError as error:
+            return error
+    return data
 
 
 def _bytes_of(blobs: Iterable[Blob]) -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cachefs.concurrency import ended
-from cachefs.errors import NotFoundError
-from cachefs.filesystems.failures import mapped
-from cachefs.filesystems.local import file_pieces
+from cachefs.errors import CacheError, NotFoundError
+from cachefs.filesystems.failures import failed, mapped
+from cachefs.filesystems.local import file_pieces, read_files
 from cachefs.store import Store
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ class BlobSource(Protocol):
 
     def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The bytes in pieces of bounded size, not verified. Raises NotFoundError."""
+        ...
+
+
+@runtime_checkable
+class GroupSource(BlobSource, Protocol):
+    """A source that gives many small blobs in one go."""
+
+    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+        """Each one's bytes, by digest and size, not verified, or the error that it failed with."""
         ...
 
 
@@ -46,6 +55,25 @@ class MappingSource:
                 async for piece in pieces:
                     yield piece
 
+    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+        """The bytes, and the contents of the files, which are read in one turn."""
+        held = {digest: self._blobs.get(digest) for digest, _ in blobs}
+        files = [
+            (Path(blob), size)
+            for digest, size in blobs
+            if (blob := held[digest]) is not None and not isinstance(blob, bytes)
+        ]
+        contents = iter(await read_files(files))
+
+        def given(digest: Digest) -> bytes | CacheError:
+            blob = held[digest]
+            if blob is None:
+                return _absent(digest)
+            data = blob if isinstance(blob, bytes) else next(contents)
+            return data if isinstance(data, bytes) else failed(data, "read", str(blob), "source")
+
+        return [given(digest) for digest, _ in blobs]
+
 
 class LayoutSource:
     """Blobs of another cache."""
@@ -57,6 +85,12 @@ class LayoutSource:
     def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The blob as it comes from the other store."""
         return self._store.pieces(self._layout.blob_key(digest), size)
+
+    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+        """The blobs as they come from the other store."""
+        return await self._store.read_group(
+            [(self._layout.blob_key(digest), size) for digest, size in blobs]
+        )
 
 
 class FirstSource:

@@ -9,11 +9,11 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import ended, for_each
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import NotFoundError, StoreError
 from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
-from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.failures import failed, mapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -56,15 +56,32 @@ class Store:
 
     async def read(self, key: str, limit: int) -> bytes:
         """A whole object of at most ``limit`` bytes. Raises NotFoundError and StoreError."""
-        path = self.root + key
-        held = bytearray()
-        with mapped("read", path, self.side):
-            async with ended(self.filesystem.read(path)) as pieces:
-                async for piece in pieces:
-                    held += piece
-                    if len(held) > limit:
-                        raise StoreError(f"it has more than the {limit} bytes that are taken")
-        return bytes(held)
+        with mapped("read", self.root + key, self.side):
+            data = await joined(self.filesystem.read(self.root + key), limit)
+            if len(data) > limit:
+                raise StoreError(f"it has more than the {limit} bytes that are taken")
+        return data
+
+    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
+        """Small objects, by key and size: the bytes of each, or the error that it failed with.
+
+        Of an object that is longer, not much more than its size is read.
+        """
+        paths = [(self.root + key, size) for key, size in objects]
+        if self.filesystem.groups:
+            found = await self.filesystem.read_group(paths)
+            return [
+                data if isinstance(data, bytes) else failed(data, "read", path, self.side)
+                for (path, _), data in zip(paths, found, strict=True)
+            ]
+        return await asyncio.gather(*(self._read_small(key, size) for key, size in objects))
+
+    async def _read_small(self, key: str, size: int) -> bytes | StoreError:
+        try:
+            async with self.filesystem.places:
+                return await joined(self.pieces(key, size), size)
+        except StoreError as error:
+            return error
 
     async def pieces(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
         """An object's bytes in pieces, not verified."""
@@ -80,6 +97,28 @@ class Store:
                 await self.filesystem.put(self.root + key, data)
             else:
                 await self.filesystem.put_pieces(self.root + key, _cut(data), len(data))
+
+    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """Write small objects, each seen whole or not at all, and lasting after :meth:`settle`."""
+        if not self.filesystem.groups:
+            await for_each(objects, self._put_small, self.filesystem.parallelism)
+            return
+        async with self.filesystem.places:
+            paths = [(self.root + key, data) for key, data in objects]
+            error = await self.filesystem.put_group(paths)
+        if error is not None:
+            raise failed(error, "upload", error.filename, self.side)
+
+    async def _put_small(self, item: tuple[str, bytes]) -> None:
+        key, data = item
+        async with self.filesystem.places:
+            with mapped("upload", self.root + key, self.side):
+                await self.filesystem.put(self.root + key, data)
+
+    async def settle(self) -> None:
+        """Return when all objects outlast a loss of power, whoever wrote them."""
+        with mapped("sync", self.root, self.side):
+            await self.filesystem.settle(self.root)
 
     async def upload(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> int:
         """Write an object from pieces, and return its bytes: seen whole or not at all.
@@ -102,7 +141,7 @@ class Store:
 
         try:
             with mapped("upload", self.root + key, self.side):
-                async with ended(pieces), ended(counted()) as stream:
+                async with self.filesystem.places, ended(pieces), ended(counted()) as stream:
                     await self._send(key, stream, size)
         except StoreError:
             if failed is None:
@@ -174,6 +213,17 @@ class Store:
 async def _cut(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), PIECE):
         yield data[start : start + PIECE]
+
+
+async def joined(pieces: AsyncIterator[bytes], size: int) -> bytes:
+    """The pieces in one; those that have more than ``size`` bytes are not read to their end."""
+    held = bytearray()
+    async with ended(pieces):
+        async for piece in pieces:
+            held += piece
+            if len(held) > size:
+                break
+    return bytes(held)
 
 
 async def verified(

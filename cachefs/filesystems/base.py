@@ -6,6 +6,7 @@ family does differently, and only that: each difference is met in one place.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 PIECE: Final = 8 * 1024 * 1024
 """Bytes read, sent or held at a time: with the parallelism, the bound on memory."""
+
+SMALL: Final = 128 * 1024
+"""Bytes up to which objects are read and written in groups."""
 
 TEMPORARY: Final = ".cachefs-"
 """How the last component of a file that is not complete yet begins. Never listed."""
@@ -56,6 +60,9 @@ class Filesystem:
     Args:
         fs: the filesystem. It is used as it is and never closed.
         parallelism: how many objects are written at a time.
+
+    Attributes:
+        places: one for each object that may be on its way; whoever sends or fetches takes one.
     """
 
     pages = False
@@ -70,9 +77,13 @@ class Filesystem:
     touches = False
     """Whether :meth:`touch` works; otherwise an old blob is sent again."""
 
+    groups = False
+    """Whether many small objects take one turn: :meth:`read_group` and :meth:`put_group` work."""
+
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
         self.parallelism = parallelism
+        self.places = asyncio.Semaphore(parallelism)
 
     async def stat(self, path: str) -> Stat | None:
         """What is at the path, None where nothing is."""
@@ -135,6 +146,26 @@ class Filesystem:
         """
         async with spooled(pieces) as local, self._seen_whole(path) as place:
             await self.fs._put_file(local, place)
+
+    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | OSError]:
+        """Objects with their sizes: the bytes of each, or the error that it failed with.
+
+        Of an object that is longer, one byte more than its size is read.
+        """
+        raise NotImplementedError
+
+    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> OSError | None:
+        """Write objects one after the other until one fails; its error, with its ``filename``.
+
+        Each is seen whole or not at all, but outlasts a loss of power only after :meth:`settle`.
+        """
+        raise NotImplementedError
+
+    async def settle(self, root: str) -> None:
+        """Return when all objects below the root outlast a loss of power, whoever wrote them.
+
+        Objects are held to do so once they are written, but for those of :meth:`put_group`.
+        """
 
     @asynccontextmanager
     async def _seen_whole(self, path: str) -> AsyncIterator[str]:
