@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from cachefs import __version__
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 
@@ -42,11 +43,20 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     options |= kind._get_kwargs_from_urls(location.url)
     options |= _options(location)
-    fs = kind(**options | dict(location.storage_options))
     if location.s3 is not None:
-        # s3fs repeats what botocore has repeated already: a 503 would take 25 requests.
-        fs.retries = 1
+        fs = _s3fs(kind, options | dict(location.storage_options))
+    else:
+        fs = kind(**options | dict(location.storage_options))
     return adapt(fs, parallelism), f"{kind._strip_protocol(location.url).rstrip('/')}/"
+
+
+def _s3fs(kind: Any, options: dict[str, Any]) -> Any:
+    from cachefs.filesystems.s3_session import session  # noqa: PLC0415 - loads an extra
+
+    fs = kind(**{"session": session()} | options)
+    # s3fs repeats what botocore has repeated already: a 503 would take 25 requests.
+    fs.retries = 1
+    return fs
 
 
 def _filesystem_class(protocol: str) -> Any:
@@ -103,6 +113,9 @@ def s3fs_options(s3: S3Options) -> dict[str, Any]:
             "response_checksum_validation": "when_required",
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
             "max_pool_connections": CONNECTIONS,
+            # Ours are known to be valid, and botocore builds its own name anew for each request.
+            "parameter_validation": False,
+            "user_agent": f"cachefs/{__version__}",
         },
     }
     if s3.region:
@@ -156,8 +169,7 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
         )
 
     def by_s3fs() -> Filesystem:
-        options = s3fs_options(s3)
-        kind = _filesystem_class("s3")
-        return adapt(kind(use_listings_cache=False, skip_instance_cache=True, **options))
+        options = {"use_listings_cache": False, "skip_instance_cache": True}
+        return adapt(_s3fs(_filesystem_class("s3"), options | s3fs_options(s3)))
 
     return connect_obstore(location, s3, by_s3fs)
