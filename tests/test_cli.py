@@ -423,7 +423,7 @@ def test_tables_fit_the_terminal(keyed: Path) -> None:
     manifest = keyed / "manifests" / LONG
     manifest.parent.mkdir(parents=True)
     shutil.copy(keyed / "manifests" / "app", manifest)
-    for columns in (60, 80, 120):
+    for columns in (70, 80, 120):
         shown = on_terminal("ls", str(keyed), columns=columns, NO_COLOR="1")
         assert shown.status == 0
         lines = [ESCAPES.sub("", line) for line in shown.out.splitlines()]

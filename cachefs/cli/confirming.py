@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cachefs.cli.exits import Exit
 from cachefs.cli.options import json_option
 from cachefs.cli.output import print_json
 
@@ -50,8 +51,8 @@ class Confirmation:
             tell: prints the report for people.
             question: what is asked first; None where nothing can be lost.
 
-        Returns the report, None where nothing was done. Raises click.Abort when the answer is no,
-        and click.UsageError where there is no terminal to ask on.
+        Returns the report, None where nothing was done. Ends the command when the answer is no.
+        Raises click.UsageError where there is no terminal to ask on.
         """
         if not self._as_json:
             show(plan)
@@ -74,7 +75,14 @@ class Confirmation:
             raise click.UsageError(
                 "there is no terminal to ask on: give --yes to do it, or --dry-run to see the plan"
             )
-        click.confirm(question, abort=True, err=True)
+        try:
+            agreed = click.confirm(question, err=True)
+        except click.Abort:
+            click.echo(err=True)  # what follows is not to stand behind the question
+            raise
+        if not agreed:
+            click.echo("cachefs: nothing was changed", err=True)
+            raise click.exceptions.Exit(Exit.INTERRUPTED)
 
 
 def confirmation_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -15,9 +16,9 @@ from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from cachefs import Cache, CacheDiff, Parting
+    from cachefs import Cache, CacheDiff, Change, Parting
     from cachefs.location import Location
 
 PAIR: Final = 2
@@ -48,8 +49,10 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
     The first --name is of A, the second of B. Without --name: of each location the names that its
     name=... gives, else all names together.
 
-    What is gained is in B and not in A. Records are equal when their digests are and all that they
-    are built on; times are not compared. The exit status is 0 when nothing differs, else 1.
+    What is gained (+) is in B and not in A, what is lost (-) the reverse. Records are equal when
+    their digests are and all that they are built on: one that differs only in the latter is both
+    gained and lost, and marked ~. Times are not compared. The exit status is 0 when nothing
+    differs, else 1.
     """  # noqa: D301 - click's mark, not a backslash
     (first, names_of_a), (second, names_of_b) = _sides(locations, names)
     found = first.diff(second, names_of_a, names_of_b)
@@ -85,7 +88,7 @@ def _print(found: CacheDiff) -> None:
     lines = [
         (mark, what.removesuffix("s"), digest(one))
         for what, change in parts[:3]
-        for mark, digests in (("+", change.gained), ("-", change.lost))
+        for mark, digests in _marked(change)
         for one in digests
     ]
     if lines:
@@ -94,6 +97,14 @@ def _print(found: CacheDiff) -> None:
     if found.parting is not None:
         click.echo()
         _print_parting(found.parting)
+
+
+def _marked(change: Change) -> Iterator[tuple[str, list[str]]]:
+    """What is only in B, what is only in A, and what is in both but built on other records."""
+    gained, lost = Counter(change.gained), Counter(change.lost)
+    other = gained & lost
+    for mark, digests in (("+", gained - other), ("-", lost - other), ("~", other)):
+        yield mark, list(digests.elements())
 
 
 def _print_parting(parting: Parting) -> None:

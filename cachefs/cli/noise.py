@@ -20,9 +20,16 @@ logger = logging.getLogger("cachefs")
 class _StandardError(logging.Handler):
     """Looks for standard error anew each time, so that lines do not break a progress bar."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one line."""
+        """Print one line, unless it was said before."""
         text = one_line(record.getMessage())
+        if text in self._said:
+            return
+        self._said.add(text)
         click.echo(f"cachefs: {record.levelname.lower()}: {text}", err=True)
 
 

@@ -34,7 +34,8 @@ _engine_option = click.option(
     is_eager=True,  # locations are read by it
     expose_value=False,
     callback=_choose,
-    help="The library for S3, where a location has no engine=... of its own.",
+    metavar="ENGINE",
+    help="The library for S3, s3fs or obstore, where a location has no engine=... of its own.",
 )
 
 _verbose_option = click.option(

@@ -13,6 +13,9 @@ from cachefs.cli.failing import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import JustifyMethod
+    from rich.table import Table
+
 SHORT_DIGEST = len("sha256:") + 12
 """Characters of a digest that are enough for people to tell blobs apart."""
 
@@ -68,7 +71,7 @@ def digest(text: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
-    """A table as wide as the terminal; in a pipe, aligned columns that nothing is cut from.
+    """A table that fits the terminal; in a pipe, aligned columns that nothing is cut from.
 
     Args:
         columns: the headings.
@@ -86,27 +89,51 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: st
 def _print_drawn(
     columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
 ) -> None:
-    from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
+
+    console = Console()
+    widths = [max(map(cell_len, texts)) for texts in zip(columns, *rows, strict=True)]
+    widest = widths.index(max(widths))
+    firm = sum(widths) - widths[widest] + GAP * (len(widths) - 1)
+    if firm + min(widths[widest], NARROWEST) <= console.width:
+        console.print(_across(columns, rows, right, widest))
+        return
+    for index, row in enumerate(rows):
+        if index:
+            console.print()
+        console.print(_down(columns, row))
+
+
+def _across(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], widest: int
+) -> Table:
+    """A table of which the widest column gives way."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    widths = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
-    widest = widths.index(max(widths))
-    firm = sum(widths) - widths[widest] + GAP * (len(widths) - 1)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, (column, is_right) in enumerate(zip(columns, right, strict=True)):
-        table.add_column(
-            column,
-            justify="right" if is_right else "left",
-            # The widest column gives way, unless even that is not enough.
-            no_wrap=index != widest and firm + NARROWEST <= console.width,
-            overflow="fold",
-        )
+        justify: JustifyMethod = "right" if is_right else "left"
+        table.add_column(column, justify=justify, no_wrap=index != widest, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    return table
+
+
+def _down(columns: Sequence[str], row: Sequence[str]) -> Table:
+    """One row as lines, for terminals too narrow for the table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for column, cell in zip(columns, row, strict=True):
+        if cell:
+            table.add_row(column, Text(cell))
+    return table
 
 
 def _print_plain(

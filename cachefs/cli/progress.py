@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.progress import Progress, TaskID
+
+
+ROOMY: Final = 76
+"""Columns of a terminal that has room for the bar and the rate, however large the numbers are."""
 
 
 class _Bar(Callback):  # type: ignore[misc]  # fsspec has no type information
@@ -44,24 +49,31 @@ def progress_bar(what: str) -> Iterator[Callback]:
         ProgressColumn,
         Task,
         TextColumn,
-        TimeRemainingColumn,
     )
     from rich.text import Text
 
     class RateColumn(ProgressColumn):
-        """Rich's own counts in powers of ten, unlike everything else here."""
+        """Rate and time left, from all that was done until now.
+
+        Rich's own go by the latest steps, and stand still with them while the store stalls.
+        """
 
         def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(rate(speed) if speed else "", style="progress.data.speed")
+            if not (task.completed and task.elapsed and task.total):
+                return Text()
+            per_second = task.completed / task.elapsed
+            left = round((task.total - task.completed) / per_second)
+            until = f", {timedelta(seconds=left)} left" if left else ""
+            return Text(f"{rate(per_second)}{until}")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        RateColumn(),
-        TimeRemainingColumn(),
-    )
     console = Console(stderr=True)
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        DownloadColumn(binary_units=True),
+    ]
+    if console.width >= ROOMY:
+        # It does not fill the line: the ^C that a terminal shows would be a line of its own.
+        columns[1:1] = [BarColumn(bar_width=20)]
+        columns += [RateColumn()]
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bar(progress, progress.add_task(what, total=None))

@@ -92,11 +92,19 @@ def _print_plan(plan: RepairPlan) -> None:
 
 
 def _print_report(report: RepairReport) -> None:
-    click.echo(
-        f"fetched {amount(report.fetched.blobs, 'blob')} ({size(report.fetched.bytes)}), "
-        f"rewrote {len(report.rewritten)}, restored {len(report.restored)} and "
-        f"dropped {amount(len(report.dropped), 'name')}, "
-        f"deleted {amount(len(report.discarded), 'damaged blob')}"
-    )
+    done = [
+        f"fetched {amount(report.fetched.blobs, 'blob')} ({size(report.fetched.bytes)})",
+        *(
+            f"{verb} {amount(len(changed), noun)}"
+            for verb, changed, noun in (
+                ("rewrote", report.rewritten, "name"),
+                ("restored", report.restored, "name"),
+                ("dropped", report.dropped, "name"),
+                ("deleted", report.discarded, "damaged blob"),
+            )
+            if changed
+        ),
+    ]
+    click.echo(", ".join(done))
     for what, reason in report.left.items():
         click.echo(one_line(f"left as it is: {what}: {reason}"), err=True)
