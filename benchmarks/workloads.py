@@ -1,7 +1,8 @@
-"""What is uploaded: sets of random blobs as files, made once for a run."""
+"""What is moved: sets of random blobs as files, and manifests. Made once for a run."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -11,10 +12,12 @@ from cachefs.wire import cacheconfig
 from cachefs.wire.timestamps import from_nanoseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
 
 
 @dataclass(frozen=True)
@@ -24,37 +27,104 @@ class Workload:
     blobs: int
     size: int
 
+    def __str__(self) -> str:
+        for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+            if self.size % unit == 0:
+                return f"{self.blobs} x {self.size // unit} {name}"
+        return f"{self.blobs} x {self.size} B"
+
     @property
     def bytes(self) -> int:
         """Bytes of all blobs."""
         return self.blobs * self.size
 
     def write(self, folder: Path) -> None:
-        """Write the blobs, each into a file named by its digest, unless they are there."""
-        if folder.exists():
-            return
+        """Write the blobs, each into a file named by its digest."""
         folder.mkdir(parents=True)
-        numbers = random.Random(self.blobs * self.size)
+        numbers = random.Random(self.bytes)
         for _ in range(self.blobs):
+            # A part is repeated: nothing here compresses or looks for equal parts.
             part = numbers.randbytes(min(self.size, MIB))
-            data = part * (self.size // len(part))
-            (folder / Digest.of(data)).write_bytes(data)
+            hashed = hashlib.sha256()
+            with (folder / "part").open("wb") as file:
+                for _ in range(self.size // len(part)):
+                    file.write(part)
+                    hashed.update(part)
+            (folder / "part").rename(folder / f"sha256:{hashed.hexdigest()}")
 
 
-WORKLOADS: Final = {
-    "64 x 8 MiB": Workload(64, 8 * MIB),
-    "2000 x 16 KiB": Workload(2000, 16 * KIB),
-    "1 x 1 GiB": Workload(1, 1024 * MIB),
-}
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything a run takes."""
+
+    large: Workload = Workload(64, 8 * MIB)
+    small: Workload = Workload(2000, 16 * KIB)
+    huge: Workload = Workload(1, GIB)
+    parallel: Workload = Workload(64, 2 * MIB)
+    parallelisms: tuple[int, ...] = (1, 2, 4, 8, 16)
+    counted: tuple[Workload, ...] = tuple(Workload(n, 4 * KIB) for n in (10, 100, 1000, 20_000))
+    stores: tuple[int, ...] = (100, 1_000, 10_000, 20_000, 100_000)
+    few: int = 10
+    many: int = 2000
+    records: int = 100_000
+    names: int = 1000
+    tree: int = 50_000
+    output: int = 2 * GIB
+
+
+FULL: Final = Sizes()
+
+QUICK: Final = Sizes(
+    large=Workload(3, 64 * KIB),
+    small=Workload(8, KIB),
+    huge=Workload(1, 9 * MIB),  # more than a part
+    parallel=Workload(4, KIB),
+    parallelisms=(1, 4),
+    counted=(Workload(2, KIB), Workload(5, KIB)),
+    stores=(20, 50),
+    few=2,
+    many=10,
+    records=200,
+    names=5,
+    tree=50,
+    output=MIB,
+)
 
 
 def graph_of(folder: Path) -> RecordGraph:
     """A graph in which each blob of the folder is the result of a step of its own."""
+    return _graph((file.name, file.stat().st_size) for file in sorted(folder.iterdir()))
+
+
+def numbered(count: int, of: int) -> dict[str, bytes]:
+    """So many tiny blobs by their digests, spread evenly over the first ``of`` numbers."""
+    contents = [b"%d" % (index * of // count) for index in range(count)]
+    return {Digest.of(content): content for content in contents}
+
+
+def graph_of_numbers(blobs: dict[str, bytes]) -> RecordGraph:
+    """The same for blobs in memory."""
+    return _graph((digest, len(content)) for digest, content in blobs.items())
+
+
+def _graph(blobs: Iterator[tuple[str, int]]) -> RecordGraph:
     graph = RecordGraph()
-    for file in sorted(folder.iterdir()):
-        layer = graph.add_layer(file.name, size=file.stat().st_size)
-        graph.add_result(graph.add(file.name), layer)
+    for digest, size in blobs:
+        graph.add_result(graph.add(digest), graph.add_layer(digest, size=size))
     return graph
+
+
+def manifests(names: int, blobs: int) -> Iterator[tuple[str, bytes]]:
+    """So many names over the first numbers. A tenth of the blobs is needed by none of them."""
+    contents = [b"%d" % number for number in range(blobs)]
+    each = blobs // names
+    for index in range(names):
+        graph = RecordGraph()
+        for content in contents[index * each : index * each + each * 9 // 10]:
+            digest = Digest.of(content)
+            layer = graph.add_layer(digest, size=len(content), created_at="2026-01-01T00:00:00Z")
+            graph.add_result(graph.add(digest), layer, "2026-01-01T00:00:00Z")
+        yield f"branch-{index:04}", cacheconfig.encode(graph.to_config())
 
 
 def large_manifest(records: int, seed: int = 0) -> bytes:

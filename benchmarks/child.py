@@ -1,0 +1,57 @@
+"""A process of its own for one Python operation: ``python -m benchmarks.child MODULE OPERATION``.
+
+Takes its arguments as a line of JSON, prepares, says ``ready``, waits for a line, does the work,
+and prints its figures as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Prepare the operation that the command line names, measure it, and print the figures."""
+    module, operation = sys.argv[1:]
+    arguments = json.loads(sys.stdin.readline())
+    work = getattr(importlib.import_module(module), operation)(**arguments)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    _forget_peak()
+    seconds, cpu = time.perf_counter(), _cpu()
+    work()
+    figures = {"seconds": time.perf_counter() - seconds, "cpu": _cpu() - cpu, "mib": _peak()}
+    print(json.dumps(figures), flush=True)
+    # obstore's threads may still hand results over while Python shuts down, and abort it.
+    os._exit(0)
+
+
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _forget_peak() -> None:
+    """What preparing took at most is no cost of the work; only Linux can forget it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> float:
+    """MiB. Not ``ru_maxrss``: Linux lets a new process begin with its parent's."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        # In bytes, outside Linux.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+if __name__ == "__main__":
+    main()

