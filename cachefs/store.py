@@ -7,19 +7,48 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cachefs.concurrency import ended, for_each
 from cachefs.digest import Digest, Verifier
-from cachefs.errors import NotFoundError, StoreError
+from cachefs.errors import CacheError, NotFoundError, StoreError
 from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
-from cachefs.filesystems.failures import failed, mapped
+from cachefs.filesystems.failures import failed, is_vague, mapped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 HASH_ASIDE: Final = 256 * 1024
 """Pieces of at least this many bytes are hashed in a thread, while the next one is on its way."""
+
+
+def _explained(
+    method: Callable[Concatenate[Store, P], Awaitable[T]],
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
+    """The method; where the store did not say why it failed, it is asked once more."""
+
+    @wraps(method)
+    async def explained(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(self, *args, **kwargs)
+        except StoreError as error:
+            failure = error
+        if is_vague(failure) and failure.operation and failure.key:
+            try:
+                with mapped(failure.operation, failure.key, failure.side):
+                    await self.filesystem.explain(failure.key)
+            except StoreError as reason:
+                if not is_vague(reason):
+                    raise
+            except CacheError:
+                pass  # what it takes to ask is not installed
+        raise failure
+
+    return explained
 
 
 class Store:
@@ -36,17 +65,20 @@ class Store:
         self.root = root
         self.side = side
 
+    @_explained
     async def stat(self, key: str) -> Stat | None:
         """What the store says of the object, None where there is none. Its path is the key."""
         with mapped("look up", self.root + key, self.side):
             stat = await self.filesystem.stat(self.root + key)
         return stat and self._keyed(stat)
 
+    @_explained
     async def list(self, prefix: str) -> list[Stat]:
         """Every object whose key starts with the prefix, in the order of keys."""
         with mapped("list", self.root + prefix, self.side):
             return [self._keyed(stat) for stat in await self.filesystem.list(self.root + prefix)]
 
+    @_explained
     async def page(self, prefix: str, after: str, limit: int) -> Page:
         """The first objects with the prefix whose keys come after ``after`` (empty: all)."""
         with mapped("list", self.root + prefix, self.side):
@@ -54,6 +86,7 @@ class Store:
             page = await self.filesystem.page(self.root + prefix, start, limit)
         return Page([self._keyed(stat) for stat in page.objects], page.complete)
 
+    @_explained
     async def read(self, key: str, limit: int) -> bytes:
         """A whole object of at most ``limit`` bytes. Raises NotFoundError and StoreError."""
         with mapped("read", self.root + key, self.side):
@@ -90,6 +123,7 @@ class Store:
                 async for piece in pieces:
                     yield piece
 
+    @_explained
     async def put(self, key: str, data: bytes) -> None:
         """Write an object that is in memory: seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
@@ -109,6 +143,7 @@ class Store:
         if error is not None:
             raise failed(error, "upload", error.filename, self.side)
 
+    @_explained
     async def _put_small(self, item: tuple[str, bytes]) -> None:
         key, data = item
         async with self.filesystem.places:
@@ -120,6 +155,7 @@ class Store:
         with mapped("sync", self.root, self.side):
             await self.filesystem.settle(self.root)
 
+    @_explained
     async def upload(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> int:
         """Write an object from pieces, and return its bytes: seen whole or not at all.
 
@@ -157,6 +193,7 @@ class Store:
         else:
             await self.filesystem.put_pieces(self.root + key, pieces, size or 0)
 
+    @_explained
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time; False when it is gone."""
         path = self.root + stat.path
@@ -167,11 +204,13 @@ class Store:
             return False
         return True
 
+    @_explained
     async def delete(self, key: str) -> None:
         """Delete an object; one that is gone is no error."""
         with mapped("delete", self.root + key, self.side):
             await self.filesystem.delete(self.root + key)
 
+    @_explained
     async def delete_unchanged(self, stat: Stat) -> bool:
         """Delete the object that was just looked up; False where the store saw that it changed.
 

@@ -207,6 +207,12 @@ class Filesystem:
         """End a write that :meth:`unfinished` found, and free what it holds."""
         await self.delete(stat.path)
 
+    async def explain(self, path: str) -> None:
+        """Ask once more, after a failure at the path that did not say why.
+
+        What this raises says it. By default there is nobody to ask.
+        """
+
     # --- what a family may do differently --------------------------------------------------------
 
     def _stat(self, path: str, info: dict[str, Any]) -> Stat:

@@ -11,6 +11,7 @@ import fsspec
 from cachefs import __version__
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
+from cachefs.filesystems.s3 import S3Filesystem
 
 if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
@@ -168,8 +169,8 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
             "obstore.fsspec.FsspecStore yourself and pass it as fs"
         )
 
-    def by_s3fs() -> Filesystem:
+    def by_s3fs() -> S3Filesystem:
         options = {"use_listings_cache": False, "skip_instance_cache": True}
-        return adapt(_s3fs(_filesystem_class("s3"), options | s3fs_options(s3)))
+        return S3Filesystem(_s3fs(_filesystem_class("s3"), options | s3fs_options(s3)))
 
     return connect_obstore(location, s3, by_s3fs)

@@ -113,6 +113,15 @@ def failed(error: Exception, operation: str, key: str, side: str | None = None) 
     return failure
 
 
+def is_vague(failure: StoreError) -> bool:
+    """Whether the store might say more: a HEAD's answer has no code, and obstore hands none on."""
+    cause = failure.__cause__
+    if cause is None or isinstance(failure, NotFoundError):
+        return False
+    code = _s3_answer(cause).get("Error", {}).get("Code", "")
+    return code.isdigit() or any(kind.startswith("obstore.") for kind in _kinds(cause))
+
+
 def _by_code(error: Exception, operation: str) -> Finding | None:
     """What an S3 server's own code says; None where it gave none."""
     answer = _s3_answer(error)
@@ -122,7 +131,7 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
     if code in _S3_STORE:
         return StoreError, _S3_STORE[code]
     if code in _S3_REGION:
-        return StoreError, _elsewhere(answer)
+        return StoreError, elsewhere(_region(answer))
     if code in {"AccessDenied", "403"}:
         right = _S3_RIGHTS.get(operation, "more rights")
         return AccessError, f"access is denied: check the credentials; this takes {right}"
@@ -131,7 +140,7 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
     return None
 
 
-def _s3_answer(error: Exception) -> dict[str, Any]:
+def _s3_answer(error: BaseException) -> dict[str, Any]:
     """The answer as botocore tells it; s3fs raises errors of its own from those of botocore."""
     for one in _causes(error):
         answer = getattr(one, "response", None)
@@ -140,16 +149,21 @@ def _s3_answer(error: Exception) -> dict[str, Any]:
     return {}
 
 
-def _elsewhere(answer: dict[str, Any]) -> str:
+def _region(answer: dict[str, Any]) -> str | None:
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = answer["Error"].get("Region") or headers.get("x-amz-bucket-region")
-    if not region:
+    region: str | None = answer["Error"].get("Region") or headers.get("x-amz-bucket-region")
+    return region
+
+
+def elsewhere(region: str | None) -> str:
+    """The reason that a bucket's being in another region is, None where nobody says which."""
+    if region is None:
         return "the bucket is in another region: check region or AWS_REGION, and the endpoint"
     return f"the bucket is in region {region}: give region={region} or set AWS_REGION={region}"
 
 
 def _by_type(error: Exception, operation: str) -> Finding:
-    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
+    names = _kinds(error)
     for name, advice in _ACCESS.items():
         if name in names:
             return AccessError, advice
@@ -167,6 +181,10 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         return _SYSTEM[error.errno]
     return StoreError, f"the store failed: {_first_line(error)}"
+
+
+def _kinds(error: BaseException) -> set[str]:
+    return {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
 
 
 _A_FILE: Final = "a file is in the way of a directory: give another path"

@@ -10,16 +10,18 @@ import botocore.session
 from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
 
+from cachefs.errors import StoreError
 from cachefs.filesystems.connecting import CONNECTIONS, virtual_hosted
+from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
-from cachefs.filesystems.s3 import COPY_LIMIT
+from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsspec import AbstractFileSystem
 
-    from cachefs.filesystems.base import Filesystem, Page, Stat
+    from cachefs.filesystems.base import Stat
     from cachefs.location import Location, S3Options
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
@@ -44,25 +46,23 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         self,
         fs: AbstractFileSystem,
         asking_once: AbstractFileSystem,
-        s3fs: Callable[[], Filesystem],
+        s3fs: Callable[[], S3Filesystem],
         parallelism: int = 4,
     ) -> None:
         super().__init__(fs, parallelism)
+        self._region = fs._config["region"]
         self._asking_once = ObstoreFilesystem(asking_once)
         self._connect_s3fs = s3fs
 
     @cached_property
-    def _s3fs(self) -> Filesystem:
+    def _s3fs(self) -> S3Filesystem:
         return self._connect_s3fs()
 
-    async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """One LIST; all of them where the limit is 0."""
-        try:
-            return await super().page(prefix, after, limit)
-        except Exception:
-            # For a listing, obstore has one error whatever the cause; this client tells.
-            await self._s3fs.page(prefix, after, 1)
-            raise
+    async def explain(self, path: str) -> None:
+        """Ask through s3fs, whose errors have the server's code; obstore's have only a text."""
+        region = await self._s3fs.bucket_region(path)
+        if region not in (None, self._region):
+            raise StoreError(elsewhere(region))
 
     async def touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts, which obstore cannot, above 5 GiB."""
@@ -80,7 +80,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
 
 
 def connect_obstore(
-    location: Location, s3: S3Options, s3fs: Callable[[], Filesystem]
+    location: Location, s3: S3Options, s3fs: Callable[[], S3Filesystem]
 ) -> ObstoreS3Filesystem:
     """The location's bucket through obstore; ``s3fs`` connects to it too, when it is called."""
     make: Any = FsspecStore  # its overloads leave out fsspec's own options

@@ -85,6 +85,17 @@ class S3Filesystem(Filesystem):
         ]
         return Page(objects, not answer.get("IsTruncated"))
 
+    async def explain(self, path: str) -> None:
+        """One LIST: its answer, unlike a HEAD's, has a body with the reason."""
+        await self.bucket_region(path)
+
+    async def bucket_region(self, path: str) -> str | None:
+        """Where the path's bucket is, by one LIST, which finds its way there; None: not told."""
+        bucket, _, key = path.partition("/")
+        answer = await self.fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+        region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        return region
+
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the answer says where it ends
         """One GET; a connection that breaks in the middle is taken up again where it broke."""
         received = 0
