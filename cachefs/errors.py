@@ -95,11 +95,11 @@ class CacheNameError(UsageError):
 
 
 class StoreError(CacheError, OSError):
-    """The store refused, failed or could not be reached."""
+    """The store refused, failed or could not be reached, or there is no such bucket or folder."""
 
 
 class NotFoundError(StoreError, FileNotFoundError):
-    """No object has this key."""
+    """No object has this key, in a store that is there."""
 
 
 class AccessError(StoreError, PermissionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cachefs.errors import LocationError
 from cachefs.filesystems import adapt, connect, unwrapped
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def open_layout(
     location: Location, *, fs: AbstractFileSystem | None = None, side: str | None = None
 ) -> Layout:
-    """The layout at the location. No request is made.
+    """The layout at the location. No request is made. Raises LocationError for a local file.
 
     Args:
         location: where the cache is.
@@ -32,6 +33,8 @@ def open_layout(
     else:
         fs, root = unwrapped(fs, location.url.partition("://")[2] or location.url)
         filesystem = adapt(fs, location.export.upload_parallelism)
+    if location.protocol == "file" and Path(root).is_file():
+        raise LocationError(f"{Path(root)} is a file, not a directory")
     store = Store(filesystem, root, side)
     if location.layout == "oci" or (
         location.layout == "auto" and Path(root, "oci-layout").exists()
