@@ -49,7 +49,21 @@ def imports(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html; warnings are errors."""
+    session.install("-e", ".[docs,obstore]")
+    session.run("python", "docs/generate.py")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks on a SeaweedFS of their own; arguments go to them."""
-    session.install("-e", ".[test]")
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    """Measure all, and show it in docs/performance.md; with arguments, do what they say."""
+    session.install("-e", ".[bench]")
+    if session.posargs:
+        session.run("python", "-m", "benchmarks", *session.posargs)
+        return
+    results = "benchmarks/results/loopback.json"
+    session.run("python", "-m", "benchmarks", "measure", "--json", results)
+    session.run("python", "-m", "benchmarks", "table", results)
+    session.run("python", "-m", "benchmarks", "plot", results)

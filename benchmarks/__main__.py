@@ -45,7 +45,6 @@ def main() -> None:
         "--most", type=float, default=20.0, help="seconds after which a case is not run again"
     )
     one.add_argument("--only", default="", metavar="TEXT", help="cases whose work or tool has this")
-    one.add_argument("--no-requests", dest="requests", action="store_false", help="count none")
     one.add_argument("--quick", action="store_true", help="tiny sizes, to see that all of it works")
     one.add_argument("--json", type=Path, default=LATEST, help=f"where to (default {LATEST})")
     one.set_defaults(do=_measure)
@@ -88,9 +87,7 @@ def _measure(options: argparse.Namespace) -> str | None:
     ):
         facts = machine.facts()
         stage = Stage(server, Path(folder), sizes)
-        found, failed = measure(
-            cases, stage, options.runs, options.most, options.requests, status.update
-        )
+        found, failed = measure(cases, stage, options.runs, options.most, status.update)
     done = results.Results(
         machine=facts, runs=options.runs, quick=options.quick, cases=found, skipped=skipped
     )

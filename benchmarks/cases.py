@@ -23,16 +23,16 @@ from benchmarks.contenders import (
     STARTING,
     Contender,
 )
+from benchmarks.workloads import amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.stage import Stage
     from benchmarks.workloads import Sizes, Workload
-    from tests.servers.s3 import S3Server
 
 Arguments = dict[str, Any]
-Prepare = Callable[["Stage", "S3Server"], AbstractContextManager[Arguments]]
+Prepare = Callable[["Stage"], AbstractContextManager[Arguments]]
 
 ENGINES: Final = (S3FS, OBSTORE)
 LOOPS: Final = (S3FS_LOOP, OBSTORE_LOOP)
@@ -55,7 +55,6 @@ class Case:
         parallelism: so many blobs at a time.
         bytes: bytes that are moved, 0 where that says nothing.
         point: where a plot has it.
-        requests: whether a run through a counting proxy tells something.
         each_round: runs a round; more for what takes no time.
     """
 
@@ -68,7 +67,6 @@ class Case:
     parallelism: int = AT_A_TIME
     bytes: int = 0
     point: int | None = None
-    requests: bool = False
     each_round: int = 1
 
     @property
@@ -87,10 +85,10 @@ def all_cases(sizes: Sizes) -> list[Case]:
 
 def _to_new_bucket(workload: Workload, parallelism: int = AT_A_TIME) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
+    def prepare(stage: Stage) -> Iterator[Arguments]:
         folder = str(stage.blobs(workload))
         with stage.new_bucket() as bucket:
-            place = stage.place(server, bucket)
+            place = stage.place(bucket)
             yield {"place": place, "folder": folder, "parallelism": parallelism}
             stored = len(stage.server.keys(bucket, "blobs/"))
             if stored != workload.blobs:
@@ -101,8 +99,8 @@ def _to_new_bucket(workload: Workload, parallelism: int = AT_A_TIME) -> Prepare:
 
 def _to_filled_bucket(workload: Workload, by: Contender = OBSTORE) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        place = stage.place(server, stage.filled(workload, by))
+    def prepare(stage: Stage) -> Iterator[Arguments]:
+        place = stage.place(stage.filled(workload, by))
         folder = str(stage.blobs(workload))
         yield {"place": place, "folder": folder, "parallelism": AT_A_TIME}
 
@@ -111,8 +109,8 @@ def _to_filled_bucket(workload: Workload, by: Contender = OBSTORE) -> Prepare:
 
 def _to_store(count: int, of: int) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        place = stage.place(server, stage.store(of))
+    def prepare(stage: Stage) -> Iterator[Arguments]:
+        place = stage.place(stage.store(of))
         yield {"place": place, "count": count, "of": of, "parallelism": AT_A_TIME}
 
     return prepare
@@ -120,8 +118,8 @@ def _to_store(count: int, of: int) -> Prepare:
 
 def _to_new_folder(workload: Workload) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        place = stage.place(server, stage.filled(workload))
+    def prepare(stage: Stage) -> Iterator[Arguments]:
+        place = stage.place(stage.filled(workload))
         with stage.new_folder() as into:
             yield {"place": place, "into": str(into), "parallelism": AT_A_TIME}
             stored = sum(path.stat().st_size for path in into.rglob("sha256:*"))
@@ -133,10 +131,10 @@ def _to_new_folder(workload: Workload) -> Prepare:
 
 def _between_buckets(workload: Workload) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        source = stage.place(server, stage.filled(workload))
+    def prepare(stage: Stage) -> Iterator[Arguments]:
+        source = stage.place(stage.filled(workload))
         with stage.new_bucket() as bucket:
-            target = stage.place(server, bucket)
+            target = stage.place(bucket)
             yield {"place": source, "to": target, "parallelism": AT_A_TIME}
 
     return prepare
@@ -144,8 +142,7 @@ def _between_buckets(workload: Workload) -> Prepare:
 
 def _with(make: Callable[[Stage], Arguments]) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        del server
+    def prepare(stage: Stage) -> Iterator[Arguments]:
         yield make(stage)
 
     return prepare
@@ -158,9 +155,7 @@ def _uploads(sizes: Sizes) -> Iterator[Case]:
     for load in (sizes.large, sizes.small, sizes.huge):
         for who in (*TRANSFERS, BUILDKIT):
             where = _to_new_bucket(load)
-            yield Case(
-                "upload", f"upload {load}", who, "upload", where, bytes=load.bytes, requests=True
-            )
+            yield Case("upload", f"upload {load}", who, "upload", where, bytes=load.bytes)
 
 
 def _again(sizes: Sizes) -> Iterator[Case]:
@@ -168,37 +163,35 @@ def _again(sizes: Sizes) -> Iterator[Case]:
     work = f"export {load} again, nothing changed"
     where = _to_filled_bucket(load)
     for who in ENGINES:
-        yield Case("again", work, who, "again", where, requests=True)
+        yield Case("again", work, who, "again", where)
     for who in LOOPS:
         for operation, verb in (("again", "HEAD"), ("again_listed", "LIST")):
             tool = f"{who.name}, {verb}"
-            yield Case("again", work, who, operation, where, tool=tool, requests=True)
+            yield Case("again", work, who, operation, where, tool=tool)
     # It goes by the times that it keeps with what it uploaded itself.
-    yield Case("again", work, RCLONE, "again", _to_filled_bucket(load, RCLONE), requests=True)
+    yield Case("again", work, RCLONE, "again", _to_filled_bucket(load, RCLONE))
     for who in (S5CMD, BUILDKIT):
-        yield Case("again", work, who, "again", where, requests=True)
+        yield Case("again", work, who, "again", where)
     for who in (*ENGINES, S3FS_LOOP, BUILDKIT):
-        yield Case("again", f"touch all of {load}", who, "touch", where, requests=True)
+        yield Case("again", f"touch all of {load}", who, "touch", where)
     few, store = sizes.few, sizes.stores[-2]
     for who in (*ENGINES, *LOOPS):
         where = _to_store(few, store)
         tool = f"{who.name}, HEAD" if who in LOOPS else ""
         work = f"export {few} again into a store of {store:,}"
-        yield Case("again", work, who, "again_numbers", where, tool=tool, requests=True)
+        yield Case("again", work, who, "again_numbers", where, tool=tool)
 
 
 def _fetches(sizes: Sizes) -> Iterator[Case]:
     for load in (sizes.large, sizes.small, sizes.huge):
         for who in TRANSFERS:
             where = _to_new_folder(load)
-            yield Case(
-                "fetch", f"fetch {load}", who, "fetch", where, bytes=load.bytes, requests=True
-            )
+            yield Case("fetch", f"fetch {load}", who, "fetch", where, bytes=load.bytes)
     load = sizes.large
     for who in (*ENGINES, *LOOPS, RCLONE):
         where = _between_buckets(load)
         work = f"copy {load} from bucket to bucket"
-        yield Case("fetch", work, who, "copy", where, bytes=load.bytes, requests=True)
+        yield Case("fetch", work, who, "copy", where, bytes=load.bytes)
 
 
 def _graphs(sizes: Sizes) -> Iterator[Case]:
@@ -215,8 +208,8 @@ def _care(sizes: Sizes) -> Iterator[Case]:
     store, keep = sizes.stores[-1], sizes.names // 2
 
     @contextlib.contextmanager
-    def bucket(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        place = stage.place(server, stage.store(store))
+    def bucket(stage: Stage) -> Iterator[Arguments]:
+        place = stage.place(stage.store(store))
         yield {"place": place, "keep": keep, "parallelism": AT_A_TIME}
 
     work = f"plan a prune of {store:,} blobs, {sizes.names:,} names"
@@ -224,7 +217,7 @@ def _care(sizes: Sizes) -> Iterator[Case]:
     local = "cachefs, local directory"
     yield Case("care", work, CACHEFS, "plan_prune_of_folder", folder, tool=local)
     for who in ENGINES:
-        yield Case("care", work, who, "plan_prune", bucket, requests=True)
+        yield Case("care", work, who, "plan_prune", bucket)
     load = sizes.large
     work = f"verify {load}, all read"
     where = _with(lambda stage: {"folder": str(stage.exported(load))})
@@ -246,15 +239,18 @@ def _builds(sizes: Sizes) -> Iterator[Case]:
         where = _looking(twice)
         work = f"{which} look at a tree of {sizes.tree:,} files"
         yield Case("build", work, CACHEFS, "look", where, parallelism=1)
-    for what, folder in (("botocore's files", "package"), ("one file of 2 GiB", "output")):
+    for what, folder in (
+        ("botocore's files", "package"),
+        (f"a file of {amount(sizes.output)}", "output"),
+    ):
         where = _packing(folder)
         yield Case("build", f"pack {what}", CACHEFS, "pack", where, parallelism=1)
         if folder == "package":
-            yield Case("build", f"pack {what}", SHELL, "pack", where, "tar | zstd", 1)
+            yield Case("build", f"pack {what}", SHELL, "pack", where, "tar, zstd", 1)
         yield Case("build", f"unpack {what}", CACHEFS, "unpack", where, parallelism=1)
         if folder == "package":
             where = _unpacking(folder)
-            yield Case("build", f"unpack {what}", SHELL, "unpack", where, "tar | zstd", 1)
+            yield Case("build", f"unpack {what}", SHELL, "unpack", where, "tar, zstd", 1)
 
 
 def _looking(twice: bool) -> Prepare:
@@ -263,8 +259,7 @@ def _looking(twice: bool) -> Prepare:
 
 def _packing(what: str) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        del server
+    def prepare(stage: Stage) -> Iterator[Arguments]:
         with stage.new_folder() as into:
             yield {"folder": str(getattr(stage, what)()), "blob": str(into)}
 
@@ -273,8 +268,7 @@ def _packing(what: str) -> Prepare:
 
 def _unpacking(what: str) -> Prepare:
     @contextlib.contextmanager
-    def prepare(stage: Stage, server: S3Server) -> Iterator[Arguments]:
-        del server
+    def prepare(stage: Stage) -> Iterator[Arguments]:
         with stage.new_folder() as into:
             yield {"blob": str(stage.packed(getattr(stage, what)())), "into": str(into)}
 
@@ -301,9 +295,7 @@ def _counts(sizes: Sizes) -> Iterator[Case]:
     for load in sizes.counted:
         for who in (*ENGINES, *LOOPS):
             where = _to_new_bucket(load)
-            yield Case(
-                "blobs", f"upload {load}", who, "upload", where, point=load.blobs, requests=True
-            )
+            yield Case("blobs", f"upload {load}", who, "upload", where, point=load.blobs)
 
 
 def _stores(sizes: Sizes) -> Iterator[Case]:
@@ -313,9 +305,7 @@ def _stores(sizes: Sizes) -> Iterator[Case]:
                 if count <= store:
                     work = f"export {count} again"
                     where = _to_store(count, store)
-                    yield Case(
-                        "store", work, who, "again_numbers", where, point=store, requests=True
-                    )
+                    yield Case("store", work, who, "again_numbers", where, point=store)
 
 
 GROUPS: Final[dict[str, Callable[[Sizes], Iterator[Case]]]] = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks.results import MEASURES
-
 if TYPE_CHECKING:
     from benchmarks.results import Case, Results
 
@@ -36,19 +34,13 @@ def compare(before: Results, after: Results) -> Comparison:
         if not now.ours:
             continue
         for measure in LIMITS:
-            verdict = _verdict(_figures(then, measure), _figures(now, measure), measure)
+            verdict = _verdict(getattr(then, measure), getattr(now, measure), measure)
             if verdict:
                 told[verdict].append(_line(then, now, measure))
             if verdict == "slower":
                 slower.append(now.key)
     lines = [f"{verdict}:\n" + "\n".join(found) for verdict, found in told.items() if found]
     return Comparison([*_machine(before, after, both), *lines, _sum(both, slower)], slower)
-
-
-def _figures(case: Case, measure: str) -> list[float]:
-    if measure in MEASURES:
-        return list(getattr(case, measure))
-    return [] if case.requests is None else [float(case.requests)]
 
 
 def _verdict(then: list[float], now: list[float], measure: str) -> str | None:
@@ -63,7 +55,7 @@ def _verdict(then: list[float], now: list[float], measure: str) -> str | None:
 
 
 def _line(then: Case, now: Case, measure: str) -> str:
-    old, new = (statistics.median(_figures(case, measure)) for case in (then, now))
+    old, new = then.median(measure), now.median(measure)
     ratio = f" ({new / old:.2f} times)" if old else ""
     what = f"{now.work}, {now.tool}"
     if now.group == "parallelism":

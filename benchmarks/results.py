@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MEASURES: Final = ("seconds", "cpu", "mib")
 
 
 class Case(msgspec.Struct, kw_only=True):
@@ -29,7 +27,7 @@ class Case(msgspec.Struct, kw_only=True):
         cpu: CPU seconds of the client, its children included.
         mib: most memory that the client held, MiB.
         load: the machine's load before each run, on average over a minute.
-        requests: what a run through a counting proxy asked of the server.
+        requests: what the server was asked, where it was asked.
     """
 
     group: str
@@ -43,7 +41,7 @@ class Case(msgspec.Struct, kw_only=True):
     cpu: list[float] = []
     mib: list[float] = []
     load: list[float] = []
-    requests: int | None = None
+    requests: list[int] = []
 
     @property
     def key(self) -> tuple[str, str, str, int]:

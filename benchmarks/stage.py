@@ -6,12 +6,15 @@ import contextlib
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 import threading
+import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from obstore.store import S3Store
 
@@ -30,9 +33,11 @@ from benchmarks.workloads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from tests.servers.s3 import S3Server
+
+_REQUESTS: Final = r'^SeaweedFS_s3_request_total{bucket="([^"]*)".*} (\S+)$'
 
 
 def _once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +58,7 @@ class Stage:
     """One server and one folder.
 
     Args:
-        server: without a proxy.
+        server: a SeaweedFS, for it tells how many requests it had.
         folder: empty, and removed by the caller afterwards.
         sizes: how much of everything.
     """
@@ -66,10 +71,29 @@ class Stage:
         self.made: dict[tuple[Any, ...], Any] = {}
         self.stock: list[str] = []
 
-    def place(self, server: S3Server, bucket: str) -> Place:
-        """A bucket as contenders get it; the server may be a proxy."""
+    def place(self, bucket: str) -> Place:
+        """A bucket as contenders get it."""
+        server = self.server
         keys = server.access_key_id, server.secret_access_key
         return Place(server.endpoint_url, *keys, server.region, bucket)
+
+    def requests(self, buckets: Collection[str]) -> int:
+        """How many requests the server has had for these buckets.
+
+        It counts after it has answered, so this looks until nothing is added.
+        """
+        count, before = self._counted(buckets), -1
+        while count != before:
+            time.sleep(0.02)
+            count, before = self._counted(buckets), count
+        return count
+
+    def _counted(self, buckets: Collection[str]) -> int:
+        metrics = urllib.request.urlopen(self.server.metrics_url or "")  # noqa: S310 - our own server's
+        with metrics:
+            text = metrics.read().decode()
+        asked = re.findall(_REQUESTS, text, re.MULTILINE)
+        return sum(int(float(count)) for bucket, count in asked if bucket in buckets)
 
     @contextlib.contextmanager
     def new_bucket(self) -> Iterator[str]:
@@ -108,7 +132,7 @@ class Stage:
         """A bucket with the workload's blobs, which this contender uploaded."""
         bucket = self.server.bucket()
         arguments = {
-            "place": self.place(self.server, bucket),
+            "place": self.place(bucket),
             "folder": str(self.blobs(workload)),
             "parallelism": 8,
         }

@@ -78,7 +78,7 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
             f"{case.bytes / MIB / seconds:.0f}" if case.bytes else "",
             f"{case.median('cpu'):.2f}",
             f"{case.median('mib'):.0f}",
-            "" if case.requests is None else f"{case.requests:,}",
+            f"{case.median('requests'):,.0f}" if case.requests else "",
         ]
     if work in BUILDKIT and not any(case.tool == "BuildKit" for case in cases):
         yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", ""]

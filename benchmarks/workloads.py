@@ -20,6 +20,14 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 
+def amount(size: int) -> str:
+    """Bytes in the largest unit of which they are a multiple."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} B"
+
+
 @dataclass(frozen=True)
 class Workload:
     """So many blobs of one size in bytes."""
@@ -28,10 +36,7 @@ class Workload:
     size: int
 
     def __str__(self) -> str:
-        for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-            if self.size % unit == 0:
-                return f"{self.blobs} x {self.size // unit} {name}"
-        return f"{self.blobs} x {self.size} B"
+        return f"{self.blobs} x {amount(self.size)}"
 
     @property
     def bytes(self) -> int:

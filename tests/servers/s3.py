@@ -19,6 +19,8 @@ class S3Server:
     access_key_id: str
     secret_access_key: str
     region: str = "us-east-1"
+    metrics_url: str | None = None
+    """Where it tells what it was asked, in Prometheus's words, if it does."""
 
     @functools.cached_property
     def client(self) -> Any:

@@ -151,6 +151,7 @@ def _running(folder: Path) -> Iterator[S3Server]:
             endpoint_url=f"http://127.0.0.1:{ports['s3']}",
             access_key_id=secrets.token_hex(8),
             secret_access_key=secrets.token_hex(16),
+            metrics_url=f"http://127.0.0.1:{ports['metrics']}/metrics",
         )
         with (folder / "weed.log").open("wb") as log:
             process = subprocess.Popen(
@@ -184,7 +185,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 def _free_ports() -> dict[str, int]:
-    names = [*_SERVICES, *(f"{service}.grpc" for service in _SERVICES)]
+    names = [*_SERVICES, *(f"{service}.grpc" for service in _SERVICES), "metrics"]
     with contextlib.ExitStack() as stack:
         # All at once, so that they differ.
         sockets = [stack.enter_context(socket.socket()) for _ in names]
@@ -223,6 +224,8 @@ def _command(folder: Path, server: S3Server, ports: dict[str, int]) -> list[str]
         "s3.port.lance": "0",
         # As Amazon does; the default makes a bucket of every misspelt name.
         "s3.autoCreateBucket": "false",
+        "metricsIp": "127.0.0.1",
+        "metricsPort": str(ports["metrics"]),
     }
     for service in _SERVICES:
         flags[f"{service}.port"] = str(ports[service])
