@@ -42,6 +42,8 @@ logger = logging.getLogger("cachefs")
 class Build:
     """Sources and steps, whose results are kept in a cache and pulled when they are needed.
 
+    ::
+
         with cachefs.Build(cache_to="s3://bucket/ci/") as build:
             src = build.source("src", exclude=["*.o"])
             lib = build.step(["make", "-C", "src"], inputs={"src": src}, outputs=["src/libx.a"])

@@ -146,7 +146,7 @@ def program(context: click.Context) -> None:
     """A build cache on any filesystem, in the format of BuildKit's cache back ends.
 
     A LOCATION is a path, a URL (s3://bucket/ci/) or a builder's attributes
-    (type=s3,bucket=ci,region=eu-central-1,name=app).
+    (type=s3,bucket=builds,region=eu-central-1,name=app).
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

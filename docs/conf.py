@@ -1,0 +1,26 @@
+"""How the documentation is built: ``nox -s docs``. The pages are Markdown and read as such, too."""
+
+import cachefs
+
+project = "cachefs"
+author = "The cachefs authors"
+release = version = cachefs.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+# An attribute of a dataclass is described twice, by its class and by itself: the first is enough.
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = f"cachefs {release}"
+html_show_copyright = False
