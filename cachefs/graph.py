@@ -101,8 +101,9 @@ class RecordGraph:
         """Put a blob on top of a layer (-1: on nothing) and return the new layer's index.
 
         The same blob on the same parent is the same layer: its index is returned and the other
-        arguments are ignored. ``size`` is the blob's size in bytes. Raises DigestError and
-        UsageError.
+        arguments are ignored. ``size`` is the blob's size in bytes. ``diff_id`` is the digest of
+        the uncompressed archive: BuildKit refuses to import a cache where a layer has none. Raises
+        DigestError and UsageError.
         """
         if not NO_PARENT <= parent < len(self.layers):
             raise UsageError(f"there is no layer {parent} to put a layer on")

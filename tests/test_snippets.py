@@ -1,8 +1,8 @@
 """Every command and every Python snippet of the README and the documentation is tried.
 
 The blocks of a page are run in their order, in one empty directory, with ``cachefs`` on the path
-and an S3 server that holds the buckets ``builds`` and ``other``. In HTML comments, which readers of the
-page do not see, stands what a block needs:
+and an S3 server that holds the buckets ``builds`` and ``other``. In HTML comments, which readers do
+not see, stands what a block needs:
 
 ``<!-- setup: COMMANDS -->``
     run before the next block.
