@@ -19,6 +19,7 @@ import ast
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -125,19 +126,22 @@ def run_python(text: str, folder: Path, server: S3Server, where: str) -> None:
 
 
 def finish(argv: list[str], folder: Path, server: S3Server, where: str) -> None:
-    done = subprocess.run(
+    with subprocess.Popen(
         argv,
         cwd=folder,
         env=environment(folder, server),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, (
-        f"{where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            raise
+    assert process.returncode == 0, f"{where} ended with {process.returncode}:\n{output}"
 
 
 def check_shell(block: Block, where: str) -> None:
