@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import socket
 import sys
 import tempfile
@@ -65,6 +66,8 @@ def main() -> None:
     one.set_defaults(do=_compare)
 
     options = parser.parse_args()
+    # As after Ctrl-C, what was started is ended and what was written removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     sys.exit(options.do(options))
 
 
@@ -93,7 +96,8 @@ def _measure(options: argparse.Namespace) -> str | None:
     )
     results.write(done, options.json)
     for group in GROUPS:
-        print(text(done, group))
+        if done.of(group):
+            print(text(done, group), end="\n\n")
     for name, reason in skipped.items():
         print(f"skipped: {name}: {reason}")
     print(f"written to {options.json}")

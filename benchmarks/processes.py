@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,8 @@ def run(
 
 def _said(command: Command, folder: Path, ready: Callable[[], object]) -> str:
     """The last line that it prints."""
+    if command.first is None:
+        ready()  # it waits for nobody once it has been started
     with (
         tempfile.TemporaryFile("w+", dir=folder) as errors,
         subprocess.Popen(
@@ -74,27 +77,29 @@ def _said(command: Command, folder: Path, ready: Callable[[], object]) -> str:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=_environment(folder) | command.environment,
+            env={**_environment(folder), **command.environment},
             cwd=command.folder,
+            start_new_session=True,
         ) as child,
     ):
-        if command.first is None:
-            ready()
-            said, _ = child.communicate()
-        else:
-            said = _spoken(child, command.first, ready)
+        try:
+            said = _talk(child, command.first, ready)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)  # with what it has started
+            raise
         if child.returncode or not said:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(command.words)}: {errors.read()[-2000:]}")
         return said.splitlines()[-1]
 
 
-def _spoken(child: subprocess.Popen[str], first: str, ready: Callable[[], object]) -> str:
-    with contextlib.suppress(BrokenPipeError):
-        print(first, file=child.stdin, flush=True)
-        if child.stdout is not None and child.stdout.readline() == "ready\n":
-            ready()
-    said, _ = child.communicate("go\n")
+def _talk(child: subprocess.Popen[str], first: str | None, ready: Callable[[], object]) -> str:
+    if first is not None:
+        with contextlib.suppress(BrokenPipeError):
+            print(first, file=child.stdin, flush=True)
+            if child.stdout is not None and child.stdout.readline() == "ready\n":
+                ready()
+    said, _ = child.communicate(None if first is None else "go\n")
     return said
 
 

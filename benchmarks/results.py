@@ -50,7 +50,7 @@ class Case(msgspec.Struct, kw_only=True):
 
     def median(self, measure: str = "seconds") -> float:
         """The middle one of the figures."""
-        return statistics.median(getattr(self, measure))
+        return float(statistics.median(getattr(self, measure)))
 
 
 class Results(msgspec.Struct, kw_only=True):

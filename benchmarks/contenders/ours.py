@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Work = Callable[[], object]
 
 
-def _open(place: list[str], engine: str, parallelism: int, **more: str) -> cachefs.Cache:
+def _open(place: list[str], engine: str, parallelism: int, **more: Any) -> cachefs.Cache:
     there = Place(*place)
     cache = cachefs.open(
         f"s3://{there.bucket}/",
