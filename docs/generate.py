@@ -120,7 +120,7 @@ def _cell(text: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    context = click.Context(command_line, info_name="cachefs")
+    context = click.Context(command_line, info_name="cachefs", **command_line.context_settings)
     yield "# Commands"
     yield ""
     yield from _paragraph(

@@ -30,7 +30,7 @@ def command(location: Location, *, as_json: bool) -> Exit:
     \b
     total   blobs that the name needs
     unique  those that no other name needs
-    shared  those that other names need too
+    shared  those that others need too
 
     Orphaned blobs are stored and no name needs them; those of a build that is storing its cache
     right now are among them. Where a manifest cannot be read it is not certain which these are. The
@@ -84,9 +84,7 @@ def _print_cache(usage: CacheUsage) -> None:
         click.echo(f"orphaned    {_amount(usage.orphaned)}")
     click.echo(f"missing     {_amount(usage.missing)}")
     if usage.dedup is not None:
-        click.echo(
-            f"dedup       {usage.dedup:.2f}: the names need {size(usage.named.bytes)} in all"
-        )
+        click.echo(f"dedup       {usage.dedup:.2f}: names need {size(usage.named.bytes)}")
 
 
 def _print_ages(usage: CacheUsage) -> None:
