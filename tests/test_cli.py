@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -26,75 +20,15 @@ import cachefs
 from cachefs.cli.exits import MEANINGS, Exit, status_of
 from cachefs.cli.main import COMMANDS, program
 from cachefs.cli.output import age, amount, size
+from tests.programs import COLOURS, ESCAPES, Ended, on_terminal, run, start
 from tests.servers.s3 import S3Server
 
 LONG = "feature/a-name-that-somebody-thought-was-a-good-idea-at-the-time-of-writing/linux-arm64"
-
-ESCAPES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
-COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-9]|9[0-7])[;m]")
-
-
-class Ended(NamedTuple):
-    """What a program left."""
-
-    status: int
-    out: str
-    err: str
-
-
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """``cachefs`` with these arguments, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "cachefs", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def run(*arguments: str) -> Ended:
-    """The same, to its end."""
-    with start(*arguments) as process:
-        out, err = process.communicate(timeout=60)
-    return Ended(process.returncode, out, err)
 
 
 def call(*arguments: str) -> Result:
     """A command in this process: quick, but without what :func:`main` does around it."""
     return CliRunner().invoke(program, arguments, standalone_mode=False, catch_exceptions=False)
-
-
-def on_terminal(*arguments: str, columns: int = 80, **environment: str) -> Ended:
-    """The program on a terminal of this width; all it shows is in ``out``."""
-    # Test runners say how wide they are, and forbid or force colours.
-    told = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
-    surroundings = {name: value for name, value in os.environ.items() if name not in told}
-    outside, inside = pty.openpty()
-    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    with subprocess.Popen(
-        [sys.executable, "-m", "cachefs", *arguments],
-        stdin=inside,
-        stdout=inside,
-        stderr=inside,
-        env=surroundings | {"TERM": "xterm-256color"} | environment,
-    ) as process:
-        os.close(inside)
-        shown = b"".join(_until_closed(outside))
-    os.close(outside)
-    return Ended(process.returncode, shown.decode().replace("\r\n", "\n"), "")
-
-
-def _until_closed(terminal: int) -> Iterator[bytes]:
-    while True:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # Linux says EIO when the last program has left
-            return
-        if not data:
-            return
-        yield data
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ENGINES: Final = ("s3fs", "obstore")
+"""Those of the attribute, whose module --help would load for them."""
+
 _ENGINE: Final = "cachefs.engine"
 
 
@@ -30,7 +33,7 @@ def _be_verbose(_context: click.Context, _parameter: click.Parameter, value: boo
 
 _engine_option = click.option(
     "--engine",
-    type=click.Choice(("s3fs", "obstore")),
+    type=click.Choice(ENGINES),
     is_eager=True,  # locations are read by it
     expose_value=False,
     callback=_choose,
