@@ -242,10 +242,28 @@ def _weed() -> str:
     return path
 
 
+_RIGHTS = {
+    "everything": ("Admin", "Read", "Write", "List", "Tagging"),
+    "reading": ("Read", "List"),
+    "writing": ("Read", "Write"),
+    "listing": ("List",),
+}
+
+
+def with_rights(server: S3Server, rights: str) -> S3Server:
+    """The server as somebody sees it who may do only this: a key of ``_RIGHTS``."""
+    if rights == "everything":
+        return server
+    return dataclasses.replace(server, access_key_id=f"{server.access_key_id}{rights}")
+
+
 def _identities(server: S3Server) -> dict[str, Any]:
-    keys = {"accessKey": server.access_key_id, "secretKey": server.secret_access_key}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return {"identities": [{"name": "test", "credentials": [keys], "actions": actions}]}
+    identities = []
+    for rights, actions in _RIGHTS.items():
+        seen = with_rights(server, rights)
+        keys = {"accessKey": seen.access_key_id, "secretKey": seen.secret_access_key}
+        identities.append({"name": rights, "credentials": [keys], "actions": actions})
+    return {"identities": identities}
 
 
 def _answers(server: S3Server, process: subprocess.Popen[bytes]) -> bool:

@@ -1,0 +1,77 @@
+"""A server that answers every S3 request as it is told to: for answers that others never give."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import NamedTuple
+
+from tests.servers.s3 import S3Server
+
+
+class Answer(NamedTuple):
+    """A status, headers, and a body that a HEAD does not get."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+def refusal(status: int, code: str, inside: str = "", **headers: str) -> Answer:
+    """An S3 error; ``inside`` goes into its body, ``headers`` have ``_`` for ``-``."""
+    body = f"<Error><Code>{code}</Code><Message>It says {code}.</Message>{inside}</Error>"
+    return Answer(
+        status, body.encode(), {name.replace("_", "-"): text for name, text in headers.items()}
+    )
+
+
+EMPTY_LISTING = Answer(
+    200,
+    b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<Name>b</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>",
+    {"x-amz-bucket-region": "eu-central-1"},
+)
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[Message], Answer]) -> Iterator[S3Server]:
+    """A server on a free port, ended with the block; ``answer`` gets a request's headers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, body, headers = answer(self.headers)
+            self.send_response(status)
+            for name, text in headers.items():
+                self.send_header(name, text)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - http.server looks for them
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name above
+            """Say nothing."""
+
+    with _Quiet(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield S3Server(f"http://127.0.0.1:{server.server_port}", "a-key-id", "a-real-secret")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that leave in the middle are nobody's concern."""
