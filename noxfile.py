@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -46,6 +47,35 @@ def imports(session: nox.Session) -> None:
     """Check that imports point down the layers."""
     session.install("-e", ".[dev]")
     session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest libraries that pyproject.toml admits."""
+    session.install("uv")
+    session.run("uv", "pip", "install", "-q", "--resolution", "lowest-direct", "-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-q", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel into dist/, and try each where nothing else is installed."""
+    session.install("build", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")  # the wheel from the sdist: so the sdist is whole
+    built = sorted(str(path.resolve()) for path in Path("dist").iterdir())
+    session.run("twine", "check", "--strict", *built)
+    smoke = Path("tests/package/smoke.py").resolve()
+    for file in built:
+        folder = Path(session.create_tmp()).resolve() / Path(file).suffix.strip(".")
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "venv", str(folder))
+        python = str(folder / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "-q", file, external=True)
+        empty = folder / "empty"
+        empty.mkdir()
+        with session.chdir(empty):
+            session.run(python, "-I", str(smoke), external=True)
 
 
 @nox.session
