@@ -7,7 +7,8 @@ Checks run over everything at once where they pass, and look for the culprit onl
 
 from __future__ import annotations
 
-from itertools import chain
+from array import array
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 from cachefs.digest import Digest, all_digests
@@ -15,70 +16,85 @@ from cachefs.errors import DigestError, ManifestError
 from cachefs.wire.timestamps import all_timestamps, is_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from cachefs.wire.cacheconfig import CacheConfig, Layer, Record
+    from cachefs.wire.cacheconfig import Annotations, CacheConfig, Chain, Layer, Record, Result
 
 
 def check(config: CacheConfig) -> None:
     """Raise ManifestError unless the config is valid."""
-    _check_layers(config.layers)
-    _check_records(config.records, len(config.layers))
-    _check_times(config)
+    targets = _targets(config.records)
+    if not _passes(config, targets):
+        _find_fault(config)
     _check_parents_end(config.layers)
-    _check_links_end(config.records)
+    _in_order(targets)
 
 
-def _check_layers(layers: Sequence[Layer]) -> None:
-    count = len(layers)
-    for index, layer in enumerate(layers):
-        if not -1 <= layer.parent < count:
-            raise ManifestError(f"layer {index} has the parent {layer.parent} of {count} layers")
-        if layer.annotations is not None and layer.annotations.size < 0:
-            raise ManifestError(f"layer {index} has the size {layer.annotations.size}")
-    if not all_digests([layer.blob for layer in layers]):
-        for index, layer in enumerate(layers):
-            try:
-                Digest(layer.blob)
-            except DigestError as error:
-                raise ManifestError(f"layer {index}: blob {error}") from error
+def _passes(config: CacheConfig, targets: Sequence[list[int]]) -> bool:
+    """Whether everything in it is valid, loops aside."""
+    layers, records = config.layers, config.records
+    facts = [layer.annotations for layer in layers if layer.annotations is not None]
+    results = [result for record in records for result in record.layers]
+    chains = [chained for record in records for chained in record.chains]
+    named = [result.layer for result in results]
+    named += [index for chained in chains for index in chained.layers]
+    dated: tuple[Sequence[Annotations | Result | Chain], ...] = (facts, results, chains)
+    return (
+        all_digests([layer.blob for layer in layers])
+        and _are_within([layer.parent for layer in layers], -1, len(layers))
+        and min([one.size for one in facts], default=0) >= 0
+        and all(map(all, [record.inputs for record in records]))
+        and _are_within(list(chain.from_iterable(targets)), 0, len(records))
+        and _are_within(named, 0, len(layers))
+        and all(all_timestamps([one.created_at for one in part]) for part in dated)
+    )
 
 
-def _check_records(records: Sequence[Record], layers: int) -> None:
-    count = len(records)
-    for index, record in enumerate(records):
-        for alternatives in record.inputs:
-            if not alternatives:
-                raise ManifestError(f"record {index} has an input without alternatives")
-            for link in alternatives:
-                if not 0 <= link.link < count:
-                    raise ManifestError(f"record {index} links {link.link} of {count} records")
-        named = [result.layer for result in record.layers]
-        for chained in record.chains:
-            named += chained.layers
-        if named and not (min(named) >= 0 and max(named) < layers):
-            raise ManifestError(f"record {index} names one of {named} of {layers} layers")
+def _are_within(indexes: Sequence[int], first: int, end: int) -> bool:
+    return not indexes or (min(indexes) >= first and max(indexes) < end)
 
 
-def _times(config: CacheConfig) -> Iterator[tuple[str, int, str]]:
+def _find_fault(config: CacheConfig) -> None:
+    """Raise the ManifestError that says what is wrong, and where."""
     for index, layer in enumerate(config.layers):
-        if layer.annotations is not None:
-            yield "layer", index, layer.annotations.created_at
+        _check_layer(index, layer, len(config.layers))
     for index, record in enumerate(config.records):
-        for result in record.layers:
-            yield "record", index, result.created_at
-        for chained in record.chains:
-            yield "record", index, chained.created_at
+        _check_record(index, record, config)
 
 
-def _check_times(config: CacheConfig) -> None:
-    results = [result.created_at for record in config.records for result in record.layers]
-    chains = [result.created_at for record in config.records for result in record.chains]
-    layers = [la.annotations.created_at for la in config.layers if la.annotations is not None]
-    if not (all_timestamps(results) and all_timestamps(chains) and all_timestamps(layers)):
-        for kind, index, text in _times(config):
-            if not is_timestamp(text):
-                raise ManifestError(f"{kind} {index}: {text[:40]!r} is not an RFC 3339 time")
+def _check_layer(index: int, layer: Layer, count: int) -> None:
+    try:
+        Digest(layer.blob)
+    except DigestError as error:
+        raise ManifestError(f"layer {index}: blob {error}") from error
+    if not _are_within([layer.parent], -1, count):
+        raise ManifestError(f"layer {index} has the parent {layer.parent} of {count} layers")
+    if layer.annotations is not None:
+        if layer.annotations.size < 0:
+            raise ManifestError(f"layer {index} has the size {layer.annotations.size}")
+        _check_time(f"layer {index}", layer.annotations.created_at)
+
+
+def _check_record(index: int, record: Record, config: CacheConfig) -> None:
+    count, layers = len(config.records), len(config.layers)
+    for alternatives in record.inputs:
+        if not alternatives:
+            raise ManifestError(f"record {index} has an input without alternatives")
+        for link in alternatives:
+            if not 0 <= link.link < count:
+                raise ManifestError(f"record {index} links {link.link} of {count} records")
+    named = [result.layer for result in record.layers]
+    named += [layer for chained in record.chains for layer in chained.layers]
+    if not _are_within(named, 0, layers):
+        raise ManifestError(f"record {index} names one of {named} of {layers} layers")
+    times = [result.created_at for result in record.layers]
+    for text in (*times, *(chained.created_at for chained in record.chains)):
+        _check_time(f"record {index}", text)
+
+
+def _check_time(where: str, text: str) -> None:
+    if not is_timestamp(text):
+        raise ManifestError(f"{where}: {text[:40]!r} is not an RFC 3339 time")
 
 
 def _check_parents_end(layers: Sequence[Layer]) -> None:
@@ -93,28 +109,34 @@ def _check_parents_end(layers: Sequence[Layer]) -> None:
             raise ManifestError(f"layer {index} is in a loop of parents")
 
 
-def _check_links_end(records: Sequence[Record]) -> None:
-    """No record reaches itself: take away records nothing links to, until none is left."""
-    for _ in topological(records):
-        pass
-
-
 def topological(records: Sequence[Record]) -> list[int]:
     """Record indexes in an order in which every record comes after those it links to.
 
     Raises ManifestError, naming a record, when there is a loop.
     """
-    targets = [[link.link for alts in record.inputs for link in alts] for record in records]
-    waiting = [0] * len(records)
-    for target in chain.from_iterable(targets):
+    return _in_order(_targets(records))
+
+
+def _targets(records: Sequence[Record]) -> list[list[int]]:
+    """The records that each record links to."""
+    return [[link.link for alts in record.inputs for link in alts] for record in records]
+
+
+def _in_order(targets: Sequence[list[int]]) -> list[int]:
+    """Take away records that nothing links to, until none is left: the reverse of that order."""
+    # Side by side in memory: they are walked in no order, and most of the time is waiting for them.
+    links = array("q", chain.from_iterable(targets))
+    starts = array("q", accumulate(map(len, targets), initial=0))
+    waiting = [0] * len(targets)
+    for target in links:
         waiting[target] += 1
     order = [index for index, count in enumerate(waiting) if not count]
     for index in order:
-        for target in targets[index]:
+        for target in links[starts[index] : starts[index + 1]]:
             waiting[target] -= 1
             if not waiting[target]:
                 order.append(target)
-    if len(order) != len(records):
+    if len(order) != len(targets):
         culprit = next(index for index, count in enumerate(waiting) if count)
         raise ManifestError(f"record {culprit} is in a loop of links, or below one")
     order.reverse()

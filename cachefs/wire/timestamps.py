@@ -27,7 +27,7 @@ _TEXT: Final = (
     rf"{_DATE}T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{{1,9}})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 )
 _SHAPE: Final = re.compile(_TEXT, re.ASCII)
-_MANY: Final = re.compile(f"(?:{_TEXT}\n)*", re.ASCII)
+_MANY: Final = re.compile(f"(?:{_TEXT}\n)*+", re.ASCII)  # what has matched is not tried again
 
 
 def is_timestamp(text: str) -> bool:
