@@ -174,8 +174,11 @@ class Transfer:
         """Send what was there and has gone since: someone may have pruned it as unreferenced.
 
         A blob that was touched, or sent again because it was old, was there as well: whoever looked
-        at it before may have deleted it after.
+        at it before may have deleted it after. Where nothing was sent or touched, nothing has come
+        between this look and the plan's: that one stands.
         """
+        if not (self._uploaded or self._touched):
+            return
         found = self._kept | self._touched | self._replaced
         there = await look_up(self.layout, list(found))
         gone = [Blob(d, size or None) for d, size in found.items() if d not in there]
