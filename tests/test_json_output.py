@@ -62,8 +62,8 @@ def test_the_document_has_the_members_of_the_type(place: Path, command: str) -> 
         for one in document:
             check(one, named[0])
     elif named:
-        for member in re.findall(r"`([a-z]+)`", shape.partition(";")[0]):
-            document.pop(member, None)
+        for added in re.findall(r", and `([a-z]+)`", shape):
+            del document[added]
         check(document, named[0])
     else:
         assert list(document) == members
