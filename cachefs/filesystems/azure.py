@@ -22,6 +22,7 @@ class AzureFilesystem(Filesystem):
 
     atomic = True
     touches = True
+    reads_ahead = True
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         super().__init__(fs, parallelism)

@@ -10,10 +10,13 @@ import asyncio
 import secrets
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
+from cachefs.concurrency import ended
+from cachefs.filesystems.ranges import in_ranges
 from cachefs.filesystems.spooling import spooled
 
 if TYPE_CHECKING:
@@ -77,6 +80,9 @@ class Filesystem:
     touches = False
     """Whether :meth:`touch` works; otherwise an old blob is sent again."""
 
+    reads_ahead = False
+    """Whether ranges of an object may be asked for side by side, as they come from a server."""
+
     groups = False
     """Whether many small objects take one turn: :meth:`read_group` and :meth:`put_group` work."""
 
@@ -84,6 +90,7 @@ class Filesystem:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
         self.parallelism = parallelism
         self.places = asyncio.Semaphore(parallelism)
+        self._ahead = asyncio.Semaphore(parallelism - 1 if self.reads_ahead else 0)
 
     async def stat(self, path: str) -> Stat | None:
         """What is at the path, None where nothing is."""
@@ -126,13 +133,10 @@ class Filesystem:
             if stat is None:
                 raise FileNotFoundError(path)
             size = stat.size
-        for start in range(0, size + 1, PIECE):
-            end = min(start + PIECE, size + 1)
-            piece = await self.fs._cat_file(path, start=start, end=end)
-            if piece:
+        get = partial(self._range, path)
+        async with ended(in_ranges(get, size + 1, PIECE, self._ahead)) as pieces:
+            async for piece in pieces:
                 yield piece
-            if len(piece) < end - start:
-                return
 
     async def put(self, path: str, data: bytes) -> None:
         """Write an object of at most :attr:`whole` bytes: seen whole or not at all."""
@@ -214,6 +218,11 @@ class Filesystem:
         """
 
     # --- what a family may do differently --------------------------------------------------------
+
+    async def _range(self, path: str, start: int, end: int) -> bytes:
+        """The object's bytes from ``start`` to before ``end``, fewer where it ends before."""
+        data: bytes = await self.fs._cat_file(path, start=start, end=end)
+        return data
 
     def _stat(self, path: str, info: dict[str, Any]) -> Stat:
         return Stat(path, int(info["size"] or 0), _seconds(info), str(info.get("ETag") or ""))

@@ -11,6 +11,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 
@@ -30,6 +31,7 @@ class ObstoreFilesystem(Filesystem):
     pages = True
     atomic = True
     touches = True
+    reads_ahead = True
 
     def _open(self, path: str) -> tuple[Any, str, str]:
         """The native store, the part of the path that names it, and the key inside."""
@@ -73,14 +75,34 @@ class ObstoreFilesystem(Filesystem):
         return Page(objects, complete=True)
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """One GET; obstore takes a broken connection up again by itself."""
-        store, _, key = self._open(path)
-        if size and size < PIECE:
-            yield await _whole(store, key, size)
+        """One GET, or for a large object ranges of it.
+
+        obstore takes a broken connection up again by itself.
+        """
+        if size:
+            async with ended(super().read(path, size)) as pieces:
+                async for piece in pieces:
+                    yield piece
             return
+        store, _, key = self._open(path)
         answer = await store.get_async(key)
         async for piece in answer.stream(min_chunk_size=PIECE // 8):
             yield bytes(piece)
+
+    async def _range(self, path: str, start: int, end: int) -> bytes:
+        """One turn of the loop, where a stream takes three."""
+        store, _, key = self._open(path)
+        try:
+            data = await store.get_range_async(key, start=start, end=end)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            # obstore has no class for it: a range of which the object has nothing.
+            if "416" not in str(error):
+                raise
+            return b""
+        found: bytes = data.to_bytes()
+        return found
 
     async def put(self, path: str, data: bytes) -> None:
         """One PUT."""
@@ -128,24 +150,6 @@ class ObstoreFilesystem(Filesystem):
         with suppress(FileNotFoundError):
             await store.delete_async(key)
         return True
-
-
-async def _whole(store: Any, key: str, size: int) -> bytes:
-    """A small object in one turn of the loop, where a stream takes three.
-
-    One byte more is asked for, so that a longer object is noticed.
-    """
-    try:
-        data = await store.get_range_async(key, start=0, end=size + 1)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        # obstore has no class for it: an object of no bytes has no first one either.
-        if "416" not in str(error):
-            raise
-        return b""
-    found: bytes = data.to_bytes()
-    return found
 
 
 def _stat(root: str, meta: Any) -> Stat:

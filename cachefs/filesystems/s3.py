@@ -13,8 +13,8 @@ from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import task_group
-from cachefs.filesystems.base import TEMPORARY, Filesystem, Page, Stat
+from cachefs.concurrency import ended, task_group
+from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ COPY_LIMIT: Final = 5 * 1024**3
 
 COPY_PART: Final = 1024**3
 
+BEYOND: Final = 416
+"""The status for a range of which the object has nothing."""
+
 
 class S3Filesystem(Filesystem):
     """An ``s3fs.S3FileSystem``."""
@@ -34,6 +37,7 @@ class S3Filesystem(Filesystem):
     pages = True
     atomic = True
     touches = True
+    reads_ahead = True
     copy_limit = COPY_LIMIT
     copy_part = COPY_PART
 
@@ -96,13 +100,30 @@ class S3Filesystem(Filesystem):
         region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return region
 
-    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the answer says where it ends
-        """One GET; a connection that breaks in the middle is taken up again where it broke."""
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
+        """One GET, whose answer says where it ends, or for a large object ranges of it."""
+        found = super().read(path, size) if size and size > PIECE else self._get(path)
+        async with ended(found) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _range(self, path: str, start: int, end: int) -> bytes:
+        try:
+            async with ended(self._get(path, start, end)) as pieces:
+                return b"".join([piece async for piece in pieces])
+        except OSError as error:
+            if _status(error) == BEYOND:
+                return b""
+            raise
+
+    async def _get(self, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """A connection that breaks in the middle is taken up again where it broke."""
         received = 0
         expected: int | None = None
         for attempt in range(4):
-            resume = {"Range": f"bytes={received}-"} if received else {}
-            answer = await self._call("get_object", path, **resume)
+            first, last = start + received, "" if end is None else end - 1
+            part = {} if end is None and not received else {"Range": f"bytes={first}-{last}"}
+            answer = await self._call("get_object", path, **part)
             if expected is None:
                 expected = int(answer["ContentLength"])
             try:
@@ -260,3 +281,10 @@ class S3Filesystem(Filesystem):
         else:
             with suppress(FileNotFoundError):
                 await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
+
+
+def _status(error: OSError) -> int | None:
+    """The HTTP status behind an error of s3fs."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status

@@ -1,0 +1,93 @@
+"""Reading a large object in ranges: its bytes in order, bounded, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachefs.concurrency import ended, run
+from cachefs.filesystems.ranges import in_ranges
+
+
+class Served:
+    """An object behind a slow server that counts what it is asked at one time."""
+
+    def __init__(self, content: bytes, *, broken_at: int | None = None) -> None:
+        self.content = content
+        self.broken_at = broken_at
+        self.asked: list[tuple[int, int]] = []
+        self.under_way = 0
+        self.most = 0
+
+    async def get(self, start: int, end: int) -> bytes:
+        self.asked.append((start, end))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            # Later ranges are answered sooner, so that only the reader can put them in order.
+            await asyncio.sleep(0.01 / len(self.asked))
+            if start == self.broken_at:
+                raise OSError("connection reset")
+            return self.content[start:end]
+        finally:
+            self.under_way -= 1
+
+
+async def read(served: Served, size: int, length: int, ahead: asyncio.Semaphore) -> bytes:
+    async with ended(in_ranges(served.get, size, length, ahead)) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+@given(st.binary(max_size=40), st.integers(0, 50), st.integers(1, 12), st.integers(0, 3))
+def test_the_bytes_are_those_of_the_object_up_to_what_was_asked_for(
+    content: bytes, size: int, length: int, places: int
+) -> None:
+    async def tried() -> None:
+        served = Served(content)
+        ahead = asyncio.Semaphore(places)
+        assert await read(served, size, length, ahead) == content[:size]
+        assert served.most <= 1 + places
+        assert ahead._value == places
+
+    run(tried())
+
+
+def test_readers_share_the_places_and_none_waits_for_another() -> None:
+    async def tried() -> None:
+        served = Served(bytes(range(60)))
+        ahead = asyncio.Semaphore(2)
+        found = await asyncio.gather(*(read(served, 60, 5, ahead) for _ in range(4)))
+        assert found == [served.content] * 4
+        assert served.most == 4 + 2
+
+    run(tried())
+
+
+def test_a_reader_that_stops_early_leaves_no_request_and_no_place_taken() -> None:
+    async def tried() -> None:
+        served = Served(bytes(100))
+        ahead = asyncio.Semaphore(3)
+        async with ended(in_ranges(served.get, 100, 5, ahead)) as pieces:
+            async for _ in pieces:
+                break
+        assert served.under_way == 0
+        assert ahead._value == 3
+
+    run(tried())
+
+
+def test_an_error_comes_in_its_turn_and_ends_the_others() -> None:
+    async def tried() -> None:
+        served = Served(bytes(100), broken_at=10)
+        ahead = asyncio.Semaphore(3)
+        pieces = in_ranges(served.get, 100, 5, ahead)
+        assert len([await anext(pieces), await anext(pieces)]) == 2
+        with pytest.raises(OSError, match="connection reset"):
+            await anext(pieces)
+        assert served.under_way == 0
+        assert ahead._value == 3
+
+    run(tried())
