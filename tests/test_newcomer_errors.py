@@ -21,6 +21,7 @@ from tests.programs import Ended, run
 from tests.servers.answering import EMPTY_LISTING, Answer, answering, refusal
 from tests.servers.s3 import S3Server
 from tests.servers.seaweed import with_rights
+from tests.servers.sftp import USER, sftp
 
 ENGINES = pytest.mark.parametrize("engine", ["s3fs", "obstore"])
 
@@ -277,6 +278,26 @@ def test_tls_where_there_is_none(engine: str, moto_s3: S3Server) -> None:
 
 
 # --- directories ----------------------------------------------------------------------------------
+
+
+def test_an_sftp_server_that_does_not_let_one_in(tmp_path: Path) -> None:
+    with sftp(tmp_path) as port:
+        ended = run("ls", f"sftp://{USER}:hunter2@127.0.0.1:{port}/cache")
+    assert ended.status == Exit.STORE
+    assert "access is denied: check user, password or key" in ended.err
+    assert "hunter2" not in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_an_sftp_server_that_is_not_there(unused_port: int) -> None:
+    for server, words in {
+        f"127.0.0.1:{unused_port}": "no answer from the store",
+        "nowhere.invalid": "its host name is not known",
+    }.items():
+        ended = run("ls", f"sftp://{server}/cache")
+        assert ended.status == Exit.STORE
+        assert words in ended.err
+        assert ended.err.count("\n") == 1
 
 
 def test_a_file_where_a_directory_is_meant(cache: Path, tmp_path: Path) -> None:

@@ -111,7 +111,10 @@ class Filesystem:
         except FileNotFoundError:
             return []
         # Some filesystems normalise what they find; the path below the folder is what counts.
-        objects = [self._stat(self._spelled(folder, path), info) for path, info in found.items()]
+        # A folder that is a file is found as itself, with no facts.
+        objects = [
+            self._stat(self._spelled(folder, path), info) for path, info in found.items() if info
+        ]
         return sorted(
             stat
             for stat in objects

@@ -11,6 +11,7 @@ import fsspec
 from cachefs import __version__
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
+from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.s3 import S3Filesystem
 
 if TYPE_CHECKING:
@@ -35,19 +36,24 @@ _EXTRAS: Final = {
 def connect(location: Location) -> tuple[Filesystem, str]:
     """The location's filesystem, and the path of its root: keys are appended to it as they are.
 
-    Raises LocationError for a protocol that fsspec does not know or whose library is missing.
+    Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
+    StoreError where the filesystem connects at once and cannot.
     """
     parallelism = location.export.upload_parallelism
     if location.s3 is not None and location.engine == "obstore":
         return _with_obstore(location, location.s3), _root(location.url)
     kind = _filesystem_class(location.protocol)
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    options: dict[str, Any] = {"skip_instance_cache": True}
     options |= kind._get_kwargs_from_urls(location.url)
     options |= _options(location)
     if location.s3 is not None:
         fs = _s3fs(kind, options | dict(location.storage_options))
     else:
-        fs = kind(**options | dict(location.storage_options))
+        # Some connect at once.
+        with mapped("connect", str(location)):
+            fs = kind(**options | dict(location.storage_options))
+    # Not as an option: SFTP's would hand it to the SSH connection, which refuses it.
+    fs.dircache.use_listings_cache = False
     return adapt(fs, parallelism), f"{kind._strip_protocol(location.url).rstrip('/')}/"
 
 

@@ -41,6 +41,7 @@ _UNREACHABLE: Final = {
     "botocore.HTTPClientError",
     "aiohttp.ClientError",
     "azure.ServiceRequestError",
+    "paramiko.NoValidConnectionsError",
     "paramiko.SSHException",
 }
 
@@ -175,7 +176,7 @@ def _by_type(error: Exception, operation: str) -> Finding:
         return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)})"
-    if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError):
+    if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         said, advice = _first_line(error), _advice(error)
         return UnreachableError, f"no answer from the store ({said}); {advice}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:

@@ -17,6 +17,9 @@ async def in_ranges(
 ) -> AsyncIterator[bytes]:
     """The first bytes of an object in ranges of one length; the first short one is the last.
 
+    A last range of one byte is none of its own, so that whoever asks for a byte more than there
+    should be asks for no range more.
+
     Args:
         get: gives the bytes from here to before there, fewer where the object ends.
         size: bytes to be read at most.
@@ -32,7 +35,7 @@ async def in_ranges(
         while start < size and not (coming and ahead.locked()):
             if coming:
                 await ahead.acquire()
-            end = min(start + length, size)
+            end = size if size - start <= length + 1 else start + length
             coming.append((end - start, asyncio.ensure_future(get(start, end))))
             start = end
 

@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 from cachefs.filesystems.base import Filesystem, Stat
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsspec import AbstractFileSystem
+
 
 class SFTPFilesystem(Filesystem):
-    """An ``fsspec.implementations.sftp.SFTPFileSystem``: written aside and renamed."""
+    """An ``fsspec.implementations.sftp.SFTPFileSystem``: written aside and renamed.
+
+    One call at a time: paramiko's client drops an answer that another thread waits for. Bytes go
+    through paramiko's own methods, for fsspec's wait after each 32 KiB.
+    """
 
     touches = True
 
+    def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
+        super().__init__(fs, parallelism)
+        self._ftp: Any = fs.ftp
+        # A thread and not a lock: a call whose caller was cancelled goes on until it is answered.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cachefs-sftp")
+        for name in ("find", "info", "makedirs", "put_file", "rm_file"):
+            setattr(self.fs, f"_{name}", partial(self._alone, getattr(fs, name)))
+
+    async def _alone(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(call, *args, **options))
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Written without waiting for each packet's answer; its size is looked up at the end."""
+        async with self._seen_whole(path) as place:
+            await self._alone(self._ftp.putfo, BytesIO(data), place)
+
     async def touch(self, stat: Stat) -> None:
         """Set the file's time to now."""
-        await asyncio.to_thread(self.fs.sync_fs.ftp.utime, stat.path, None)
+        await self._alone(self._ftp.utime, stat.path, None)
+
+    async def _range(self, path: str, start: int, end: int) -> bytes:
+        found: bytes = await self._alone(self._read, path, start, end)
+        return found
+
+    def _read(self, path: str, start: int, end: int) -> bytes:
+        with self._ftp.open(path, "rb") as file:
+            # A packet asked for beyond the end would be an error.
+            length = min(end, file.stat().st_size) - start
+            return b"".join(file.readv([(start, length)])) if length > 0 else b""
 
     async def _rename(self, source: str, target: str) -> None:
         # The plain rename of SFTP refuses a target that is there.
-        await asyncio.to_thread(self.fs.sync_fs.ftp.posix_rename, source, target)
+        await self._alone(self._ftp.posix_rename, source, target)

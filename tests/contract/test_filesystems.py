@@ -23,10 +23,12 @@ from cachefs.errors import AccessError, NotFoundError, StoreError, UnreachableEr
 from cachefs.filesystems import PIECE, Filesystem, Stat, adapt, connect
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import S3Filesystem
+from cachefs.filesystems.sftp import SFTPFilesystem
 from cachefs.location import parse
 from cachefs.store import Store
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
+from tests.servers.sftp import PASSWORD, USER, sftp
 
 MIB = 1024 * 1024
 SIZES = [0, 1, PIECE - 1, PIECE + 1, 17 * MIB, 40 * MIB]
@@ -77,7 +79,7 @@ class Place:
 
     @property
     def has_small_time_steps(self) -> bool:
-        return self.server is None
+        return self.server is None and not isinstance(self.store.filesystem, SFTPFilesystem)
 
     @property
     def is_callers_obstore(self) -> bool:
@@ -151,7 +153,15 @@ def on_s3(name: str, request: pytest.FixtureRequest) -> Place:
     return Place(Store(known[name], f"{bucket}/{prefix}", "source"), server, bucket, prefix)
 
 
-@pytest.fixture(params=["local", "memory", *S3_PLACES])
+@pytest.fixture(scope="session")
+def over_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filesystem]:
+    with sftp(tmp_path_factory.mktemp("sftp")) as port:
+        filesystem, _ = connect(parse(f"sftp://{USER}:{PASSWORD}@127.0.0.1:{port}/"))
+        yield filesystem
+        filesystem.fs.sync_fs.client.close()
+
+
+@pytest.fixture(params=["local", "memory", "sftp", *S3_PLACES])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "local":
         local = adapt(fsspec.filesystem("file"))
@@ -159,6 +169,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "memory":
         memory = adapt(fsspec.filesystem("memory"))
         return Place(Store(memory, f"/{uuid.uuid4().hex}/", "source"))
+    if request.param == "sftp":
+        there: Filesystem = request.getfixturevalue("over_sftp")
+        return Place(Store(there, f"/{uuid.uuid4().hex}/", "source"))
     return on_s3(request.param, request)
 
 
@@ -229,6 +242,21 @@ def test_what_is_written_is_read(store: Store, size: int) -> None:
         assert [each.size for each in await store.list("")] == [size, size]
         for key in ("put", "uploaded"):
             assert await store.read(key, size) == data
+
+    run(work())
+
+
+def test_many_things_are_done_at_a_time(store: Store) -> None:
+    async def there_and_back(number: int) -> None:
+        key, data = f"blobs/{number}", noise(number * 1000)
+        assert await store.stat(key) is None
+        await store.put(key, data)
+        assert (await stat(store, key)).size == len(data)
+        assert await store.read(key, len(data)) == data
+        assert f"blobs/{number}" in keys(await store.list("blobs/"))
+
+    async def work() -> None:
+        await asyncio.wait_for(asyncio.gather(*map(there_and_back, range(12))), 60)
 
     run(work())
 
