@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def on_terminal(
 ) -> Ended:
     """The program on a terminal of this width; all it shows is in ``out``.
 
-    ``typed`` are the keys that are pressed once it shows ``when``.
+    ``typed`` are the keys that are pressed once it shows ``when``, and again when nothing follows:
+    those that come just before it begins to read get lost where it first changes the terminal.
     """
     # Test runners say how wide they are, and forbid or force colours.
     told = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
@@ -65,12 +67,12 @@ def on_terminal(
         preexec_fn=_take_terminal,  # noqa: PLW1509 - Ctrl-C is for whoever has the terminal
     ) as process:
         os.close(inside)
-        shown = b""
+        shown, pressed = b"", False
         for data in _until_closed(outside):
             shown += data
-            if typed and when.encode() in shown:
+            if typed and when.encode() in shown and not (pressed and data):
                 os.write(outside, typed)
-                typed = b""
+                pressed = True
     os.close(outside)
     return Ended(process.returncode, shown.decode().replace("\r\n", "\n"), "")
 
@@ -81,7 +83,11 @@ def _take_terminal() -> None:
 
 
 def _until_closed(terminal: int) -> Iterator[bytes]:
+    """What comes, and nothing after each two seconds in which nothing does."""
     while True:
+        if not select.select([terminal], [], [], 2.0)[0]:
+            yield b""
+            continue
         try:
             data = os.read(terminal, 65536)
         except OSError:  # Linux says EIO when the last program has left
