@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from cachefs.digest import all_digests
 from cachefs.wire.cacheconfig import NO_PARENT
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _short(digest: str) -> str:
 
 def _selector(selector: str) -> str:
     """A path as it is; the digest of several paths, shortened."""
-    return _short(selector) if selector.startswith("sha256:") else selector
+    return _short(selector) if all_digests([selector]) else selector
 
 
 # --- Mermaid -------------------------------------------------------------------------------------
