@@ -5,6 +5,7 @@ A test compares the committed pages with what this gives, so they cannot go stal
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,8 @@ def _prose(text: str) -> Iterator[str]:
     for paragraph in text.split("\f", maxsplit=1)[0].split("\n\n"):
         if "\b" in paragraph:  # click's mark for lines that stay as they are
             yield "```text"
-            yield from paragraph.strip().strip("\b\n").splitlines()
+            # Python 3.13 takes a docstring's indentation away, those before keep some of it.
+            yield from textwrap.dedent(paragraph.replace("\b", "")).strip("\n").splitlines()
             yield "```"
             yield ""
         else:
