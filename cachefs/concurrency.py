@@ -12,10 +12,14 @@ from fsspec.asyn import get_loop
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+LOOKUPS: Final = 32
+"""Look-ups and listings under way at a time: they hold no bytes, so more than uploads."""
 
 INTERRUPT_GRACE: Final = 30.0
 """Seconds that interrupted work has to clean up: to abort uploads and remove temporary files."""
@@ -122,3 +126,33 @@ async def for_each(
     async with task_group() as group:
         for _ in range(min(parallelism, len(todo))):
             group.create_task(worker())
+
+
+class OneFailed(Exception):  # noqa: N818 - it is no error of its own, but says whose it is
+    """One of many ended in this error, and so did the rest.
+
+    Attributes:
+        index: which one.
+        error: what it ended in.
+    """
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(index, error)
+        self.index = index
+        self.error = error
+
+
+async def results(
+    items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
+) -> list[R]:
+    """What the work gives for each item, in order. Raises OneFailed."""
+    found: dict[int, R] = {}
+
+    async def one(index: int) -> None:
+        try:
+            found[index] = await work(items[index])
+        except Exception as error:
+            raise OneFailed(index, error) from error
+
+    await for_each(range(len(items)), one, parallelism)
+    return [found[index] for index in range(len(items))]

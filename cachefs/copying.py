@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
 
-from cachefs.concurrency import for_each, run
+from cachefs.concurrency import LOOKUPS, for_each, run
 from cachefs.errors import (
     CacheError,
     IntegrityError,
@@ -20,7 +20,7 @@ from cachefs.exporter import Amount, ExportReport, Transfer, plan_export
 from cachefs.graph import RecordGraph
 from cachefs.layout import Manifest
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.listing import LOOKUPS, slices
+from cachefs.listing import slices
 from cachefs.sources import LayoutSource
 from cachefs.spreading import PARTS, spread
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from msgspec import Struct
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.errors import NotFoundError, UsageError
 from cachefs.exporter import Amount
 from cachefs.graph import RecordGraph, merge
-from cachefs.listing import LOOKUPS
 from cachefs.wire.cacheconfig import NO_PARENT
 from cachefs.wire.rules import topological
 

@@ -14,7 +14,7 @@ from cachefs.concurrency import ended, for_each, task_group
 from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
-from cachefs.listing import LOOKUPS, look_up
+from cachefs.listing import look_up
 from cachefs.sources import GroupSource
 from cachefs.store import HASH_ASIDE, verified
 
@@ -157,15 +157,17 @@ class Transfer:
         self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
         gone: list[Blob] = []
 
-        async def touch(item: tuple[Blob, Stat]) -> None:
-            blob, stat = item
-            if await self.layout.store.touch(stat):
-                self._touched[blob.digest] = stat.size
-            else:
-                gone.append(blob)
+        async def touch() -> None:
+            stats = [stat for _, stat in plan.touch]
+            there = await self.layout.store.touch_group(stats)
+            for (blob, stat), is_there in zip(plan.touch, there, strict=True):
+                if is_there:
+                    self._touched[blob.digest] = stat.size
+                else:
+                    gone.append(blob)
 
         async with task_group() as group:
-            group.create_task(for_each(plan.touch, touch, LOOKUPS))
+            group.create_task(touch())
             group.create_task(self._upload_all(plan.upload))
         await self._upload_also(gone)
         await self.layout.store.settle()

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.errors import CacheError, UnreachableError, UsageError
 from cachefs.graph import RecordGraph
-from cachefs.listing import LOOKUPS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -24,9 +24,6 @@ PAGE: Final = 1000
 PAGE_COST: Final = 32
 """Look-ups of one blob that cost about as much as listing a page: so much time here and on the
 server. Amazon charges less, the price of 12."""
-
-LOOKUPS: Final = 32
-"""Look-ups and listings under way at a time: they hold no bytes, so more than uploads."""
 
 
 class Slice(NamedTuple):
@@ -136,15 +133,8 @@ async def _gathered(layout: Layout, parts: Iterable[Slice]) -> dict[Digest, Stat
 
 
 async def _look_up_each(layout: Layout, digests: Collection[Digest]) -> dict[Digest, Stat]:
-    found: dict[Digest, Stat] = {}
-
-    async def one(digest: Digest) -> None:
-        stat = await layout.store.stat(layout.blob_key(digest))
-        if stat is not None:
-            found[digest] = stat
-
-    await for_each(digests, one, LOOKUPS)
-    return found
+    found = await layout.store.stat_group([layout.blob_key(digest) for digest in digests])
+    return {digest: stat for digest, stat in zip(digests, found, strict=True) if stat is not None}
 
 
 def _of_slice(layout: Layout, part: Slice, objects: Iterable[Stat]) -> dict[Digest, Stat]:

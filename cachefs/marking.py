@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.errors import ManifestError, NotFoundError, UsageError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
-from cachefs.listing import LOOKUPS
 from cachefs.names import key_fault
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.exporter import Amount, ExportReport, Transfer, plan_export
 from cachefs.graph import RecordGraph, merge
 from cachefs.layout import Manifest
 from cachefs.layout.oci import BUILDER_LIMIT, OCILayout
-from cachefs.listing import LOOKUPS, look_up
+from cachefs.listing import look_up
 from cachefs.names import check_name
 from cachefs.sources import FirstSource, LayoutSource
 from cachefs.wire import cacheconfig

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, StoreError, UsageError
 from cachefs.exporter import Amount
@@ -34,7 +34,7 @@ from cachefs.filesystems.base import TEMPORARY, Stat
 from cachefs.layout import Name  # noqa: TC001 - a plan can be decoded, so its types are there
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
-from cachefs.listing import LOOKUPS, list_blobs, look_up
+from cachefs.listing import list_blobs, look_up
 from cachefs.marking import Marks, no_names
 from cachefs.policies import Candidate, PrunePolicy, choose
 from cachefs.spreading import list_spread

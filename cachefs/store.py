@@ -10,11 +10,11 @@ import secrets
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from cachefs.concurrency import ended, for_each
+from cachefs.concurrency import ended
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, NotFoundError, StoreError
-from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
-from cachefs.filesystems.failures import failed, is_vague, mapped
+from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat, joined
+from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -73,6 +73,14 @@ class Store:
         return stat and self._keyed(stat)
 
     @_explained
+    async def stat_group(self, keys: Sequence[str]) -> Sequence[Stat | None]:
+        """What the store says of each object."""
+        paths = [self.root + key for key in keys]
+        with mapped_group("look up", paths, self.side):
+            found = await self.filesystem.stat_group(paths)
+        return [stat and self._keyed(stat) for stat in found]
+
+    @_explained
     async def list(self, prefix: str) -> list[Stat]:
         """Every object whose key starts with the prefix, in the order of keys."""
         with mapped("list", self.root + prefix, self.side):
@@ -101,20 +109,11 @@ class Store:
         Of an object that is longer, not much more than its size is read.
         """
         paths = [(self.root + key, size) for key, size in objects]
-        if self.filesystem.groups:
-            found = await self.filesystem.read_group(paths)
-            return [
-                data if isinstance(data, bytes) else failed(data, "read", path, self.side)
-                for (path, _), data in zip(paths, found, strict=True)
-            ]
-        return await asyncio.gather(*(self._read_small(key, size) for key, size in objects))
-
-    async def _read_small(self, key: str, size: int) -> bytes | StoreError:
-        try:
-            async with self.filesystem.places:
-                return await joined(self.pieces(key, size), size)
-        except StoreError as error:
-            return error
+        found = await self.filesystem.read_group(paths)
+        return [
+            failed(data, "read", path, self.side) if isinstance(data, Exception) else data
+            for (path, _), data in zip(paths, found, strict=True)
+        ]
 
     async def pieces(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
         """An object's bytes in pieces, not verified."""
@@ -132,23 +131,12 @@ class Store:
             else:
                 await self.filesystem.put_pieces(self.root + key, _cut(data), len(data))
 
+    @_explained
     async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write small objects, each seen whole or not at all, and lasting after :meth:`settle`."""
-        if not self.filesystem.groups:
-            await for_each(objects, self._put_small, self.filesystem.parallelism)
-            return
-        async with self.filesystem.places:
-            paths = [(self.root + key, data) for key, data in objects]
-            error = await self.filesystem.put_group(paths)
-        if error is not None:
-            raise failed(error, "upload", error.filename, self.side)
-
-    @_explained
-    async def _put_small(self, item: tuple[str, bytes]) -> None:
-        key, data = item
-        async with self.filesystem.places:
-            with mapped("upload", self.root + key, self.side):
-                await self.filesystem.put(self.root + key, data)
+        paths = [(self.root + key, data) for key, data in objects]
+        with mapped_group("upload", [path for path, _ in paths], self.side):
+            await self.filesystem.put_group(paths)
 
     async def settle(self) -> None:
         """Return when all objects outlast a loss of power, whoever wrote them."""
@@ -205,6 +193,22 @@ class Store:
         return True
 
     @_explained
+    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[bool]:
+        """Renew each object's time; False for those that are gone."""
+        paths = [self.root + stat.path for stat in stats]
+        at_paths = [stat._replace(path=path) for stat, path in zip(stats, paths, strict=True)]
+        there = []
+        with mapped_group("touch", paths, self.side):
+            found = await self.filesystem.touch_group(at_paths)
+        for path, error in zip(paths, found, strict=True):
+            failure = error and failed(error, "touch", path, self.side)
+            # No such bucket is a FileNotFoundError as well.
+            if failure is not None and not isinstance(failure, NotFoundError):
+                raise failure
+            there.append(failure is None)
+        return there
+
+    @_explained
     async def delete(self, key: str) -> None:
         """Delete an object; one that is gone is no error."""
         with mapped("delete", self.root + key, self.side):
@@ -252,17 +256,6 @@ class Store:
 async def _cut(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), PIECE):
         yield data[start : start + PIECE]
-
-
-async def joined(pieces: AsyncIterator[bytes], size: int) -> bytes:
-    """The pieces in one; those that have more than ``size`` bytes are not read to their end."""
-    held = bytearray()
-    async with ended(pieces):
-        async for piece in pieces:
-            held += piece
-            if len(held) > size:
-                break
-    return bytes(held)
 
 
 async def verified(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from cachefs.concurrency import for_each
+from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.errors import CacheError, NotFoundError, StoreError, UsageError
 from cachefs.exporter import Amount
 from cachefs.graph import RecordGraph
 from cachefs.layout.oci import OCILayout
-from cachefs.listing import LOOKUPS, list_blobs
+from cachefs.listing import list_blobs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
-from cachefs.concurrency import for_each, run
+from cachefs.concurrency import LOOKUPS, for_each, run
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.exporter import Amount
 from cachefs.graph import RecordGraph
 from cachefs.importer import check_blob
-from cachefs.listing import LOOKUPS, Slice, list_blobs, look_up, slices
+from cachefs.listing import Slice, list_blobs, look_up, slices
 from cachefs.spreading import PARTS, list_spread, spread
 
 if TYPE_CHECKING:

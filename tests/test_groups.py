@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import cachefs
 from cachefs.concurrency import run
 from cachefs.exporter import GROUP, GROUP_BYTES, Blob, _grouped
 from cachefs.filesystems.base import SMALL, Filesystem
+from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.filesystems.memory import MemoryFilesystem
+from cachefs.store import Store
 
 SIZES = [0, 1, 100, SMALL, SMALL + 1, 3 * SMALL]
 """On both sides of what travels in groups."""
@@ -143,6 +147,89 @@ def test_groups_keep_to_the_parallelism(monkeypatch: pytest.MonkeyPatch, tmp_pat
     cache = cachefs.open(f"memory://{tmp_path}/", upload_parallelism="3")
     assert exported(cache, blobs, blobs) == 159
     assert most == 3
+
+
+class SlowFilesystem(BlockingFilesystem):
+    """Answers once it is let, and knows how many threads have waited at a time."""
+
+    def __init__(self, parallelism: int) -> None:
+        super().__init__(MemoryFileSystem(), parallelism)
+        self.free = threading.Event()
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+        self.begun: list[str] = []
+
+    def put_now(self, item: tuple[str, bytes]) -> None:
+        with self.lock:
+            self.begun.append(item[0])
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.free.wait(10)
+        with self.lock:
+            self.now -= 1
+        if item[1] == b"bad":
+            raise PermissionError(item[0])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - threads have no event of asyncio to set
+            await asyncio.sleep(0.001)
+
+
+def test_threads_share_groups_and_keep_to_the_parallelism() -> None:
+    filesystem = SlowFilesystem(3)
+    paths = [str(number) for number in range(40)]
+
+    async def work() -> None:
+        groups = [[(path, b"") for path in part] for part in (paths[:20], paths[20:])]
+        async with asyncio.TaskGroup() as tasks:
+            for group in groups:
+                tasks.create_task(filesystem.put_group(group))
+            await until(lambda: filesystem.now == 3)
+            filesystem.free.set()
+
+    run(work())
+    assert sorted(filesystem.begun) == sorted(paths)
+    assert filesystem.most == 3
+
+
+def test_a_group_that_is_cancelled_begins_nothing_more_and_waits_for_what_it_has_begun() -> None:
+    filesystem = SlowFilesystem(2)
+
+    async def work() -> int:
+        putting = asyncio.ensure_future(
+            filesystem.put_group([(str(number), b"") for number in range(20)])
+        )
+        await until(lambda: filesystem.now == 2)
+        putting.cancel()
+        await asyncio.sleep(0.01)
+        assert not putting.done()
+        filesystem.free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+        return filesystem.now
+
+    assert run(work()) == 0
+    assert sorted(filesystem.begun) == ["0", "1"]
+
+
+def test_one_that_fails_ends_its_group_and_is_named() -> None:
+    filesystem = SlowFilesystem(2)
+    filesystem.free.set()
+    objects = [(f"key{number}", b"bad" if number == 5 else b"") for number in range(2000)]
+    with pytest.raises(cachefs.StoreError) as caught:
+        run(Store(filesystem, "root/").put_group(objects))
+    assert (caught.value.operation, caught.value.key) == ("upload", "root/key5")
+    assert len(filesystem.begun) < 2000
+
+
+def test_an_empty_group_is_nothing(tmp_path: Path) -> None:
+    store = cachefs.open(tmp_path).layout.store
+    assert run(store.stat_group([])) == []
+    assert run(store.read_group([])) == []
+    assert run(store.touch_group([])) == []
+    run(store.put_group([]))
 
 
 def test_all_is_synced_before_a_manifest_names_it(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import LOOKUPS, ended, results
 from cachefs.filesystems.ranges import in_ranges
 from cachefs.filesystems.spooling import spooled
 
@@ -82,9 +82,6 @@ class Filesystem:
 
     reads_ahead = False
     """Whether ranges of an object may be asked for side by side, as they come from a server."""
-
-    groups = False
-    """Whether many small objects take one turn: :meth:`read_group` and :meth:`put_group` work."""
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
@@ -154,19 +151,51 @@ class Filesystem:
         async with spooled(pieces) as local, self._seen_whole(path) as place:
             await self.fs._put_file(local, place)
 
-    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | OSError]:
+    # A group is many small objects in one go. What ends it is a OneFailed.
+
+    async def stat_group(self, paths: Sequence[str]) -> Sequence[Stat | None]:
+        """What is at each path, None where nothing is."""
+        return await results(paths, self.stat, LOOKUPS)
+
+    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Objects with their sizes: the bytes of each, or the error that it failed with.
 
-        Of an object that is longer, one byte more than its size is read.
+        Of an object that is longer, not much more than its size is read.
         """
-        raise NotImplementedError
 
-    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> OSError | None:
-        """Write objects one after the other until one fails; its error, with its ``filename``.
+        async def read(item: tuple[str, int]) -> bytes | Exception:
+            path, size = item
+            try:
+                async with self.places:
+                    return await joined(self.read(path, size), size)
+            except Exception as error:  # noqa: BLE001 - it says nothing of the others
+                return error
 
-        Each is seen whole or not at all, but outlasts a loss of power only after :meth:`settle`.
+        return await results(objects, read, self.parallelism)
+
+    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """Write objects, each seen whole or not at all.
+
+        They are held to outlast a loss of power only after :meth:`settle`.
         """
-        raise NotImplementedError
+
+        async def put(item: tuple[str, bytes]) -> None:
+            async with self.places:
+                await self.put(*item)
+
+        await results(objects, put, self.parallelism)
+
+    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
+        """Renew the time of each, or the error of those that are gone."""
+
+        async def touch(stat: Stat) -> FileNotFoundError | None:
+            try:
+                await self.touch(stat)
+            except FileNotFoundError as error:
+                return error
+            return None
+
+        return await results(stats, touch, LOOKUPS)
 
     async def settle(self, root: str) -> None:
         """Return when all objects below the root outlast a loss of power, whoever wrote them.
@@ -251,6 +280,17 @@ class Filesystem:
     def _aside(path: str) -> str:
         folder, _, _ = path.rpartition("/")
         return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+async def joined(pieces: AsyncIterator[bytes], size: int) -> bytes:
+    """The pieces in one; those that have more than ``size`` bytes are not read to their end."""
+    held = bytearray()
+    async with ended(pieces):
+        async for piece in pieces:
+            held += piece
+            if len(held) > size:
+                break
+    return bytes(held)
 
 
 def is_hidden(path: str, prefix: str) -> bool:

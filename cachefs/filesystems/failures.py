@@ -9,11 +9,12 @@ import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from cachefs.concurrency import OneFailed
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
 from cachefs.masking import mask_urls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     Finding = tuple[type[StoreError], str]
 
@@ -104,6 +105,15 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         raise failed(error, operation, key, side) from error
+
+
+@contextmanager
+def mapped_group(operation: str, keys: Sequence[str], side: str | None = None) -> Iterator[None]:
+    """The same for a group of objects: the error has the key of the one that failed."""
+    try:
+        yield
+    except OneFailed as failure:
+        raise failed(failure.error, operation, keys[failure.index], side) from failure.error
 
 
 def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:

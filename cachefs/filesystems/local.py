@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachefs.concurrency import ended
-from cachefs.filesystems.base import PIECE, Filesystem, Stat, is_hidden
+from cachefs.filesystems.base import PIECE, Stat, is_hidden
+from cachefs.filesystems.blocking import BlockingFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from io import FileIO
 
 
-class LocalFilesystem(Filesystem):
+class LocalFilesystem(BlockingFilesystem):
     """Files by the system's own calls, in threads.
 
     fsspec's local filesystem shows a partial file under its final name, moves *into* an existing
@@ -28,11 +29,25 @@ class LocalFilesystem(Filesystem):
     """
 
     touches = True
-    groups = True
+    side_by_side = False
 
-    async def stat(self, path: str) -> Stat | None:
+    def stat_now(self, path: str) -> Stat | None:
         """What is at the path, None where nothing is."""
-        return await asyncio.to_thread(_stat, path)
+        return _stat(path)
+
+    def read_now(self, item: tuple[str, int]) -> bytes:
+        """All bytes of a small file."""
+        path, size = item
+        return _read(Path(path), size)
+
+    def put_now(self, item: tuple[str, bytes]) -> None:
+        """Write a small file whole, not synced."""
+        path, data = item
+        _put(self._aside(path), path, data, synced=False)
+
+    def touch_now(self, stat: Stat) -> None:
+        """Set the file's time to now."""
+        os.utime(stat.path)
 
     async def list(self, prefix: str) -> list[Stat]:
         """Every file whose path starts with the prefix, in the order of paths."""
@@ -47,23 +62,6 @@ class LocalFilesystem(Filesystem):
     async def put(self, path: str, data: bytes) -> None:
         """Write a file whole, in one turn of a thread."""
         await asyncio.to_thread(_put, self._aside(path), path, data)
-
-    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | OSError]:
-        """All of them in one turn of a thread."""
-        return await read_files([(Path(path), size) for path, size in objects])
-
-    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> OSError | None:
-        """All of them in one turn of a thread, none of them synced."""
-        return await asyncio.to_thread(self._put_all, objects)
-
-    def _put_all(self, objects: Sequence[tuple[str, bytes]]) -> OSError | None:
-        for path, data in objects:
-            try:
-                _put(self._aside(path), path, data, synced=False)
-            except OSError as error:
-                error.filename = path
-                return error
-        return None
 
     async def settle(self, root: str) -> None:
         """Sync the filesystem that the root is on."""
@@ -83,10 +81,6 @@ class LocalFilesystem(Filesystem):
             with suppress(FileNotFoundError):
                 Path(aside).unlink()
             raise
-
-    async def touch(self, stat: Stat) -> None:
-        """Set the file's time to now."""
-        await asyncio.to_thread(os.utime, stat.path)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """Delete the file; compared and deleted in one turn of a thread, but not in one step."""
@@ -151,7 +145,7 @@ async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSEr
     """
     if not files:
         return []
-    return await asyncio.to_thread(lambda: [_read(path, size) for path, size in files])
+    return await asyncio.to_thread(lambda: [_read_or_error(path, size) for path, size in files])
 
 
 def _close_opened(opening: asyncio.Future[tuple[FileIO, bytes]]) -> None:
@@ -176,10 +170,14 @@ def _open(path: Path) -> tuple[FileIO, bytes]:
         raise
 
 
-def _read(path: Path, size: int) -> bytes | OSError:
+def _read(path: Path, size: int) -> bytes:
+    with _opened(path) as file:
+        return file.read(size + 1)
+
+
+def _read_or_error(path: Path, size: int) -> bytes | OSError:
     try:
-        with _opened(path) as file:
-            return file.read(size + 1)
+        return _read(path, size)
     except OSError as error:
         return error
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import ended
-from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.filesystems.base import PIECE, TEMPORARY, Page, Stat
+from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.parts import in_parts, part_size
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SENDING = 16
 _BUCKETLESS: Final = {"file", "memory"}
 
 
-class ObstoreFilesystem(Filesystem):
+class ObstoreFilesystem(BlockingFilesystem):
     """An ``obstore.fsspec.FsspecStore`` of any protocol."""
 
     pages = True
@@ -40,11 +41,11 @@ class ObstoreFilesystem(Filesystem):
         bucket, _, key = path.partition("/")
         return self.fs._construct_store(bucket), f"{bucket}/", key
 
-    async def stat(self, path: str) -> Stat | None:
+    def stat_now(self, path: str) -> Stat | None:
         """One HEAD."""
         store, root, key = self._open(path)
         try:
-            return _stat(root, await store.head_async(key))
+            return _stat(root, store.head(key))
         except FileNotFoundError:
             return None
 
@@ -94,15 +95,30 @@ class ObstoreFilesystem(Filesystem):
         store, _, key = self._open(path)
         try:
             data = await store.get_range_async(key, start=start, end=end)
-        except FileNotFoundError:
-            raise
         except Exception as error:
-            # obstore has no class for it: a range of which the object has nothing.
-            if "416" not in str(error):
-                raise
-            return b""
+            if _is_beyond(error):
+                return b""
+            raise
         found: bytes = data.to_bytes()
         return found
+
+    def read_now(self, item: tuple[str, int]) -> bytes:
+        """One GET."""
+        path, size = item
+        store, _, key = self._open(path)
+        try:
+            found: bytes = store.get_range(key, start=0, length=size + 1).to_bytes()
+        except Exception as error:
+            if _is_beyond(error):
+                return b""
+            raise
+        return found
+
+    def put_now(self, item: tuple[str, bytes]) -> None:
+        """One PUT."""
+        path, data = item
+        store, _, key = self._open(path)
+        store.put(key, data, use_multipart=False)
 
     async def put(self, path: str, data: bytes) -> None:
         """One PUT."""
@@ -134,15 +150,15 @@ class ObstoreFilesystem(Filesystem):
             sending.exception()
             raise
 
-    async def touch(self, stat: Stat) -> None:
+    def touch_now(self, stat: Stat) -> None:
         """Copy the object to a temporary key and back: clients refuse a copy onto itself."""
         store, _, key = self._open(stat.path)
         aside = f"{key.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}"
-        await store.copy_async(key, aside)
+        store.copy(key, aside)
         try:
-            await store.copy_async(aside, key)
+            store.copy(aside, key)
         finally:
-            await store.delete_async(aside)
+            store.delete(aside)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - it cannot compare
         """One DELETE."""
@@ -159,6 +175,11 @@ def _stat(root: str, meta: Any) -> Stat:
         meta["last_modified"].timestamp(),
         meta.get("e_tag") or "",
     )
+
+
+def _is_beyond(error: Exception) -> bool:
+    """Whether the object has nothing of a range, for which obstore has no class of its own."""
+    return not isinstance(error, FileNotFoundError) and "416" in str(error)
 
 
 def _just_before(key: str) -> str | None:

@@ -11,13 +11,14 @@ from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
 
 from cachefs.errors import StoreError
+from cachefs.filesystems.base import Filesystem
 from cachefs.filesystems.connecting import CONNECTIONS, virtual_hosted
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -68,9 +69,19 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         """Copy the object onto itself; in parts, which obstore cannot, above 5 GiB."""
         if stat.size > COPY_LIMIT:
             await self._s3fs.touch(stat)
-            return
+        else:
+            await super().touch(stat)
+
+    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
+        """Renew the time of each: one by one where threads cannot."""
+        if any(stat.size > COPY_LIMIT for stat in stats):
+            return await Filesystem.touch_group(self, stats)
+        return await super().touch_group(stats)
+
+    def touch_now(self, stat: Stat) -> None:
+        """One COPY."""
         store, _, key = self._open(stat.path)
-        await store.copy_async(key, key, overwrite=False)
+        store.copy(key, key, overwrite=False)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """One DELETE, and where something might have changed meanwhile it is never repeated."""

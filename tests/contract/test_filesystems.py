@@ -261,6 +261,45 @@ def test_many_things_are_done_at_a_time(store: Store) -> None:
     run(work())
 
 
+def test_a_group_is_as_its_objects_are(place: Place) -> None:
+    """Looked up, written, read and renewed in one go, with what is not there among the others."""
+    store = place.store
+    objects = [(f"blobs/{number:02}", noise(number * 1000)) for number in range(40)]
+    wanted = [key for key, _ in objects]
+    absent = 17
+
+    async def work() -> None:
+        assert await store.stat_group(wanted) == [None] * 40
+        await store.put_group(objects)
+        await store.settle()
+        await store.delete(wanted[absent])
+        there = await store.stat_group(wanted)
+        sizes = [each and each.size for each in there]
+        assert sizes == [None if n == absent else n * 1000 for n in range(40)]
+        assert [each for each in there if each] == await store.list("blobs/")
+
+        found = await store.read_group([(key, len(data)) for key, data in objects])
+        error = found[absent]
+        assert isinstance(error, NotFoundError)
+        assert error.key == store.root + wanted[absent]
+        others = [data for n, data in enumerate(found) if n != absent]
+        assert others == [data for n, (_, data) in enumerate(objects) if n != absent]
+        (longer,) = await store.read_group([("blobs/09", 100)])
+        assert isinstance(longer, bytes)
+        assert len(longer) > 100
+
+        stats = [each or Stat(wanted[absent], 1, 0.0) for each in there]
+        await asyncio.sleep(0.02 if place.has_small_time_steps else 1.1)
+        assert await store.touch_group(stats) == [n != absent for n in range(40)]
+        for before, after in zip(there, await store.stat_group(wanted), strict=True):
+            assert (before is None) == (after is None)
+            if before and after:
+                assert (after.modified or 0) > (before.modified or 0)
+        assert await store.read(wanted[-1], 40_000) == objects[-1][1]
+
+    run(work())
+
+
 @pytest.mark.parametrize("size", [1, PIECE])
 def test_the_size_need_not_be_known(store: Store, size: int) -> None:
     async def work() -> None:
@@ -662,16 +701,20 @@ def operations(store: Store) -> dict[str, Callable[[], object]]:
     """Each way to ask the store something, by the operation that errors name."""
     return {
         "look up": lambda: run(store.stat("blobs/one")),
+        "look up a group": lambda: run(store.stat_group(["blobs/one"])),
         "list": lambda: run(store.list("blobs/one")),
         "read": lambda: run(store.read("blobs/one", 10)),
         "write": lambda: run(store.put("blobs/one", b"1")),
         "upload": lambda: run(store.upload("blobs/one", pieces_of(noise(17 * MIB)), 17 * MIB)),
+        "upload a group": lambda: run(store.put_group([("blobs/one", b"1")])),
+        "touch a group": lambda: run(store.touch_group([Stat("blobs/one", 1, 0.0)])),
         "touch": lambda: run(store.touch(Stat("blobs/one", 1, 0.0))),
         "delete": lambda: run(store.delete("blobs/one")),
     }
 
 
 def check(error: StoreError, operation: str, root: str) -> None:
+    operation = operation.removesuffix(" a group")
     assert (error.operation, error.side, error.key) == (operation, "source", f"{root}blobs/one")
     assert str(error).startswith(f"{operation} source {root}blobs/one: ")
     assert "\n" not in str(error)
@@ -693,7 +736,7 @@ def test_a_missing_object_is_not_found(store: Store) -> None:
         check(raised.value, "read", store.root)
 
 
-@pytest.mark.parametrize("operation", ["list", "read", "write", "upload"])
+@pytest.mark.parametrize("operation", ["list", "read", "write", "upload", "upload a group"])
 def test_a_missing_bucket_is_no_missing_object(s3_place: Place, operation: str) -> None:
     root = f"no-such-{s3_place.prefix}"
     store = Store(s3_place.store.filesystem, root, "source")
@@ -710,7 +753,11 @@ def test_a_missing_bucket_is_no_missing_object(s3_place: Place, operation: str) 
 
 ENGINES = pytest.mark.parametrize("engine", ["s3fs", "obstore"])
 OPERATIONS = pytest.mark.parametrize(
-    "operation", ["look up", "list", "read", "write", "upload", "touch", "delete"]
+    "operation",
+    [
+        *("look up", "list", "read", "write", "upload", "touch", "delete"),
+        *("look up a group", "upload a group", "touch a group"),
+    ],
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 import cachefs
 from cachefs import exporter, listing, marking, pruning
 from cachefs.digest import Digest
+from cachefs.filesystems import base
 from cachefs.layout import Manifest
 from cachefs.policies import PrunePolicy
 from cachefs.sources import MappingSource
@@ -30,7 +31,7 @@ OLD, NEW, OTHER = b"was there", b"is new", b"another name's"
 @pytest.fixture(autouse=True)
 def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An actor's own calls have one order here, so that workers without work only cost time."""
-    for module in (exporter, listing, marking, pruning):
+    for module in (base, listing, marking, pruning):
         monkeypatch.setattr(module, "LOOKUPS", 2)
 
 
