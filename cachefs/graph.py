@@ -18,14 +18,12 @@ from cachefs.wire.cacheconfig import (
     NO_PARENT,
     Annotations,
     CacheConfig,
-    Chain,
     Layer,
     Link,
     Record,
     Result,
-    collection_paused,
 )
-from cachefs.wire.canonical import canonical, parents_first
+from cachefs.wire.canonical import canonical, moved, parents_first
 from cachefs.wire.rules import check, topological
 
 if TYPE_CHECKING:
@@ -139,9 +137,12 @@ class RecordGraph:
         place = (digest, keys)
         if place not in self._record_places:
             self._record_places[place] = len(self.records)
-            self._by_digest.setdefault(digest, []).append(len(self.records))
-            links = [[Link(selector=str(k.selector), link=k.record) for k in alts] for alts in keys]
-            self._config.records.append(Record([], [], str(digest), links))
+            self._note_digest(digest, len(self.records))
+            links = tuple(
+                tuple(Link(selector=str(k.selector), link=k.record) for k in alternatives)
+                for alternatives in keys
+            )
+            self._config.records.append(Record(digest=str(digest), inputs=links))
         return self._record_places[place]
 
     def add_result(self, record: int, layer: int, created_at: str | None = None) -> None:
@@ -150,7 +151,7 @@ class RecordGraph:
             raise UsageError(f"there is no layer {layer}")
         result = Result(layer, created_at or timestamps.now())
         if result not in self.records[record].layers:
-            self.records[record].layers.append(result)
+            self.records[record].layers += (result,)
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -165,8 +166,15 @@ class RecordGraph:
         """
         wanted = [frozenset(keys) for keys in inputs]
         return frozenset(
-            index for index in self._by_digest.get(digest, ()) if self._satisfied(index, wanted)
+            index for index in self._with_digest(digest) if self._satisfied(index, wanted)
         )
+
+    def _with_digest(self, digest: str) -> Iterator[int]:
+        """The records with this digest, the last one first."""
+        index = self._last_with.get(digest)
+        while index is not None:
+            yield index
+            index = self._before.get(index)
 
     def _satisfied(self, index: int, wanted: Sequence[frozenset[Key]]) -> bool:
         inputs = self.records[index].inputs
@@ -262,20 +270,17 @@ class RecordGraph:
                 layer_map[index] = len(layer_map)
             kept.records.append(
                 Record(
-                    [Result(layer_map[r.layer], r.created_at) for r in results],
-                    [
-                        Chain(layers=[layer_map[i] for i in c.layers], created_at=c.created_at)
-                        for c in chains
-                    ],
+                    tuple(Result(layer_map[r.layer], r.created_at) for r in results),
+                    tuple(moved(chain, layer_map) for chain in chains),
                     source.digest,
-                    [
-                        [
+                    tuple(
+                        tuple(
                             Link(selector=link.selector, link=records[link.link])
                             for link in alternatives
                             if link.link in records
-                        ]
+                        )
                         for alternatives in source.inputs
-                    ],
+                    ),
                 )
             )
         for old in layer_map:
@@ -339,12 +344,28 @@ class RecordGraph:
     # --- indexes, made when first asked ----------------------------------------------------------
 
     @cached_property
-    def _by_digest(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        with collection_paused():
-            for index, record in enumerate(self.records):
-                found.setdefault(record.digest, []).append(index)
-        return found
+    def _last_with(self) -> dict[str, int]:
+        """The last record with each digest: few share one, so it needs no list for each."""
+        digests = [record.digest for record in self.records]
+        return dict(zip(digests, range(len(digests)), strict=True))
+
+    @cached_property
+    def _before(self) -> dict[int, int]:
+        """For a record, the one before it with the same digest, where there is one."""
+        last: dict[str, int] = {}
+        before: dict[int, int] = {}
+        if len(self._last_with) == len(self.records):
+            return before
+        for index, record in enumerate(self.records):
+            if record.digest in last:
+                before[index] = last[record.digest]
+            last[record.digest] = index
+        return before
+
+    def _note_digest(self, digest: str, index: int) -> None:
+        if digest in self._last_with:
+            self._before[index] = self._last_with[digest]
+        self._last_with[digest] = index
 
     @cached_property
     def _layer_places(self) -> dict[tuple[str, int], int]:
@@ -391,9 +412,9 @@ def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
         for result in source.layers:
             union.add_result(target, layers[result.layer], result.created_at)
         for chain in source.chains:
-            moved = Chain(layers=[layers[i] for i in chain.layers], created_at=chain.created_at)
-            if moved not in union.records[target].chains:
-                union.records[target].chains.append(moved)
+            with_new_indexes = moved(chain, layers)
+            if with_new_indexes not in union.records[target].chains:
+                union.records[target].chains += (with_new_indexes,)
 
 
 def _merge_layer(union: RecordGraph, layer: Layer, merged: Sequence[int]) -> int:

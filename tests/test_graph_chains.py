@@ -12,8 +12,8 @@ WHEN = "2026-01-01T00:00:00Z"
 def chained() -> RecordGraph:
     """A final result that is a chain of layer 2 alone, which lies on 1 and 0; 3 is a step's."""
     layers = [Layer(digest_of(i), parent) for i, parent in enumerate((-1, 0, 1, -1))]
-    step = Record([Result(3, WHEN)], [], digest_of(10))
-    final = Record([], [Chain(layers=[2], created_at=WHEN)], digest_of(11), [[Link(link=0)]])
+    step = Record((Result(3, WHEN),), (), digest_of(10))
+    final = Record((), (Chain(layers=(2,), created_at=WHEN),), digest_of(11), ((Link(link=0),),))
     return RecordGraph(CacheConfig(layers, [step, final]))
 
 
@@ -61,7 +61,7 @@ def test_a_result_at_every_depth_of_a_deep_stack_takes_no_square_of_steps() -> N
     depth = 50_000
     config = CacheConfig(
         [Layer(digest_of(i % 50), i - 1) for i in range(depth)],
-        [Record([Result(i, WHEN)], [], str(i)) for i in range(depth)],
+        [Record((Result(i, WHEN),), (), str(i)) for i in range(depth)],
     )
     graph = RecordGraph(config)
     for chosen in (graph.select("max"), graph.select("min"), graph.without_blobs({"none"})):

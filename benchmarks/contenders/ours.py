@@ -75,7 +75,13 @@ def copy(place: list[str], to: list[str], parallelism: int, engine: str) -> Work
 def load(manifest: str) -> Work:
     """Decode a manifest and answer the first look-up."""
     raw = Path(manifest).read_bytes()
-    return lambda: cachefs.RecordGraph(cacheconfig.decode(raw)).find("sha256:0")
+
+    def work() -> cachefs.RecordGraph:
+        graph = cachefs.RecordGraph(cacheconfig.decode(raw))
+        graph.find("sha256:0")
+        return graph
+
+    return work
 
 
 def merge(manifests: list[str]) -> Work:

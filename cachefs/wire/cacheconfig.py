@@ -2,6 +2,7 @@
 
 Field order and omission follow Go's encoder, so that what was decoded encodes to the same bytes.
 Structs hold indexes and text just as the wire does; :mod:`cachefs.graph` gives them a meaning.
+What a record holds are tuples: most are empty, and all empty ones are one, which a list never is.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Result(Struct, gc=False):
 class Chain(Struct, kw_only=True, omit_defaults=True, gc=False):
     """A record's result as layers named one by one, from the bottom up, without their parents."""
 
-    layers: list[int] = []
+    layers: tuple[int, ...] = ()
     created_at: str = field(name="createdAt")
 
 
@@ -69,10 +70,10 @@ class Link(Struct, kw_only=True, omit_defaults=True, gc=False):
 class Record(Struct, omit_defaults=True, gc=False):
     """A cache key: a digest, the alternatives for each input, and the results known for it."""
 
-    layers: list[Result] = []
-    chains: list[Chain] = []
+    layers: tuple[Result, ...] = ()
+    chains: tuple[Chain, ...] = ()
     digest: str = ""
-    inputs: list[list[Link]] = []
+    inputs: tuple[tuple[Link, ...], ...] = ()
 
 
 class CacheConfig(Struct, omit_defaults=True, gc=False):
@@ -99,7 +100,7 @@ def decode(raw: bytes) -> CacheConfig:
     """Parse and check a manifest. Raises ManifestError for what the format calls invalid."""
     if len(raw) > MAX_BYTES:
         raise ManifestError(f"the manifest has {len(raw)} bytes; more than {MAX_BYTES} are refused")
-    with collection_paused():
+    with _collection_paused():
         try:
             config = _decoder.decode(raw)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -109,7 +110,7 @@ def decode(raw: bytes) -> CacheConfig:
 
 
 @contextmanager
-def collection_paused() -> Iterator[None]:
+def _collection_paused() -> Iterator[None]:
     """No garbage collection: it would walk a million new lists, several times, to find nothing.
 
     It takes two thirds of the time of decoding a manifest of 100,000 records.

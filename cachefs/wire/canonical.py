@@ -15,7 +15,7 @@ from cachefs.wire.cacheconfig import NO_PARENT, CacheConfig, Chain, Layer, Link,
 from cachefs.wire.rules import topological
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 def canonical(config: CacheConfig) -> CacheConfig:
@@ -31,7 +31,7 @@ def canonical(config: CacheConfig) -> CacheConfig:
     new_layer = _inverse(layer_order)
     new_record = _inverse(record_order)
     return CacheConfig(
-        layers=[_moved(config.layers[old], new_layer) for old in layer_order],
+        layers=[_on_its_parent(config.layers[old], new_layer) for old in layer_order],
         records=[_renumbered(config.records[old], new_layer, new_record) for old in record_order],
     )
 
@@ -98,7 +98,7 @@ def _inverse(order: Sequence[int]) -> list[int]:
     return inverse
 
 
-def _moved(layer: Layer, new_layer: Sequence[int]) -> Layer:
+def _on_its_parent(layer: Layer, new_layer: Sequence[int]) -> Layer:
     parent = NO_PARENT if layer.parent == NO_PARENT else new_layer[layer.parent]
     return Layer(layer.blob, parent, layer.annotations)
 
@@ -106,9 +106,7 @@ def _moved(layer: Layer, new_layer: Sequence[int]) -> Layer:
 def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -> Record:
     """The record with all indexes rewritten, and its lists sorted."""
     results = [Result(layers[r.layer], r.created_at) for r in record.layers]
-    chains = [
-        Chain(layers=[layers[i] for i in c.layers], created_at=c.created_at) for c in record.chains
-    ]
+    chains = [moved(chain, layers) for chain in record.chains]
     inputs = [
         sorted(
             (Link(selector=k.selector, link=records[k.link]) for k in alternatives),
@@ -117,11 +115,16 @@ def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -
         for alternatives in record.inputs
     ]
     return Record(
-        sorted(results, key=lambda r: (r.layer, _moment(r.created_at))),
-        sorted(chains, key=lambda c: (c.layers, _moment(c.created_at))),
+        tuple(sorted(results, key=lambda r: (r.layer, _moment(r.created_at)))),
+        tuple(sorted(chains, key=lambda c: (c.layers, _moment(c.created_at)))),
         record.digest,
-        inputs,
+        tuple(map(tuple, inputs)),
     )
+
+
+def moved(chain: Chain, new_layer: Mapping[int, int] | Sequence[int]) -> Chain:
+    """The chain with its layers' new indexes."""
+    return Chain(layers=tuple(new_layer[i] for i in chain.layers), created_at=chain.created_at)
 
 
 def _moment(text: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachefs.digest import Digest, all_digests
 from cachefs.errors import DigestError, ManifestError
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 def check(config: CacheConfig) -> None:
     """Raise ManifestError unless the config is valid."""
     targets = _targets(config.records)
-    if not _passes(config, targets):
+    links = list(chain.from_iterable(targets))
+    if not _passes(config, links):
         _find_fault(config)
     _check_parents_end(config.layers)
-    _in_order(targets)
+    _in_order(targets, links)
 
 
-def _passes(config: CacheConfig, targets: Sequence[list[int]]) -> bool:
+def _passes(config: CacheConfig, links: Sequence[int]) -> bool:
     """Whether everything in it is valid, loops aside."""
     layers, records = config.layers, config.records
     facts = [layer.annotations for layer in layers if layer.annotations is not None]
-    results = [result for record in records for result in record.layers]
-    chains = [chained for record in records for chained in record.chains]
+    results = list(chain.from_iterable([record.layers for record in records]))
+    chains = list(chain.from_iterable([record.chains for record in records]))
     named = [result.layer for result in results]
     named += [index for chained in chains for index in chained.layers]
     dated: tuple[Sequence[Annotations | Result | Chain], ...] = (facts, results, chains)
@@ -43,10 +44,9 @@ def _passes(config: CacheConfig, targets: Sequence[list[int]]) -> bool:
         all_digests([layer.blob for layer in layers])
         and _are_within([layer.parent for layer in layers], -1, len(layers))
         and min([one.size for one in facts], default=0) >= 0
-        and all(map(all, [record.inputs for record in records]))
-        and _are_within(list(chain.from_iterable(targets)), 0, len(records))
+        and _are_within(links, 0, len(records))
         and _are_within(named, 0, len(layers))
-        and all(all_timestamps([one.created_at for one in part]) for part in dated)
+        and all_timestamps({one.created_at for part in dated for one in part})
     )
 
 
@@ -99,12 +99,13 @@ def _check_time(where: str, text: str) -> None:
 
 def _check_parents_end(layers: Sequence[Layer]) -> None:
     """Every chain of parents ends: each layer is walked over once, whatever the depth."""
+    parents = [layer.parent for layer in layers]
     walk_of = [-1] * len(layers)
     for start in range(len(layers)):
         index = start
         while index != -1 and walk_of[index] == -1:
             walk_of[index] = start
-            index = layers[index].parent
+            index = parents[index]
         if index != -1 and walk_of[index] == start:
             raise ManifestError(f"layer {index} is in a loop of parents")
 
@@ -114,25 +115,40 @@ def topological(records: Sequence[Record]) -> list[int]:
 
     Raises ManifestError, naming a record, when there is a loop.
     """
-    return _in_order(_targets(records))
+    targets = _targets(records)
+    return _in_order(targets, list(chain.from_iterable(targets)))
+
+
+class _Nowhere(NamedTuple):
+    """Stands where an input has no alternatives, so that one look over all links finds it."""
+
+    link: int = -1
 
 
 def _targets(records: Sequence[Record]) -> list[list[int]]:
     """The records that each record links to."""
-    return [[link.link for alts in record.inputs for link in alts] for record in records]
+    return [
+        [link.link for alternatives in record.inputs for link in alternatives or (_Nowhere(),)]
+        for record in records
+    ]
 
 
-def _in_order(targets: Sequence[list[int]]) -> list[int]:
-    """Take away records that nothing links to, until none is left: the reverse of that order."""
-    # Side by side in memory: they are walked in no order, and most of the time is waiting for them.
-    links = array("q", chain.from_iterable(targets))
-    starts = array("q", accumulate(map(len, targets), initial=0))
+def _in_order(targets: Sequence[list[int]], links: Sequence[int]) -> list[int]:
+    """Take away records that nothing links to, until none is left: the reverse of that order.
+
+    Args:
+        targets: the records that each record links to.
+        links: all of them in one.
+    """
     waiting = [0] * len(targets)
     for target in links:
         waiting[target] += 1
     order = [index for index, count in enumerate(waiting) if not count]
+    # Side by side in memory: they are walked in no order, and most of the time is waiting for them.
+    beside = array("q", links)
+    starts = array("q", accumulate(map(len, targets), initial=0))
     for index in order:
-        for target in links[starts[index] : starts[index + 1]]:
+        for target in beside[starts[index] : starts[index + 1]]:
             waiting[target] -= 1
             if not waiting[target]:
                 order.append(target)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
 ZERO: Final = "0001-01-01T00:00:00Z"
 """What Go writes for a time that was never set."""
@@ -35,7 +35,7 @@ def is_timestamp(text: str) -> bool:
     return _SHAPE.fullmatch(text) is not None
 
 
-def all_timestamps(texts: Sequence[str]) -> bool:
+def all_timestamps(texts: Collection[str]) -> bool:
     """Whether every text is an RFC 3339 time."""
     lines = "\n".join((*texts, ""))
     # A text with a line end in it would pass for two.
