@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import results
 from benchmarks.processes import run
+from benchmarks.stage import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,16 +78,18 @@ def _run(case: Case, stage: Stage, result: results.Case) -> None:
     load = os.getloadavg()[0]
     with case.prepare(stage) as arguments:
         buckets = [arguments[name].bucket for name in ("place", "to") if name in arguments]
-        before = 0
+        before = Served(0, 0.0)
 
         def ready() -> None:
             nonlocal before
             os.sync()  # what others left to be written to the disk is not this one's
-            before = stage.requests(buckets)
+            before = stage.served(buckets)
 
         figures = run(case.contender, case.operation, arguments, stage.folder, ready)
         if buckets:
-            result.requests.append(stage.requests(buckets) - before)
+            after = stage.served(buckets)
+            result.requests.append(after.requests - before.requests)
+            result.server.append(after.cpu - before.cpu)
     result.load.append(load)
     result.seconds.append(figures.seconds)
     result.cpu.append(figures.cpu)

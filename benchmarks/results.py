@@ -28,6 +28,7 @@ class Case(msgspec.Struct, kw_only=True):
         mib: most memory that the client held, MiB.
         load: the machine's load before each run, on average over a minute.
         requests: what the server was asked, where it was asked.
+        server: CPU seconds of the server, where it was asked.
     """
 
     group: str
@@ -42,6 +43,7 @@ class Case(msgspec.Struct, kw_only=True):
     mib: list[float] = []
     load: list[float] = []
     requests: list[int] = []
+    server: list[float] = []
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -84,7 +86,7 @@ def write(results: Results, path: Path) -> None:
 
 
 def _rounded(case: Case) -> Case:
-    places = {"seconds": 4, "cpu": 3, "mib": 1, "load": 2}
+    places = {"seconds": 4, "cpu": 3, "mib": 1, "load": 2, "server": 2}
     return msgspec.structs.replace(
         case, **{name: [round(x, n) for x in getattr(case, name)] for name, n in places.items()}
     )

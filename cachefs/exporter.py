@@ -15,7 +15,7 @@ from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
 from cachefs.listing import look_up
-from cachefs.sources import GroupSource
+from cachefs.sources import GroupSource, VerifyingSource
 from cachefs.store import HASH_ASIDE, verified
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Transfer:
         )
 
     async def _upload(self, blob: Blob) -> None:
-        pieces = verified(self._told(blob), blob.digest, blob.size)
+        pieces = self._told(self._verified(blob))
         key = self.layout.blob_key(blob.digest)
         try:
             self._uploaded[blob.digest] = await self.layout.store.upload(key, pieces, blob.size)
@@ -251,8 +251,13 @@ class Transfer:
             raise error
         self.failures[blob.digest] = error
 
-    async def _told(self, blob: Blob) -> AsyncIterator[bytes]:
-        async with ended(self._source.pieces(blob.digest, blob.size)) as pieces:
+    def _verified(self, blob: Blob) -> AsyncIterator[bytes]:
+        if isinstance(self._source, VerifyingSource):
+            return self._source.verified_pieces(blob.digest, blob.size)
+        return verified(self._source.pieces(blob.digest, blob.size), blob.digest, blob.size)
+
+    async def _told(self, verified_pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async with ended(verified_pieces) as pieces:
             async for piece in pieces:
                 yield piece
                 self._callback.relative_update(len(piece))

@@ -18,6 +18,7 @@ from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
 from cachefs.filesystems import PIECE
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.local import write_all
 from cachefs.store import verified
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ async def check_blob(layout: Layout, digest: Digest, size: int | None = None) ->
 async def _copy(layout: Layout, digest: Digest, size: int | None, file: BinaryIO) -> None:
     async with ended(verified(_pieces(layout, digest, size), digest, size)) as pieces:
         async for piece in pieces:
-            await asyncio.to_thread(file.write, piece)
+            await asyncio.to_thread(write_all, file, [piece])
 
 
 def _pieces(layout: Layout, digest: Digest, size: int | None) -> AsyncIterator[bytes]:

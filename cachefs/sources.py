@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cachefs.concurrency import ended
+from cachefs.digest import Verifier
 from cachefs.errors import CacheError, NotFoundError
 from cachefs.filesystems.failures import failed, mapped
 from cachefs.filesystems.local import file_pieces, read_files
-from cachefs.store import Store
+from cachefs.store import Store, verified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,6 +37,15 @@ class GroupSource(BlobSource, Protocol):
         ...
 
 
+@runtime_checkable
+class VerifyingSource(BlobSource, Protocol):
+    """A source that verifies bytes while it reads them, which costs less than doing it later."""
+
+    def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """As :meth:`pieces`, ending in IntegrityError unless the bytes are the blob's."""
+        ...
+
+
 class MappingSource:
     """Blobs from a mapping of digests to bytes or paths of files."""
 
@@ -55,6 +65,17 @@ class MappingSource:
                 async for piece in pieces:
                     yield piece
 
+    async def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The same, verified: a file is shown to the verifier as it is read."""
+        blob = self._blobs.get(digest)
+        if blob is None or isinstance(blob, bytes):
+            found = verified(self.pieces(digest, size), digest, size)
+        else:
+            found = _verified_file(Path(blob), Verifier(digest, size))
+        async with ended(found) as pieces:
+            async for piece in pieces:
+                yield piece
+
     async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
         """The bytes, and the contents of the files, which are read in one turn."""
         held = {digest: self._blobs.get(digest) for digest, _ in blobs}
@@ -73,6 +94,14 @@ class MappingSource:
             return data if isinstance(data, bytes) else failed(data, "read", str(blob), "source")
 
         return [given(digest) for digest, _ in blobs]
+
+
+async def _verified_file(path: Path, verifier: Verifier) -> AsyncIterator[bytes]:
+    with mapped("read", str(path), "source"):
+        async with ended(file_pieces(path, verifier.update)) as pieces:
+            async for piece in pieces:
+                yield piece
+    verifier.finish()
 
 
 class LayoutSource:

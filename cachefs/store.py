@@ -176,8 +176,7 @@ class Store:
 
     async def _send(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> None:
         if size is not None and size <= self.filesystem.whole:
-            data = b"".join([piece async for piece in pieces])
-            await self.filesystem.put(self.root + key, data)
+            await self.filesystem.put_whole(self.root + key, [piece async for piece in pieces])
         else:
             await self.filesystem.put_pieces(self.root + key, pieces, size or 0)
 

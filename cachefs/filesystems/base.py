@@ -143,6 +143,10 @@ class Filesystem:
         async with self._seen_whole(path) as place:
             await self.fs._pipe_file(place, data)
 
+    async def put_whole(self, path: str, pieces: Sequence[bytes]) -> None:
+        """The same for an object whose pieces are all in memory."""
+        await self.put(path, b"".join(pieces))
+
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
         """Write an object of about ``size`` bytes from its pieces: seen whole or not at all.
 

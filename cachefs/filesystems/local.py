@@ -10,15 +10,22 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
+from cachefs.filesystems.parts import in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from io import FileIO
+    from typing import BinaryIO
+
+    Show = Callable[[bytes], None]
+
+SHOWN: Final = 1024 * 1024
+"""Bytes that are shown at a time: they fit into a processor's second cache."""
 
 
 class LocalFilesystem(BlockingFilesystem):
@@ -73,8 +80,8 @@ class LocalFilesystem(BlockingFilesystem):
         try:
             file = await asyncio.to_thread(_create, aside)
             with file:
-                async for piece in pieces:
-                    await asyncio.to_thread(file.write, piece)
+                async for part in in_parts(pieces, PIECE):
+                    await asyncio.to_thread(write_all, file, part)
                 await asyncio.to_thread(os.fsync, file.fileno())
             await asyncio.to_thread(_settle, aside, path)
         except BaseException:
@@ -121,21 +128,26 @@ def _walk(prefix: str) -> Iterator[Stat]:
                         yield stat
 
 
-async def file_pieces(path: Path) -> AsyncIterator[bytes]:
-    """The file's bytes in pieces; a file of one piece takes one turn of a thread."""
-    opening = asyncio.ensure_future(asyncio.to_thread(_open, path))
+async def file_pieces(path: Path, shown_to: Show | None = None) -> AsyncIterator[bytes]:
+    """The file's bytes in pieces; a file of one piece takes one turn of a thread.
+
+    ``shown_to`` is called with each of them in that thread. They are smaller then: what has just
+    been read is in the processor's cache still, and hashing it costs less.
+    """
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, path, shown_to))
     try:
-        file, piece = await asyncio.shield(opening)
+        file, pieces = await asyncio.shield(opening)
     except asyncio.CancelledError:
         # The thread opens the file all the same, and nobody would be left to close it.
         opening.add_done_callback(_close_opened)
         raise
     with file:
-        while piece:
-            yield piece
-            if len(piece) < PIECE:
+        while pieces:
+            for piece in pieces:
+                yield piece
+            if sum(map(len, pieces)) < PIECE:
                 return
-            piece = await asyncio.to_thread(file.read, PIECE)
+            pieces = await asyncio.to_thread(_read_on, file, shown_to)
 
 
 async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSError]:
@@ -148,7 +160,15 @@ async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSEr
     return await asyncio.to_thread(lambda: [_read_or_error(path, size) for path, size in files])
 
 
-def _close_opened(opening: asyncio.Future[tuple[FileIO, bytes]]) -> None:
+def write_all(file: BinaryIO | FileIO, pieces: Iterable[bytes]) -> None:
+    """Write all. A disk that is nearly full takes a part, and says so by its count alone."""
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+
+def _close_opened(opening: asyncio.Future[tuple[FileIO, list[bytes]]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result()[0].close()
 
@@ -161,13 +181,25 @@ def _opened(path: Path) -> FileIO:
         raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
 
 
-def _open(path: Path) -> tuple[FileIO, bytes]:
+def _open(path: Path, shown_to: Show | None) -> tuple[FileIO, list[bytes]]:
     file = _opened(path)
     try:
-        return file, file.read(PIECE)
+        return file, _read_on(file, shown_to)
     except BaseException:
         file.close()
         raise
+
+
+def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
+    """The next bytes, together a piece, less at the end of the file; none are no pieces."""
+    pieces = []
+    left = PIECE
+    while left and (piece := file.read(left if shown_to is None else min(left, SHOWN))):
+        if shown_to is not None:
+            shown_to(piece)
+        pieces.append(piece)
+        left -= len(piece)
+    return pieces
 
 
 def _read(path: Path, size: int) -> bytes:
@@ -185,7 +217,7 @@ def _read_or_error(path: Path, size: int) -> bytes | OSError:
 def _put(aside: str, path: str, data: bytes, *, synced: bool = True) -> None:
     try:
         with _create(aside) as file:
-            file.write(data)
+            write_all(file, [data])
             if synced:
                 os.fsync(file.fileno())
         if synced:

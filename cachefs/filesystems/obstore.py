@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE, TEMPORARY, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
-from cachefs.filesystems.parts import in_parts, part_size
+from cachefs.filesystems.parts import part_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 
 SENDING = 16
@@ -122,8 +122,12 @@ class ObstoreFilesystem(BlockingFilesystem):
 
     async def put(self, path: str, data: bytes) -> None:
         """One PUT."""
+        await self.put_whole(path, [data])
+
+    async def put_whole(self, path: str, pieces: Sequence[bytes]) -> None:
+        """One PUT."""
         store, _, key = self._open(path)
-        await store.put_async(key, data, use_multipart=False)
+        await store.put_async(key, pieces, use_multipart=False)
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; obstore aborts it when ``pieces`` raises, and only then.
@@ -131,14 +135,13 @@ class ObstoreFilesystem(BlockingFilesystem):
         So a cancelled upload ends its pieces, and waits for obstore to be done with it.
         """
         store, _, key = self._open(path)
-        part = part_size(size)
         given_up = asyncio.get_running_loop().create_future()
         sending = asyncio.ensure_future(
             store.put_async(
                 key,
-                _until(given_up, in_parts(pieces, part)),
+                _until(given_up, pieces),
                 use_multipart=True,
-                chunk_size=part,
+                chunk_size=part_size(size),
                 max_concurrency=max(1, min(4, SENDING // self.parallelism)),
             )
         )
@@ -198,18 +201,19 @@ _INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
 
 
 async def _until(
-    given_up: asyncio.Future[None], parts: AsyncIterator[bytes]
+    given_up: asyncio.Future[None], pieces: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
-    """The same parts, ending in InterruptedError once they are given up."""
+    """The same pieces, ending in InterruptedError once they are given up."""
     while True:
-        following = asyncio.ensure_future(anext(parts, None))
+        following = asyncio.ensure_future(anext(pieces, None))
         either: set[asyncio.Future[Any]] = {given_up, following}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if given_up.done():
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             raise InterruptedError
-        part = following.result()
-        if part is None:
+        piece = following.result()
+        if piece is None:
             return
-        yield part
+        if piece:
+            yield piece

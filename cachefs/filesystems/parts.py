@@ -9,7 +9,7 @@ from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 
 MAX_PARTS: Final = 10_000
@@ -21,23 +21,22 @@ def part_size(size: int) -> int:
     return max(PIECE, math.ceil(size / MAX_PARTS))
 
 
-async def in_parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The same bytes in parts of ``size`` bytes, the last one shorter; no bytes are no part."""
-    held: list[bytes] = []
-    count = 0
+async def in_parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[Sequence[bytes]]:
+    """The same bytes in parts of ``size`` bytes, the last one shorter; no bytes are no part.
+
+    Each part is the pieces that it is made of: they are cut where a part ends, and never joined.
+    """
+    part: list[bytes] = []
+    missing = size
     async with ended(pieces):
         async for piece in pieces:
-            if not held and len(piece) == size:
-                yield piece
-                continue
-            held.append(piece)
-            count += len(piece)
-            if count >= size:
-                whole = b"".join(held)
-                full = count - count % size
-                for start in range(0, full, size):
-                    yield whole[start : start + size]
-                held = [whole[full:]] if full < count else []
-                count -= full
-    if count:
-        yield b"".join(held)
+            rest = piece
+            while len(rest) >= missing:
+                yield [*part, rest[:missing]]
+                rest = rest[missing:]
+                part, missing = [], size
+            if rest:
+                part.append(rest)
+                missing -= len(rest)
+    if part:
+        yield part

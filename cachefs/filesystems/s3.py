@@ -10,12 +10,12 @@ import asyncio
 import math
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import ended, task_group
 from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
+from cachefs.filesystems.s3_body import Body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -140,7 +140,11 @@ class S3Filesystem(Filesystem):
 
     async def put(self, path: str, data: bytes) -> None:
         """One PUT."""
-        await self._call("put_object", path, Body=BytesIO(data))
+        await self.put_whole(path, [data])
+
+    async def put_whole(self, path: str, pieces: Sequence[bytes]) -> None:
+        """One PUT."""
+        await self._call("put_object", path, Body=Body(pieces))
 
     async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; when it cannot be completed, it is aborted."""
@@ -166,37 +170,40 @@ class S3Filesystem(Filesystem):
         )
 
     async def _send_parts(
-        self, path: str, upload: str, parts: AsyncIterator[bytes]
+        self, path: str, upload: str, parts: AsyncIterator[Sequence[bytes]]
     ) -> Sequence[dict[str, Any]]:
-        async def send(number: int, data: bytes) -> dict[str, Any]:
+        async def send(number: int, part: Sequence[bytes]) -> dict[str, Any]:
             answer = await self._call(
-                "upload_part", path, UploadId=upload, PartNumber=number, Body=BytesIO(data)
+                "upload_part", path, UploadId=upload, PartNumber=number, Body=Body(part)
             )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         sending: list[asyncio.Task[dict[str, Any]]] = []
         async with task_group() as group:
-            while (data := await self._next_part(parts, first=not sending)) is not None:
-                task = group.create_task(send(len(sending) + 1, data))
+            while (part := await self._next_part(parts, first=not sending)) is not None:
+                task = group.create_task(send(len(sending) + 1, part))
                 # Not by the task itself: one that is cancelled before it begins does nothing.
                 task.add_done_callback(lambda _: self._parts.release())
                 sending.append(task)
         return [task.result() for task in sending]
 
-    async def _next_part(self, parts: AsyncIterator[bytes], *, first: bool) -> bytes | None:
+    async def _next_part(
+        self, parts: AsyncIterator[Sequence[bytes]], *, first: bool
+    ) -> Sequence[bytes] | None:
         """The next part, with a place taken for it; None at the end. There is always a first part.
 
         The place is taken before the part is read: waiting parts would be held in memory.
         """
+        at_the_end: Sequence[bytes] | None = [] if first else None
         await self._parts.acquire()
         try:
-            data = await anext(parts, b"" if first else None)
+            part = await anext(parts, at_the_end)
         except BaseException:
             self._parts.release()
             raise
-        if data is None:
+        if part is None:
             self._parts.release()
-        return data
+        return part
 
     async def touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts above 5 GiB."""

@@ -175,6 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
                 headers={name.lower(): value for name, value in self.headers.items()},
             )
         )
+        self._under_way = True
         try:
             if fault is not None:
                 time.sleep(fault.delay)
@@ -183,7 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._forward(proxy._upstream, None if fault is None else fault.cut_after)
         finally:
-            proxy._end()
+            self._end()
+
+    def _end(self) -> None:
+        """Before the last bytes go out: whoever has them may send the next request at once."""
+        if self._under_way:
+            self._under_way = False
+            self.server.proxy._end()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
 
@@ -228,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
                 # Its end can only be told by closing.
                 self.send_header("Connection", "close")
                 self.close_connection = True
+            if bodiless or answer.length == 0:
+                self._end()
             self.end_headers()
             self._send_back(answer, cut_after)
 
@@ -249,9 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_back(self, answer: http.client.HTTPResponse, cut_after: int | None) -> None:
         left = cut_after
         while block := answer.read(_BLOCK if left is None else min(left, _BLOCK)):
-            self.wfile.write(block)
             if left is not None:
                 left -= len(block)
+            if answer.length == 0:
+                self._end()
+            self.wfile.write(block)
         if cut_after is not None:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
