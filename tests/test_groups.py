@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import cachefs
-from cachefs.concurrency import run
+from cachefs.concurrency import OneFailed, run
 from cachefs.exporter import GROUP, GROUP_BYTES, Blob, _grouped
 from cachefs.filesystems.base import SMALL, Filesystem
 from cachefs.filesystems.blocking import BlockingFilesystem
@@ -222,6 +223,26 @@ def test_one_that_fails_ends_its_group_and_is_named() -> None:
         run(Store(filesystem, "root/").put_group(objects))
     assert (caught.value.operation, caught.value.key) == ("upload", "root/key5")
     assert len(filesystem.begun) < 2000
+
+
+def test_errors_of_several_threads_are_one_error_and_no_noise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    filesystem = SlowFilesystem(3)
+
+    async def work() -> None:
+        putting = asyncio.ensure_future(
+            filesystem.put_group([(str(number), b"bad") for number in range(9)])
+        )
+        await until(lambda: filesystem.now == 3)
+        filesystem.free.set()
+        with pytest.raises(OneFailed) as caught:
+            await putting
+        assert isinstance(caught.value.error, PermissionError)
+
+    run(work())
+    gc.collect()
+    assert not caplog.records
 
 
 def test_an_empty_group_is_nothing(tmp_path: Path) -> None:

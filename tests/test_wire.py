@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cachefs
+from cachefs.errors import ManifestError
 from cachefs.wire import cacheconfig, oci, timestamps
 from cachefs.wire.cacheconfig import decode, encode
 from tests.graphs import MOMENTS, digest_of, graphs
@@ -207,3 +210,18 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     assert not timestamps.is_timestamp(text)
     with pytest.raises(ValueError, match="RFC 3339"):
         timestamps.nanoseconds(text)
+
+
+@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_decoding_leaves_the_garbage_collector_as_it_was(valid: bool, enabled: bool) -> None:
+    raw = b'{"records":[{"digest":"a"}]}' if valid else b"not JSON"
+    was_enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with contextlib.nullcontext() if valid else pytest.raises(ManifestError):
+            cacheconfig.decode(raw)
+        assert gc.isenabled() == enabled
+        assert gc.get_freeze_count() == frozen
+    finally:
+        (gc.enable if was_enabled else gc.disable)()

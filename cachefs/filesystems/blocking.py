@@ -112,6 +112,8 @@ class BlockingFilesystem(Filesystem):
         async def turns(_: int) -> None:
             async with places or nullcontext():
                 turn = asyncio.ensure_future(self._in_thread(take_turns, waiting))
+                # Its error is nobody's when another thread's came first.
+                turn.add_done_callback(lambda done: done.cancelled() or done.exception())
                 try:
                     await asyncio.shield(turn)
                 except asyncio.CancelledError:
