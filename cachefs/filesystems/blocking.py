@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 E = TypeVar("E", bound=Exception)
 
-LAST_CALL: Final = 5.0
+LAST_CALL: Final = 2.0
 """Seconds that a cancelled group waits for the calls that its threads are in."""
 
 
