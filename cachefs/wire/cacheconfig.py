@@ -122,10 +122,6 @@ def _collection_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
-            # What is new becomes old at once; the first collection would walk all of it as well.
-            gc.freeze()
-            gc.unfreeze()
         gc.enable()
 
 
