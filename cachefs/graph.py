@@ -24,6 +24,7 @@ from cachefs.wire.cacheconfig import (
     Result,
 )
 from cachefs.wire.canonical import canonical, moved, parents_first
+from cachefs.wire.garbage import collection_paused
 from cachefs.wire.rules import check, topological
 
 if TYPE_CHECKING:
@@ -246,6 +247,7 @@ class RecordGraph:
         """The graph in which every result that needs one of these blobs is a miss."""
         return self.filtered(layer=lambda index: self.layers[index].blob not in lost)
 
+    @collection_paused()
     def filtered(
         self,
         *,
@@ -333,6 +335,7 @@ class RecordGraph:
 
     # --- storing -------------------------------------------------------------------------------
 
+    @collection_paused()
     def to_config(self) -> CacheConfig:
         """The graph in canonical order: the same graph gives the same bytes, however it was built.
 
@@ -384,6 +387,7 @@ class RecordGraph:
         }
 
 
+@collection_paused()
 def merge(graphs: Iterable[RecordGraph]) -> RecordGraph:
     """The union of the graphs. Idempotent, commutative and associative up to canonical bytes.
 

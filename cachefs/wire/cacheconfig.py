@@ -7,18 +7,14 @@ What a record holds are tuples: most are empty, and all empty ones are one, whic
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 
 from cachefs.errors import ManifestError
+from cachefs.wire.garbage import collection_paused
 from cachefs.wire.rules import check
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MEDIA_TYPE: Final = "application/vnd.buildkit.cacheconfig.v0"
 
@@ -100,29 +96,13 @@ def decode(raw: bytes) -> CacheConfig:
     """Parse and check a manifest. Raises ManifestError for what the format calls invalid."""
     if len(raw) > MAX_BYTES:
         raise ManifestError(f"the manifest has {len(raw)} bytes; more than {MAX_BYTES} are refused")
-    with _collection_paused():
+    with collection_paused():
         try:
             config = _decoder.decode(raw)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ManifestError(f"the manifest is not a cache config: {error}") from error
         check(config)
     return config
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """No garbage collection: it would walk hundreds of thousands of new tuples to find nothing.
-
-    It takes two thirds of the time of decoding a manifest of 100,000 records.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def encode(config: CacheConfig) -> bytes:

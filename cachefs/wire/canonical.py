@@ -8,14 +8,16 @@ order open, the content below decides, so that the order of adding never shows.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import NO_PARENT, CacheConfig, Chain, Layer, Link, Record, Result
 from cachefs.wire.rules import topological
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+T = TypeVar("T")
 
 
 def canonical(config: CacheConfig) -> CacheConfig:
@@ -105,21 +107,24 @@ def _on_its_parent(layer: Layer, new_layer: Sequence[int]) -> Layer:
 
 def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -> Record:
     """The record with all indexes rewritten, and its lists sorted."""
-    results = [Result(layers[r.layer], r.created_at) for r in record.layers]
-    chains = [moved(chain, layers) for chain in record.chains]
-    inputs = [
-        sorted(
-            (Link(selector=k.selector, link=records[k.link]) for k in alternatives),
-            key=lambda k: (k.link, k.selector),
-        )
+    results = (Result(layers[r.layer], r.created_at) for r in record.layers)
+    chains = (moved(chain, layers) for chain in record.chains)
+    inputs = (
+        (Link(selector=k.selector, link=records[k.link]) for k in alternatives)
         for alternatives in record.inputs
-    ]
-    return Record(
-        tuple(sorted(results, key=lambda r: (r.layer, _moment(r.created_at)))),
-        tuple(sorted(chains, key=lambda c: (c.layers, _moment(c.created_at)))),
-        record.digest,
-        tuple(map(tuple, inputs)),
     )
+    return Record(
+        _in_order(results, lambda r: (r.layer, _moment(r.created_at))),
+        _in_order(chains, lambda c: (c.layers, _moment(c.created_at))),
+        record.digest,
+        tuple(_in_order(links, lambda k: (k.link, k.selector)) for links in inputs),
+    )
+
+
+def _in_order(items: Iterable[T], key: Callable[[T], Any]) -> tuple[T, ...]:
+    """Sorted; most records have one result and one alternative, for which no key is worked out."""
+    found = tuple(items)
+    return tuple(sorted(found, key=key)) if len(found) > 1 else found
 
 
 def moved(chain: Chain, new_layer: Mapping[int, int] | Sequence[int]) -> Chain:
