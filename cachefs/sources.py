@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -10,10 +11,10 @@ from cachefs.digest import Verifier
 from cachefs.errors import CacheError, NotFoundError
 from cachefs.filesystems.failures import failed, mapped
 from cachefs.filesystems.local import file_pieces, read_files
-from cachefs.store import Store, verified
+from cachefs.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cachefs.digest import Digest
     from cachefs.layout import Layout
@@ -52,29 +53,33 @@ class MappingSource:
     def __init__(self, blobs: Mapping[str, bytes | Path | str]) -> None:
         self._blobs = blobs
 
-    async def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files and bytes know their end
+    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files and bytes know their end
         """The bytes, or the file's content."""
+        return self._pieces(digest)
+
+    async def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The same, verified: a file is shown to the verifier as it is read."""
+        verifier = Verifier(digest, size)
+        async with ended(self._pieces(digest, verifier.update)) as pieces:
+            async for piece in pieces:
+                yield piece
+        verifier.finish()
+
+    async def _pieces(
+        self, digest: Digest, shown_to: Callable[[bytes], None] | None = None
+    ) -> AsyncIterator[bytes]:
         blob = self._blobs.get(digest)
         if blob is None:
             raise _absent(digest)
         if isinstance(blob, bytes):
+            if shown_to is not None:
+                await asyncio.to_thread(shown_to, blob)
             yield blob
             return
         with mapped("read", str(blob), "source"):
-            async with ended(file_pieces(Path(blob))) as pieces:
+            async with ended(file_pieces(Path(blob), shown_to)) as pieces:
                 async for piece in pieces:
                     yield piece
-
-    async def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        """The same, verified: a file is shown to the verifier as it is read."""
-        blob = self._blobs.get(digest)
-        if blob is None or isinstance(blob, bytes):
-            found = verified(self.pieces(digest, size), digest, size)
-        else:
-            found = _verified_file(Path(blob), Verifier(digest, size))
-        async with ended(found) as pieces:
-            async for piece in pieces:
-                yield piece
 
     async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
         """The bytes, and the contents of the files, which are read in one turn."""
@@ -94,14 +99,6 @@ class MappingSource:
             return data if isinstance(data, bytes) else failed(data, "read", str(blob), "source")
 
         return [given(digest) for digest, _ in blobs]
-
-
-async def _verified_file(path: Path, verifier: Verifier) -> AsyncIterator[bytes]:
-    with mapped("read", str(path), "source"):
-        async with ended(file_pieces(path, verifier.update)) as pieces:
-            async for piece in pieces:
-                yield piece
-    verifier.finish()
 
 
 class LayoutSource:

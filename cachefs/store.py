@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 HASH_ASIDE: Final = 256 * 1024
-"""Pieces of at least this many bytes are hashed in a thread, while the next one is on its way."""
+"""Pieces of at least this many bytes are hashed in a thread, while others are on their way."""
 
 
 def _explained(
@@ -180,16 +180,10 @@ class Store:
         else:
             await self.filesystem.put_pieces(self.root + key, pieces, size or 0)
 
-    @_explained
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time; False when it is gone."""
-        path = self.root + stat.path
-        try:
-            with mapped("touch", path, self.side):
-                await self.filesystem.touch(stat._replace(path=path))
-        except NotFoundError:
-            return False
-        return True
+        (is_there,) = await self.touch_group([stat])
+        return is_there
 
     @_explained
     async def touch_group(self, stats: Sequence[Stat]) -> Sequence[bool]:
@@ -262,14 +256,25 @@ async def verified(
 ) -> AsyncIterator[bytes]:
     """The same pieces, ending in IntegrityError unless they are the blob's.
 
-    ``size`` is in bytes, None where it is not known.
+    ``size`` is in bytes, None where it is not known. A large piece is hashed while whoever takes it
+    does his part: all are to be believed only when the last has come and no error.
     """
     verifier = Verifier(digest, size)
-    async with ended(pieces):
-        async for piece in pieces:
-            if len(piece) >= HASH_ASIDE:
-                await asyncio.to_thread(verifier.update, piece)
-            else:
-                verifier.update(piece)
-            yield piece
+    hashing: asyncio.Future[None] | None = None
+    try:
+        async with ended(pieces):
+            async for piece in pieces:
+                if hashing is not None:
+                    await hashing
+                    hashing = None
+                if len(piece) >= HASH_ASIDE:
+                    hashing = asyncio.ensure_future(asyncio.to_thread(verifier.update, piece))
+                else:
+                    verifier.update(piece)
+                yield piece
+            if hashing is not None:
+                await hashing
+    finally:
+        if hashing is not None:
+            await asyncio.gather(hashing, return_exceptions=True)
     verifier.finish()
