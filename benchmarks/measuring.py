@@ -1,10 +1,10 @@
-"""Runs of all cases in rounds, so that a machine that slows down slows all of them."""
+"""Runs of each work's cases in rounds, so that a machine that slows down slows all of them."""
 
 from __future__ import annotations
 
 import os
+import random
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from benchmarks import results
@@ -25,12 +25,12 @@ def measure(
     most: float = 20.0,
     tell: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[results.Case], dict[str, str]]:
-    """Run the cases, round after round.
+    """Run the cases: work after work, each in rounds.
 
     Args:
         cases: those of one work beside each other.
         stage: what they stand on.
-        runs: rounds; in each, another contender of a work begins.
+        runs: rounds that count. One more goes before those of a work that moves bytes.
         most: seconds after which a case is not run again.
         tell: told what is being done.
 
@@ -38,26 +38,35 @@ def measure(
         The cases' results, and why some have none: one that fails does not end the others.
     """
     found = {case: _result(case) for case in cases}
-    failed: dict[str, str] = {}
-    work = ""
-    for turn in range(runs):
-        for case in _rotated(list(found), turn):
-            if sum(found[case].seconds) >= most:
-                continue
-            if case.bytes and case.work != work:
-                # Whoever comes first pays for memory that the system has given back meanwhile.
-                tell(f"round {turn + 1} of {runs}: {case.work}, warming up")
-                with suppress(RuntimeError):  # the counted runs tell
-                    _run(case, stage, _result(case))
-            work = case.work
-            tell(f"round {turn + 1} of {runs}: {case.work}, {case.name}")
-            try:
-                for _ in range(case.each_round):
-                    _run(case, stage, found[case])
-            except RuntimeError as error:
-                failed[f"{case.work}, {case.name}"] = str(error)
-                del found[case]
-    return list(found.values()), failed
+    failed: dict[Case, str] = {}
+    for case, number in _schedule(cases, runs):
+        if case in failed or sum(found[case].seconds) >= most:
+            continue
+        about = f"round {number} of {runs}" if number else "warming up"
+        tell(f"{case.work}, {case.name}: {about}")
+        try:
+            for _ in range(case.each_round):
+                _run(case, stage, found[case] if number else _result(case))
+        except RuntimeError as error:
+            failed[case] = str(error)
+    whole = [result for case, result in found.items() if case not in failed]
+    return whole, {f"{case.work}, {case.name}": why for case, why in failed.items()}
+
+
+def _schedule(cases: Sequence[Case], runs: int) -> Iterator[tuple[Case, int]]:
+    """Each case with the number of its round; round 0 does not count.
+
+    The order is another one in each round, so that nobody always comes after the same one.
+    """
+    works: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    for case in cases:
+        works[case.group, case.work].append(case)
+    for same in works.values():
+        # Whoever comes first pays for memory that the system has given back meanwhile.
+        first = 0 if same[0].bytes else 1
+        for number in range(first, runs + 1):
+            drawn = random.Random(number).sample(same, len(same))
+            yield from ((case, number) for case in drawn)
 
 
 def _result(case: Case) -> results.Case:
@@ -70,16 +79,6 @@ def _result(case: Case) -> results.Case:
         bytes=case.bytes,
         point=case.point,
     )
-
-
-def _rotated(cases: Sequence[Case], turn: int) -> Iterator[Case]:
-    """Work after work, each time beginning with another contender."""
-    works: dict[tuple[str, str], list[Case]] = defaultdict(list)
-    for case in cases:
-        works[case.group, case.work].append(case)
-    for same in works.values():
-        first = turn % len(same)
-        yield from same[first:] + same[:first]
 
 
 def _run(case: Case, stage: Stage, result: results.Case) -> None:

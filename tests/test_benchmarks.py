@@ -43,8 +43,14 @@ def test_requests_are_those_of_the_work_alone(seaweed_s3: S3Server, tmp_path: Pa
     loop = next(
         case for case in cases.all_cases(QUICK) if case.contender is contenders.OBSTORE_LOOP
     )
-    found, _ = measure([loop], Stage(seaweed_s3, tmp_path, QUICK), runs=1)
-    assert [case.requests for case in found] == [[QUICK.large.blobs]]
+    told: list[str] = []
+    found, _ = measure([loop], Stage(seaweed_s3, tmp_path, QUICK), runs=2, tell=told.append)
+    assert [case.requests for case in found] == [[QUICK.large.blobs] * 2]
+    assert [line.rpartition(": ")[2] for line in told] == [
+        "warming up",
+        "round 1 of 2",
+        "round 2 of 2",
+    ]
 
 
 def test_a_case_that_fails_does_not_end_the_others(seaweed_s3: S3Server, tmp_path: Path) -> None:
