@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate, chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachefs.digest import Digest, all_digests
@@ -35,8 +36,8 @@ def _passes(config: CacheConfig, links: Sequence[int]) -> bool:
     """Whether everything in it is valid, loops aside."""
     layers, records = config.layers, config.records
     facts = [layer.annotations for layer in layers if layer.annotations is not None]
-    results = list(chain.from_iterable([record.layers for record in records]))
-    chains = list(chain.from_iterable([record.chains for record in records]))
+    results = list(chain.from_iterable(map(attrgetter("layers"), records)))
+    chains = list(chain.from_iterable(map(attrgetter("chains"), records)))
     named = [result.layer for result in results]
     named += [index for chained in chains for index in chained.layers]
     dated: tuple[Sequence[Annotations | Result | Chain], ...] = (facts, results, chains)
@@ -149,8 +150,9 @@ def _in_order(targets: Sequence[list[int]], links: Sequence[int]) -> list[int]:
     starts = array("q", accumulate(map(len, targets), initial=0))
     for index in order:
         for target in beside[starts[index] : starts[index + 1]]:
-            waiting[target] -= 1
-            if not waiting[target]:
+            left = waiting[target] - 1
+            waiting[target] = left
+            if not left:
                 order.append(target)
     if len(order) != len(targets):
         culprit = next(index for index, count in enumerate(waiting) if count)
