@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Show = Callable[[bytes], None]
 
+_TO_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
 SHOWN: Final = 1024 * 1024
 """Bytes that are shown at a time: they fit into a processor's second cache."""
 
@@ -44,8 +46,7 @@ class LocalFilesystem(BlockingFilesystem):
 
     def read_now(self, item: tuple[str, int]) -> bytes:
         """All bytes of a small file."""
-        path, size = item
-        return _read(Path(path), size)
+        return _read(*item)
 
     def put_now(self, item: tuple[str, bytes]) -> None:
         """Write a small file whole, not synced."""
@@ -173,16 +174,11 @@ def _close_opened(opening: asyncio.Future[tuple[FileIO, list[bytes]]]) -> None:
         opening.result()[0].close()
 
 
-def _opened(path: Path) -> FileIO:
-    try:
-        return path.open("rb", 0)
-    except (IsADirectoryError, NotADirectoryError) as error:
-        # A store of keys has no folders: there is no object with this key.
-        raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
-
-
 def _open(path: Path, shown_to: Show | None) -> tuple[FileIO, list[bytes]]:
-    file = _opened(path)
+    try:
+        file = path.open("rb", 0)
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise _no_object(error) from error
     try:
         return file, _read_on(file, shown_to)
     except BaseException:
@@ -202,16 +198,28 @@ def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
     return pieces
 
 
-def _read(path: Path, size: int) -> bytes:
-    with _opened(path) as file:
-        return file.read(size + 1)
+def _read(path: str | Path, size: int) -> bytes:
+    """As many bytes, or one more. By file number: a file object costs more than the reading."""
+    try:
+        number = os.open(path, _TO_READ)
+        try:
+            return os.read(number, size + 1)
+        finally:
+            os.close(number)
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise _no_object(error) from error
 
 
-def _read_or_error(path: Path, size: int) -> bytes | OSError:
+def _read_or_error(path: str | Path, size: int) -> bytes | OSError:
     try:
         return _read(path, size)
     except OSError as error:
         return error
+
+
+def _no_object(error: OSError) -> FileNotFoundError:
+    """A store of keys has no folders: there is no object with such a key."""
+    return FileNotFoundError(error.errno, error.strerror, error.filename)
 
 
 def _put(aside: str, path: str, data: bytes, *, synced: bool = True) -> None:
