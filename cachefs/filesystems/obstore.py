@@ -135,11 +135,11 @@ class ObstoreFilesystem(BlockingFilesystem):
         So a cancelled upload ends its pieces, and waits for obstore to be done with it.
         """
         store, _, key = self._open(path)
-        given_up = asyncio.get_running_loop().create_future()
+        given = _Given(pieces)
         sending = asyncio.ensure_future(
             store.put_async(
                 key,
-                _until(given_up, pieces),
+                given,
                 use_multipart=True,
                 chunk_size=part_size(size),
                 max_concurrency=max(1, min(4, SENDING // self.parallelism)),
@@ -148,7 +148,7 @@ class ObstoreFilesystem(BlockingFilesystem):
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
-            given_up.set_result(None)
+            given.end()
             await asyncio.wait({sending})
             sending.exception()
             raise
@@ -200,20 +200,32 @@ def _just_before(key: str) -> str | None:
 _INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
 
 
-async def _until(
-    given_up: asyncio.Future[None], pieces: AsyncIterator[bytes]
-) -> AsyncIterator[bytes]:
-    """The same pieces, ending in InterruptedError once they are given up."""
-    while True:
-        following = asyncio.ensure_future(anext(pieces, None))
-        either: set[asyncio.Future[Any]] = {given_up, following}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if given_up.done():
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            raise InterruptedError
-        piece = following.result()
-        if piece is None:
-            return
-        if piece:
-            yield piece
+class _Given:
+    """The same pieces, which can be ended at any moment: then they raise InterruptedError."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._waiting: asyncio.Task[Any] | None = None
+        self._ended = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._waiting = asyncio.current_task()
+        try:
+            while not self._ended:
+                if piece := await anext(self._pieces):
+                    return piece
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+        finally:
+            self._waiting = None
+        raise InterruptedError
+
+    def end(self) -> None:
+        """Whoever waits for a piece waits no longer."""
+        self._ended = True
+        if self._waiting is not None:
+            self._waiting.cancel()
