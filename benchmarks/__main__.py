@@ -41,9 +41,9 @@ def main() -> None:
 
     one = commands.add_parser("measure", help="run the cases, print their tables, write JSON")
     one.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
-    one.add_argument("--runs", type=int, default=3, help="counted runs a case (default 3)")
+    one.add_argument("--runs", type=int, default=5, help="counted runs a case (default 5)")
     one.add_argument(
-        "--most", type=float, default=20.0, help="seconds after which a case is not run again"
+        "--most", type=float, default=40.0, help="seconds after which a case is not run again"
     )
     one.add_argument("--only", default="", metavar="TEXT", help="cases whose work or tool has this")
     one.add_argument("--quick", action="store_true", help="tiny sizes, to see that all of it works")

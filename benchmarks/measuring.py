@@ -22,7 +22,7 @@ def measure(
     cases: Sequence[Case],
     stage: Stage,
     runs: int,
-    most: float = 20.0,
+    most: float = 40.0,
     tell: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[results.Case], dict[str, str]]:
     """Run the cases: work after work, each in rounds.
