@@ -114,14 +114,14 @@ def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -
         for alternatives in record.inputs
     )
     return Record(
-        _in_order(results, lambda r: (r.layer, _moment(r.created_at))),
-        _in_order(chains, lambda c: (c.layers, _moment(c.created_at))),
+        _sorted(results, lambda r: (r.layer, _moment(r.created_at))),
+        _sorted(chains, lambda c: (c.layers, _moment(c.created_at))),
         record.digest,
-        tuple(_in_order(links, lambda k: (k.link, k.selector)) for links in inputs),
+        tuple(_sorted(links, lambda k: (k.link, k.selector)) for links in inputs),
     )
 
 
-def _in_order(items: Iterable[T], key: Callable[[T], Any]) -> tuple[T, ...]:
+def _sorted(items: Iterable[T], key: Callable[[T], Any]) -> tuple[T, ...]:
     """Sorted; most records have one result and one alternative, for which no key is worked out."""
     found = tuple(items)
     return tuple(sorted(found, key=key)) if len(found) > 1 else found
