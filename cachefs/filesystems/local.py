@@ -29,7 +29,7 @@ _TO_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 SHOWN: Final = 1024 * 1024
 """Bytes that are shown at a time.
 
-Large uploads by s3fs so take an eighth less of the CPU than with whole pieces that are hashed later.
+Large uploads by s3fs so take an eighth less of the CPU than with whole pieces, hashed later.
 """
 
 
