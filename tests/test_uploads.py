@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import pytest
 
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError, StoreError
 from cachefs.filesystems import PIECE, connect
+from cachefs.filesystems.connecting import ANSWERED_IN
+from cachefs.filesystems.obstore import SENDING
+from cachefs.filesystems.obstore_s3 import DONE_IN
 from cachefs.location import parse
 from cachefs.store import Store
 from tests.servers.proxy import RecordingProxy, Request
@@ -20,8 +24,8 @@ Recording = Callable[[S3Server], RecordingProxy]
 ENGINES = pytest.mark.parametrize("engine", ["s3fs", "obstore"])
 
 
-def opened(server: S3Server, bucket: str, engine: str) -> Store:
-    return Store(*connect(parse(server.attributes(bucket, engine=engine))))
+def opened(server: S3Server, bucket: str, engine: str, **attributes: str) -> Store:
+    return Store(*connect(parse(server.attributes(bucket, engine=engine, **attributes))))
 
 
 async def parts(count: int) -> AsyncIterator[bytes]:
@@ -115,3 +119,38 @@ def test_a_cancelled_upload_leaves_nothing(server: S3Server, engine: str) -> Non
 def unfinished(server: S3Server, bucket: str) -> list[str]:
     answer = server.client.list_multipart_uploads(Bucket=bucket)
     return [upload["Key"] for upload in answer.get("Uploads", ())]
+
+
+@pytest.mark.parametrize(
+    ("engine", "limit"),
+    [("s3fs", "connecting.ANSWERED_IN"), ("obstore", "obstore_s3.DONE_IN")],
+)
+def test_a_slow_answer_is_waited_for_as_long_as_ours_say(
+    recording: Recording,
+    moto_s3: S3Server,
+    engine: str,
+    limit: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not as long as the libraries would: they give up a blob that a slow line could carry."""
+    proxy = recording(moto_s3)
+    bucket = moto_s3.bucket()
+    patient = opened(proxy.server, bucket, engine, retry_max_attempts="1")
+    monkeypatch.setattr(f"cachefs.filesystems.{limit}", _seconds(engine, 1))
+    impatient = opened(proxy.server, bucket, engine, retry_max_attempts="1")
+    proxy.inject(times=2, when=lambda request: request.method == "PUT", delay=2)
+    with pytest.raises(StoreError):
+        run(impatient.put("blobs/one", b"one"))
+    run(patient.put("blobs/one", b"one"))
+    assert proxy.count("PUT") == 2
+
+
+def _seconds(engine: str, seconds: int) -> int | timedelta:
+    return seconds if engine == "s3fs" else timedelta(seconds=seconds)
+
+
+def test_a_slow_line_has_time_for_all_parts_in_flight() -> None:
+    """For 2 Mbit/s by obstore; s3fs counts from when the kernel has taken the last bytes."""
+    bytes_a_second = SENDING * PIECE / DONE_IN.total_seconds()
+    assert bytes_a_second * 8 < 2e6
+    assert ANSWERED_IN >= 60

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 64
 """Connections that an S3 client may hold; each blob on its way uses one."""
 
+ANSWERED_IN: Final = 120
+"""Seconds that a server may take for its answer, when it has been sent all of the request.
+
+s3fs would wait for 15: too few for a copy of 5 GiB, or for what a slow line has still to send.
+"""
+
 _EXTRAS: Final = {
     "s3": "s3",
     "s3a": "s3",
@@ -120,6 +126,7 @@ def s3fs_options(s3: S3Options) -> dict[str, Any]:
             "response_checksum_validation": "when_required",
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
             "max_pool_connections": CONNECTIONS,
+            "read_timeout": ANSWERED_IN,
             # Ours are known to be valid, and botocore builds its own name anew for each request.
             "parameter_validation": False,
             "user_agent": f"cachefs/{__version__}",

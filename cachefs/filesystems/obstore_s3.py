@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -90,6 +91,15 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         return await super().delete(path)
 
 
+DONE_IN: Final = timedelta(minutes=10)
+"""The time for a request from its beginning to the end of its answer, and for repeating it.
+
+obstore has no other limit for a body that is being sent, and its own half a minute is too short:
+16 parts of 8 MiB at a time ask for 36 Mbit/s then, and for 2 Mbit/s now. S3 takes a request
+for a quarter of an hour after it was signed.
+"""
+
+
 def connect_obstore(
     location: Location, s3: S3Options, s3fs: Callable[[], S3Filesystem]
 ) -> ObstoreS3Filesystem:
@@ -100,8 +110,12 @@ def connect_obstore(
         return make(
             "s3",
             config=_config(location, s3),
-            client_options={"allow_http": True, "pool_max_idle_per_host": str(CONNECTIONS)},
-            retry_config={"max_retries": retries},
+            client_options={
+                "allow_http": True,
+                "pool_max_idle_per_host": str(CONNECTIONS),
+                "timeout": DONE_IN,
+            },
+            retry_config={"max_retries": retries, "retry_timeout": DONE_IN},
             credential_provider=_aws_credentials(s3),
             skip_instance_cache=True,
         )
