@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.contenders import (
+    BARE_OBSTORE,
+    BARE_REQUESTS,
     BUILDKIT,
     CACHEFS,
     INTERPRETER,
@@ -38,6 +40,7 @@ ENGINES: Final = (S3FS, OBSTORE)
 LOOPS: Final = (S3FS_LOOP, OBSTORE_LOOP)
 PROGRAMS: Final = (RCLONE, S5CMD)
 TRANSFERS: Final = (*ENGINES, *LOOPS, *PROGRAMS)
+BOUNDS: Final = (BARE_OBSTORE, BARE_REQUESTS)
 AT_A_TIME: Final = 4
 
 
@@ -153,7 +156,7 @@ def _with(make: Callable[[Stage], Arguments]) -> Prepare:
 
 def _uploads(sizes: Sizes) -> Iterator[Case]:
     for load in (sizes.large, sizes.small, sizes.huge):
-        for who in (*TRANSFERS, BUILDKIT):
+        for who in (*TRANSFERS, BUILDKIT, *BOUNDS):
             where = _to_new_bucket(load)
             yield Case("upload", f"upload {load}", who, "upload", where, bytes=load.bytes)
 

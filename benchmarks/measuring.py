@@ -75,6 +75,7 @@ def _result(case: Case) -> results.Case:
         work=case.work,
         tool=case.name,
         ours=case.contender.ours,
+        bound=case.contender.bound,
         parallelism=case.parallelism,
         bytes=case.bytes,
         point=case.point,

@@ -20,6 +20,7 @@ class Case(msgspec.Struct, kw_only=True):
         work: what is done.
         tool: what does it.
         ours: whether that is what is benchmarked, and not a peer.
+        bound: whether it is no tool, but what any tool can do at most.
         parallelism: so many blobs at a time.
         bytes: bytes that are moved, 0 where that says nothing.
         point: where a plot has it: parallelism, blobs, or blobs in the store.
@@ -35,6 +36,7 @@ class Case(msgspec.Struct, kw_only=True):
     work: str
     tool: str
     ours: bool
+    bound: bool = False
     parallelism: int
     bytes: int = 0
     point: int | None = None

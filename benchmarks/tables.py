@@ -60,28 +60,34 @@ def machine(results: Results) -> str:
 
 
 def summary(results: Results) -> str:
-    """Each work that BuildKit does as well: its seconds, ours, and how many times as fast.
+    """Each work that BuildKit does as well: its seconds, others', and how many times as fast.
 
     And how much of the machine the server had while obstore worked: what is left is ours to save.
     """
     cores = int(results.machine["cores"])
-    lines = [
-        f"| work | BuildKit | cachefs, obstore | cachefs, s3fs | server, of {cores} cores |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    heads = ["work", "BuildKit", *_BESIDE_BUILDKIT, f"server, of {cores} cores"]
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for work, cases in groupby(results.cases, key=lambda case: (case.group, case.work)):
         found = {case.tool: case for case in cases if case.seconds}
         if "BuildKit" not in found:
             continue
         theirs = found["BuildKit"].median()
-        either = found.get("cachefs")
-        ours = [found.get(f"cachefs, {engine}", either) for engine in ("obstore", "s3fs")]
-        cells = [_times(one.median(), theirs) if one else "" for one in ours]
+        beside = [found.get(tool, found.get(either)) for tool, either in _BESIDE_BUILDKIT.items()]
+        cells = [_times(one.median(), theirs) if one else "" for one in beside]
         share = ""
-        if ours[0] and ours[0].server:
-            share = f"{ours[0].median('server') / ours[0].median() / cores:.0%}"
+        if beside[0] and beside[0].server:
+            share = f"{beside[0].median('server') / beside[0].median() / cores:.0%}"
         lines.append(f"| {work[1]} | {_figure(theirs)} s | {' | '.join(cells)} | {share} |")
     return "\n".join(lines)
+
+
+# The tool of a column, and the one that stands in where an engine makes no difference.
+_BESIDE_BUILDKIT: Final = {
+    "cachefs, obstore": "cachefs",
+    "cachefs, s3fs": "cachefs",
+    "bare obstore": "",
+    "bare requests": "",
+}
 
 
 def _times(ours: float, theirs: float) -> str:
@@ -103,7 +109,7 @@ def text(results: Results, group: str) -> str:
 
 
 def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
-    peers = [case.median() for case in cases if not case.ours and case.seconds]
+    peers = [case.median() for case in cases if not (case.ours or case.bound) and case.seconds]
     for case in cases:
         seconds = case.median()
         yield [

