@@ -253,10 +253,11 @@ def _keep_memory() -> None:
     """Let the memory of one piece serve for the next, in place of going back to the system.
 
     Taking it anew is a fault for each page, a tenth of the CPU that a large blob takes. glibc keeps
-    so much as the largest block lets it expect that was ever freed, up to 32 MiB (mallopt(3),
-    M_MMAP_THRESHOLD). This one is never written to, so it takes no memory itself.
+    twice as much as the largest block that was ever freed, where that was no more than 32 MiB
+    (mallopt(3), M_MMAP_THRESHOLD). Bytes that are zero come untouched from the system, so this
+    block takes no memory; a bytearray would be written to.
     """
-    bytearray(32 * 1024 * 1024 - 8192)
+    bytes(32 * 1024 * 1024 - 8192)
 
 
 async def _cut(data: bytes) -> AsyncIterator[bytes]:
