@@ -16,10 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from obstore.store import S3Store
-
 import cachefs
 from benchmarks.contenders import OBSTORE, SHELL, STARTING, Contender, Place
+from benchmarks.contenders.bare import native_store
 from benchmarks.processes import run
 from benchmarks.workloads import (
     MIB,
@@ -240,14 +239,7 @@ class Stage:
 
     def _put(self, bucket: str, objects: dict[str, bytes]) -> None:
         """Past everything that is measured."""
-        store = S3Store(
-            bucket,
-            endpoint=self.server.endpoint_url,
-            access_key_id=self.server.access_key_id,
-            secret_access_key=self.server.secret_access_key,
-            region=self.server.region,
-            client_options={"allow_http": True},
-        )
+        store = native_store(self.place(bucket))
         with ThreadPoolExecutor(16) as pool:
             for _ in pool.map(lambda item: store.put(*item), objects.items()):
                 pass

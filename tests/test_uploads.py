@@ -122,31 +122,31 @@ def unfinished(server: S3Server, bucket: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "limit"),
-    [("s3fs", "connecting.ANSWERED_IN"), ("obstore", "obstore_s3.DONE_IN")],
+    ("engine", "limit", "a_second"),
+    [
+        ("s3fs", "connecting.ANSWERED_IN", 1),
+        ("obstore", "obstore_s3.DONE_IN", timedelta(seconds=1)),
+    ],
 )
 def test_a_slow_answer_is_waited_for_as_long_as_ours_say(
     recording: Recording,
     moto_s3: S3Server,
     engine: str,
     limit: str,
+    a_second: int | timedelta,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not as long as the libraries would: they give up a blob that a slow line could carry."""
     proxy = recording(moto_s3)
     bucket = moto_s3.bucket()
     patient = opened(proxy.server, bucket, engine, retry_max_attempts="1")
-    monkeypatch.setattr(f"cachefs.filesystems.{limit}", _seconds(engine, 1))
+    monkeypatch.setattr(f"cachefs.filesystems.{limit}", a_second)
     impatient = opened(proxy.server, bucket, engine, retry_max_attempts="1")
     proxy.inject(times=2, when=lambda request: request.method == "PUT", delay=2)
     with pytest.raises(StoreError):
         run(impatient.put("blobs/one", b"one"))
     run(patient.put("blobs/one", b"one"))
     assert proxy.count("PUT") == 2
-
-
-def _seconds(engine: str, seconds: int) -> int | timedelta:
-    return seconds if engine == "s3fs" else timedelta(seconds=seconds)
 
 
 def test_a_slow_line_has_time_for_all_parts_in_flight() -> None:

@@ -49,8 +49,9 @@ def upload(place: list[str], folder: str, parallelism: int, library: str) -> Wor
     return _by_sockets(Place(*place), files, parallelism)
 
 
-def _by_obstore(there: Place, files: list[Path], parallelism: int) -> Work:
-    store = S3Store(
+def native_store(there: Place) -> S3Store:
+    """The bucket through obstore, without fsspec."""
+    return S3Store(
         there.bucket,
         endpoint=there.endpoint,
         access_key_id=there.key,
@@ -59,6 +60,10 @@ def _by_obstore(there: Place, files: list[Path], parallelism: int) -> Work:
         client_options={"allow_http": True},
         unsigned_payload=True,
     )
+
+
+def _by_obstore(there: Place, files: list[Path], parallelism: int) -> Work:
+    store = native_store(there)
     store.list().collect()  # connects
     blobs = [(file, file.read_bytes() if file.stat().st_size <= PART else file) for file in files]
 
