@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +54,42 @@ def test_256_mib_add_much_less_to_memory(engine: str, seaweed_s3: S3Server, tmp_
         text=True,
     )
     assert int(output.stdout) < 150
+
+
+_AGAIN_AND_AGAIN = """
+import os, resource, sys
+from pathlib import Path
+import cachefs
+
+folder = Path(sys.argv[1])
+blob = folder / "blob"
+blob.write_bytes(os.urandom(32 * 1024 * 1024))
+digest = cachefs.Digest.of_file(blob)
+graph = cachefs.RecordGraph()
+graph.add_result(graph.add(digest), graph.add_layer(digest, size=blob.stat().st_size))
+
+def up(number):
+    cachefs.open(folder / str(number)).export(graph, {digest: blob}, mode="max")
+
+for number in range(8):
+    up(number)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for number in range(8, 16):
+    up(number)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
+def test_the_memory_of_a_piece_serves_for_the_next(tmp_path: Path) -> None:
+    # Dask, in other tests of this worker, tells all later processes to give memory back at once.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    output = subprocess.run(
+        [sys.executable, "-c", _AGAIN_AND_AGAIN, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=own,
+    )
+    pages = 8 * 32 * 1024 * 1024 // mmap.PAGESIZE
+    assert int(output.stdout) < pages / 4
