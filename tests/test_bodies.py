@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3fs
@@ -19,7 +20,7 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError
 from cachefs.filesystems import PIECE, adapt
-from cachefs.filesystems.local import SHOWN, file_pieces
+from cachefs.filesystems.local import SHOWN, WRITTEN, file_pieces, write_all
 from cachefs.filesystems.parts import in_parts
 from cachefs.filesystems.s3_body import Body
 from cachefs.sources import MappingSource, VerifyingSource
@@ -111,6 +112,31 @@ def test_a_file_is_verified_while_it_is_read(tmp_path: Path, wrong: str) -> None
     assert caught.value.digest == digest
     assert not list((tmp_path / "cache").rglob("*sha256*"))
     assert not list((tmp_path / "cache").rglob(".cachefs-*"))
+
+
+class Grudging(io.BytesIO):
+    """A file that takes at most so many bytes at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.asked: list[int] = []
+
+    def write(self, data: Any) -> int:
+        self.asked.append(len(data))
+        return super().write(data[: self.most])
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, WRITTEN - 1, WRITTEN, WRITTEN + 1, PIECE]), max_size=4),
+    most=st.integers(WRITTEN // 3, 2 * WRITTEN),
+)
+def test_all_is_written_in_short_writes(sizes: list[int], most: int) -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    file = Grudging(most)
+    write_all(file, pieces)
+    assert file.getvalue() == b"".join(pieces)
+    assert all(0 < asked <= WRITTEN for asked in file.asked)
 
 
 _WITH_LITTLE_ROOM = """
