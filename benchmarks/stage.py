@@ -124,7 +124,7 @@ class Stage:
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """A path of which nothing is there; what is written there is emptied afterwards.
+        """A path of which nothing is there; what is written to it or beside it is emptied later.
 
         It goes with the run's folder. Were files deleted now, ext4 would look for a long time for
         inodes for the next ones: it passes over those that have become free in the last minute.
@@ -133,7 +133,7 @@ class Stage:
         try:
             yield into
         finally:
-            for path in into.rglob("*"):
+            for path in into.parent.rglob("*"):
                 if path.is_file():
                     os.truncate(path, 0)
 

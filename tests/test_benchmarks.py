@@ -53,6 +53,16 @@ def test_requests_are_those_of_the_work_alone(seaweed_s3: S3Server, tmp_path: Pa
     ]
 
 
+def test_what_a_run_wrote_is_emptied_wherever_it_lies(seaweed_s3: S3Server, tmp_path: Path) -> None:
+    """What one run leaves in memory would make the next ones slower."""
+    with Stage(seaweed_s3, tmp_path, QUICK).new_folder() as into:
+        written = [into, into.parent / "beside", into.parent / "folder" / "inside"]
+        for path in written:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"much")
+    assert [path.read_bytes() for path in written] == [b""] * 3
+
+
 def test_a_case_that_fails_does_not_end_the_others(seaweed_s3: S3Server, tmp_path: Path) -> None:
     wanted = [case for case in cases.all_cases(QUICK) if case.group == "graph"]
     good = next(case for case in wanted if case.contender is contenders.CACHEFS)
