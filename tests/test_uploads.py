@@ -69,6 +69,17 @@ def test_failed_uploads_leave_later_ones_as_quick_as_before(
     assert proxy.most_at_once == 4
 
 
+@ENGINES
+def test_as_many_blobs_are_under_way_as_are_asked_for(
+    recording: Recording, moto_s3: S3Server, engine: str
+) -> None:
+    proxy = recording(moto_s3)
+    store = opened(proxy.server, moto_s3.bucket(), engine, upload_parallelism="70")
+    proxy.inject(times=70, when=lambda request: request.method == "PUT", delay=2)
+    run(store.put_group([(f"blobs/{number}", b"one") for number in range(70)]))
+    assert proxy.most_at_once == 70
+
+
 def test_what_went_wrong_first_comes_out(recording: Recording, moto_s3: S3Server) -> None:
     proxy = recording(moto_s3)
     store = opened(proxy.server, moto_s3.bucket(), "s3fs")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from cachefs import __version__
+from cachefs.concurrency import LOOKUPS
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
@@ -17,9 +18,6 @@ from cachefs.filesystems.s3 import S3Filesystem
 if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
     from cachefs.location import AzureOptions, Location, S3Options
-
-CONNECTIONS: Final = 64
-"""Connections that an S3 client may hold; each blob on its way uses one."""
 
 ANSWERED_IN: Final = 120
 """Seconds that a server may take for its answer, when it has been sent all of the request.
@@ -89,7 +87,7 @@ def _root(url: str) -> str:
 
 def _options(location: Location) -> dict[str, Any]:
     if location.s3 is not None:
-        return s3fs_options(location.s3)
+        return s3fs_options(location.s3, location.export.upload_parallelism)
     if location.azure is not None:
         return _adlfs_options(location.azure)
     return {}
@@ -113,7 +111,12 @@ def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:
     }
 
 
-def s3fs_options(s3: S3Options) -> dict[str, Any]:
+def connections(parallelism: int) -> int:
+    """How many an S3 client may hold: for look-ups, and for what is read and written meanwhile."""
+    return LOOKUPS + 2 * parallelism
+
+
+def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
     """What s3fs is made with: credentials, endpoint, retries, connections."""
     options: dict[str, Any] = {
         "config_kwargs": {
@@ -125,7 +128,7 @@ def s3fs_options(s3: S3Options) -> dict[str, Any]:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
-            "max_pool_connections": CONNECTIONS,
+            "max_pool_connections": connections(parallelism),
             "read_timeout": ANSWERED_IN,
             # Ours are known to be valid, and botocore builds its own name anew for each request.
             "parameter_validation": False,
@@ -183,7 +186,8 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
         )
 
     def by_s3fs() -> S3Filesystem:
-        options = {"use_listings_cache": False, "skip_instance_cache": True}
-        return S3Filesystem(_s3fs(_filesystem_class("s3"), options | s3fs_options(s3)))
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+        options |= s3fs_options(s3, location.export.upload_parallelism)
+        return S3Filesystem(_s3fs(_filesystem_class("s3"), options))
 
     return connect_obstore(location, s3, by_s3fs)

@@ -13,7 +13,7 @@ from obstore.fsspec import FsspecStore
 
 from cachefs.errors import StoreError
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.connecting import CONNECTIONS, virtual_hosted
+from cachefs.filesystems.connecting import connections, virtual_hosted
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
@@ -105,6 +105,7 @@ def connect_obstore(
 ) -> ObstoreS3Filesystem:
     """The location's bucket through obstore; ``s3fs`` connects to it too, when it is called."""
     make: Any = FsspecStore  # its overloads leave out fsspec's own options
+    parallelism = location.export.upload_parallelism
 
     def connected(retries: int) -> AbstractFileSystem:
         return make(
@@ -112,7 +113,7 @@ def connect_obstore(
             config=_config(location, s3),
             client_options={
                 "allow_http": True,
-                "pool_max_idle_per_host": str(CONNECTIONS),
+                "pool_max_idle_per_host": str(connections(parallelism)),
                 "timeout": DONE_IN,
             },
             retry_config={"max_retries": retries, "retry_timeout": DONE_IN},
@@ -121,7 +122,7 @@ def connect_obstore(
         )
 
     return ObstoreS3Filesystem(
-        connected(s3.retry_max_attempts - 1), connected(0), s3fs, location.export.upload_parallelism
+        connected(s3.retry_max_attempts - 1), connected(0), s3fs, parallelism
     )
 
 
