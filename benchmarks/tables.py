@@ -113,7 +113,7 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
     for case in cases:
         seconds = case.median()
         yield [
-            case.title,
+            work,
             case.tool,
             _range(case.seconds),
             f"{seconds / min(peers):.2f}" if peers else "",

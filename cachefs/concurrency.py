@@ -25,6 +25,11 @@ INTERRUPT_GRACE: Final = 30.0
 """Seconds that interrupted work has to clean up: to abort uploads and remove temporary files."""
 
 
+def calls(parallelism: int) -> int:
+    """Calls of one filesystem under way at most: to look up, and to read and to write meanwhile."""
+    return LOOKUPS + 2 * parallelism
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run the coroutine in fsspec's IO loop and wait for what it gives.
 

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cachefs.concurrency import LOOKUPS, OneFailed, for_each
+from cachefs.concurrency import LOOKUPS, OneFailed, calls, for_each
 from cachefs.filesystems.base import Filesystem, Stat
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ class BlockingFilesystem(Filesystem):
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        most = LOOKUPS + 2 * self.parallelism  # to look up, to read and to write
-        return ThreadPoolExecutor(most, thread_name_prefix="cachefs")
+        return ThreadPoolExecutor(calls(self.parallelism), thread_name_prefix="cachefs")
 
     async def _in_thread(self, work: Callable[[T], R], item: T) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, item)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from cachefs import __version__
-from cachefs.concurrency import LOOKUPS
+from cachefs.concurrency import calls
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
@@ -111,11 +111,6 @@ def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:
     }
 
 
-def connections(parallelism: int) -> int:
-    """How many an S3 client may hold: for look-ups, and for what is read and written meanwhile."""
-    return LOOKUPS + 2 * parallelism
-
-
 def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
     """What s3fs is made with: credentials, endpoint, retries, connections."""
     options: dict[str, Any] = {
@@ -128,7 +123,7 @@ def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
-            "max_pool_connections": connections(parallelism),
+            "max_pool_connections": calls(parallelism),
             "read_timeout": ANSWERED_IN,
             # Ours are known to be valid, and botocore builds its own name anew for each request.
             "parameter_validation": False,

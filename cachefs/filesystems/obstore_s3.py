@@ -11,9 +11,10 @@ import botocore.session
 from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
 
+from cachefs.concurrency import calls
 from cachefs.errors import StoreError
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.connecting import connections, virtual_hosted
+from cachefs.filesystems.connecting import virtual_hosted
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
@@ -113,7 +114,7 @@ def connect_obstore(
             config=_config(location, s3),
             client_options={
                 "allow_http": True,
-                "pool_max_idle_per_host": str(connections(parallelism)),
+                "pool_max_idle_per_host": str(calls(parallelism)),
                 "timeout": DONE_IN,
             },
             retry_config={"max_retries": retries, "retry_timeout": DONE_IN},
