@@ -18,7 +18,7 @@ from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
 from cachefs.filesystems import PIECE
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.filesystems.failures import mapped
-from cachefs.filesystems.local import write_all
+from cachefs.filesystems.writing import write_all
 from cachefs.store import verified
 
 if TYPE_CHECKING:

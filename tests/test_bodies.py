@@ -20,9 +20,10 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError
 from cachefs.filesystems import PIECE, adapt
-from cachefs.filesystems.local import SHOWN, WRITTEN, file_pieces, write_all
+from cachefs.filesystems.local import SHOWN, file_pieces
 from cachefs.filesystems.parts import in_parts
 from cachefs.filesystems.s3_body import Body
+from cachefs.filesystems.writing import WRITTEN, write_all
 from cachefs.sources import MappingSource, VerifyingSource
 from cachefs.store import Store
 from tests.servers.s3 import S3Server

@@ -16,11 +16,11 @@ from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.parts import in_parts
+from cachefs.filesystems.writing import write_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from io import FileIO
-    from typing import BinaryIO
 
     Show = Callable[[bytes], None]
 
@@ -30,13 +30,6 @@ SHOWN: Final = 1024 * 1024
 """Bytes that are shown at a time.
 
 Large uploads by s3fs so take an eighth less of the CPU than with whole pieces, hashed later.
-"""
-
-WRITTEN: Final = 256 * 1024
-"""Bytes that are written at a time.
-
-Linux lays a longer write into larger pages, up to 2 MiB, and of such a virtual machine gives those
-that are free back to its host: getting them anew takes ten times the CPU that writing takes.
 """
 
 
@@ -168,14 +161,6 @@ async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSEr
     if not files:
         return []
     return await asyncio.to_thread(lambda: [_read_or_error(path, size) for path, size in files])
-
-
-def write_all(file: BinaryIO | FileIO, pieces: Iterable[bytes]) -> None:
-    """Write all. A disk that is nearly full takes a part, and says so by its count alone."""
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[file.write(rest[:WRITTEN]) :]
 
 
 def _close_opened(opening: asyncio.Future[tuple[FileIO, list[bytes]]]) -> None:

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from cachefs.filesystems.writing import write_all
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -16,6 +18,6 @@ async def spooled(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """The path of a file that holds all the pieces; gone when the context ends."""
     with tempfile.NamedTemporaryFile(prefix="cachefs-") as file:
         async for piece in pieces:
-            await asyncio.to_thread(file.write, piece)
+            await asyncio.to_thread(write_all, file, [piece])
         await asyncio.to_thread(file.flush)
         yield file.name
