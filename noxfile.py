@@ -65,7 +65,7 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "build")  # the wheel from the sdist: so the sdist is whole
     built = sorted(str(path.resolve()) for path in Path("dist").iterdir())
     session.run("twine", "check", "--strict", *built)
-    smoke = Path("tests/package/smoke.py").resolve()
+    smoke = Path("tests/project/smoke.py").resolve()
     for file in built:
         folder = Path(session.create_tmp()).resolve() / Path(file).suffix.strip(".")
         shutil.rmtree(folder, ignore_errors=True)

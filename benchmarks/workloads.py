@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cachefs import Digest, Key, RecordGraph
-from cachefs.wire import cacheconfig
+from cachefs.wire import codec
 from cachefs.wire.timestamps import from_nanoseconds
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def manifests(names: int, blobs: int) -> Iterator[tuple[str, bytes]]:
             digest = Digest.of(content)
             layer = graph.add_layer(digest, size=len(content), created_at="2026-01-01T00:00:00Z")
             graph.add_result(graph.add(digest), layer, "2026-01-01T00:00:00Z")
-        yield f"branch-{index:04}", cacheconfig.encode(graph.to_config())
+        yield f"branch-{index:04}", codec.encode(graph.to_config())
 
 
 def large_manifest(records: int, seed: int = 0) -> bytes:
@@ -154,4 +154,4 @@ def large_manifest(records: int, seed: int = 0) -> bytes:
                 created_at=when,
             )
             graph.add_result(record, layer, when)
-    return cacheconfig.encode(graph.to_config())
+    return codec.encode(graph.to_config())

@@ -1,9 +1,8 @@
+from .amount import Amount
 from .building.build import Build
 from .building.report import BuildReport, StepReport
 from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, CachedResult, copy, execute_merge, merge_names, open, plan_merge
-from .copying import CopyError
-from .differing import CacheDiff, Change, Parting
 from .digest import Digest
 from .errors import (
     AccessError,
@@ -18,19 +17,21 @@ from .errors import (
     UnreachableError,
     UsageError,
 )
-from .exporter import Amount, ExportReport
 from .graph import Found, Key, RecordGraph, merge, output_key
-from .importer import Miss
-from .inspecting import LayerDetails, NameDetails, NameSummary, RecordDetails
-from .layout import Manifest, Name
-from .location import Location
-from .merging import MergedName, MergePlan
-from .policies import PrunePolicy
-from .pruning import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
-from .repairing import Fetch, Publication, RepairPlan, RepairReport
-from .sources import BlobSource
-from .usage import AgeClass, CacheUsage, NameUsage
-from .verifying import Fault, VerifyReport
+from .layout.base import Manifest, Name
+from .location.options import Location
+from .operations.copy import CopyError
+from .operations.diff import CacheDiff, Change, Parting
+from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
+from .operations.merge import MergedName, MergePlan
+from .operations.prune import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
+from .operations.repair import Fetch, Publication, RepairPlan, RepairReport
+from .operations.retention import PrunePolicy
+from .operations.usage import AgeClass, CacheUsage, NameUsage
+from .operations.verify import Fault, VerifyReport
+from .transfer.exporter import ExportReport
+from .transfer.importer import Miss
+from .transfer.sources import BlobSource
 
 __version__: str
 

@@ -10,24 +10,34 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
 
-from cachefs import differing, drawing, exporter, importer, inspecting, merging, usage
 from cachefs.concurrency import run
-from cachefs.copying import CopyError, Senders, copy_names, renamed
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LocationError, UsageError
-from cachefs.exporter import ExportReport
 from cachefs.graph import RecordGraph, merge
-from cachefs.importer import Miss, missed, read_manifests
-from cachefs.layout import Layout, Manifest, Name, open_layout
-from cachefs.location import Location, parse
-from cachefs.merging import MergePlan, MergeSource
-from cachefs.mirroring import delete_others, require_whole
-from cachefs.names import check_name
-from cachefs.pruning import PrunePlan, PruneReport, default_grace, execute_prune, plan_prune
-from cachefs.repairing import RepairPlan, RepairReport, plan_repair, repair
-from cachefs.sources import BlobSource, FirstSource, LayoutSource, MappingSource
-from cachefs.spreading import Place, Workers
-from cachefs.verifying import VerifyReport, verify
+from cachefs.layout.base import Layout, Manifest, Name
+from cachefs.layout.opening import open_layout
+from cachefs.location.keys import check_name
+from cachefs.location.options import Location
+from cachefs.location.parsing import parse
+from cachefs.operations import diff, draw, inspect, usage
+from cachefs.operations import merge as merging
+from cachefs.operations.copy import CopyError, Senders, copy_names, renamed
+from cachefs.operations.merge import MergePlan, MergeSource
+from cachefs.operations.mirror import delete_others, require_whole
+from cachefs.operations.prune import (
+    PrunePlan,
+    PruneReport,
+    default_grace,
+    execute_prune,
+    plan_prune,
+)
+from cachefs.operations.repair import RepairPlan, RepairReport, plan_repair, repair
+from cachefs.operations.verify import VerifyReport, verify
+from cachefs.transfer import exporter, importer
+from cachefs.transfer.exporter import ExportReport
+from cachefs.transfer.importer import Miss, missed, read_manifests
+from cachefs.transfer.sources import BlobSource, FirstSource, LayoutSource, MappingSource
+from cachefs.transfer.workers import Place, Workers
 
 if TYPE_CHECKING:
     import os
@@ -37,13 +47,13 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
 
-    from cachefs.differing import CacheDiff
-    from cachefs.drawing import Language
     from cachefs.graph import Found, Mode
-    from cachefs.inspecting import NameDetails, NameSummary
-    from cachefs.location import Role
-    from cachefs.policies import PrunePolicy
-    from cachefs.usage import CacheUsage
+    from cachefs.location.attributes import Role
+    from cachefs.operations.diff import CacheDiff
+    from cachefs.operations.draw import Language
+    from cachefs.operations.inspect import NameDetails, NameSummary
+    from cachefs.operations.retention import PrunePolicy
+    from cachefs.operations.usage import CacheUsage
     from cachefs.wire.cacheconfig import Layer
 
 T = TypeVar("T")
@@ -103,11 +113,11 @@ class Cache:
 
         A manifest that is damaged has its fault in its summary. Raises StoreError.
         """
-        return run(inspecting.summarize(self._layout, self.location.names))
+        return run(inspect.summarize(self._layout, self.location.names))
 
     def describe(self, name: str) -> NameDetails:
         """All that a name's manifest holds. Raises as :meth:`manifest`."""
-        return inspecting.describe(self.manifest(name))
+        return inspect.describe(self.manifest(name))
 
     def usage(self) -> CacheUsage:
         """What the cache uses: by name, and what is shared, orphaned and missing.
@@ -132,13 +142,13 @@ class Cache:
         Raises UsageError for a name that is not there, ManifestError, IntegrityError and
         StoreError.
         """
-        first = run(differing.load(self._layout, names or self._given_names))
-        second = run(differing.load(other.layout, other_names or other._given_names))
-        return differing.compare(first, second)
+        first = run(diff.load(self._layout, names or self._given_names))
+        second = run(diff.load(other.layout, other_names or other._given_names))
+        return diff.compare(first, second)
 
     def draw(self, name: str, language: Language = "mermaid") -> str:
         """A name's records and layers as a drawing's text. Raises as :meth:`manifest`."""
-        return drawing.draw(RecordGraph(self.manifest(name).config), language)
+        return draw.draw(RecordGraph(self.manifest(name).config), language)
 
     def load(self, *names: str) -> RecordGraph:
         """The records of these names together, by default of all that the location gives.

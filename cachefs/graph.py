@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from cachefs.collector import collection_paused
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
 from cachefs.wire import timestamps
@@ -24,7 +25,6 @@ from cachefs.wire.cacheconfig import (
     Result,
 )
 from cachefs.wire.canonical import canonical, moved, parents_first
-from cachefs.wire.garbage import collection_paused
 from cachefs.wire.rules import check, topological
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cachefs.attributes import ATTRIBUTES, TYPES
 from cachefs.cli.exits import MEANINGS
 from cachefs.cli.main import program as command_line
+from cachefs.location.attributes import ATTRIBUTES, TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cachefs.attributes import Attribute, Type
+    from cachefs.location.attributes import Attribute, Type
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import cachefs
 from cachefs import Key, RecordGraph, merge
-from cachefs.wire.cacheconfig import encode
+from cachefs.wire.codec import encode
 from tests.graphs import digest_of, graphs, shuffled
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cachefs import RecordGraph, merge
-from cachefs.wire.cacheconfig import CacheConfig, Chain, Layer, Link, Record, Result, encode
+from cachefs.wire.cacheconfig import CacheConfig, Chain, Layer, Link, Record, Result
+from cachefs.wire.codec import encode
 from tests.graphs import digest_of
 
 WHEN = "2026-01-01T00:00:00Z"

@@ -13,13 +13,13 @@ import cachefs
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
 from cachefs.testing import Generated, graphs, random_graph, write_random_cache
-from cachefs.wire import cacheconfig
+from cachefs.wire import codec
 
 
 @given(graphs())
 def test_a_generated_graph_is_one_that_a_builder_reads(generated: Generated) -> None:
-    raw = cacheconfig.encode(generated.graph.to_config())
-    assert cacheconfig.encode(cachefs.RecordGraph(cacheconfig.decode(raw)).to_config()) == raw
+    raw = codec.encode(generated.graph.to_config())
+    assert codec.encode(cachefs.RecordGraph(codec.decode(raw)).to_config()) == raw
     assert generated.graph.blobs() == {Digest(d): len(b) for d, b in generated.blobs.items()}
     assert all(Digest.of(data) == digest for digest, data in generated.blobs.items())
 
@@ -28,9 +28,9 @@ def test_the_seed_decides_in_every_process() -> None:
     program = (
         "from cachefs.testing import random_graph; from cachefs.wire import cacheconfig; "
         "from cachefs.digest import Digest; "
-        "print(Digest.of(cacheconfig.encode(random_graph(5, records=60).graph.to_config())))"
+        "print(Digest.of(codec.encode(random_graph(5, records=60).graph.to_config())))"
     )
-    here = Digest.of(cacheconfig.encode(random_graph(5, records=60).graph.to_config()))
+    here = Digest.of(codec.encode(random_graph(5, records=60).graph.to_config()))
     there = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

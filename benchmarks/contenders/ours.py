@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cachefs
 from benchmarks.contenders import Place
 from benchmarks.workloads import graph_of, graph_of_numbers, numbered
-from cachefs.wire import cacheconfig
+from cachefs.wire import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def load(manifest: str) -> Work:
     raw = Path(manifest).read_bytes()
 
     def work() -> cachefs.RecordGraph:
-        graph = cachefs.RecordGraph(cacheconfig.decode(raw))
+        graph = cachefs.RecordGraph(codec.decode(raw))
         graph.find("sha256:0")
         return graph
 
@@ -87,8 +87,8 @@ def load(manifest: str) -> Work:
 def merge(manifests: list[str]) -> Work:
     """Decode manifests, merge them, and encode the union."""
     raws = [Path(manifest).read_bytes() for manifest in manifests]
-    return lambda: cacheconfig.encode(
-        cachefs.merge([cachefs.RecordGraph(cacheconfig.decode(raw)) for raw in raws]).to_config()
+    return lambda: codec.encode(
+        cachefs.merge([cachefs.RecordGraph(codec.decode(raw)) for raw in raws]).to_config()
     )
 
 

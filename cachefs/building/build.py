@@ -22,8 +22,8 @@ from cachefs.cache import Cache, as_source
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
-from cachefs.exporter import ExportReport
-from cachefs.sources import FirstSource, MappingSource
+from cachefs.transfer.exporter import ExportReport
+from cachefs.transfer.sources import FirstSource, MappingSource
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.graph import Mode, RecordGraph
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
     Place = str | os.PathLike[str] | Location | Cache
 

@@ -21,7 +21,7 @@ from cachefs.concurrency import task_group
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, UsageError
 from cachefs.graph import Key, RecordGraph, merge, output_key
-from cachefs.importer import fetch_blob, missed
+from cachefs.transfer.importer import fetch_blob, missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence

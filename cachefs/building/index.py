@@ -13,7 +13,7 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from cachefs.building.places import read_checked, user_cache, write_checked
+from cachefs.building.user_cache import read_checked, user_cache, write_checked
 
 if TYPE_CHECKING:
     import os

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cachefs.building.report import StepReport
     from cachefs.building.steps import Step
     from cachefs.cache import Cache
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from cachefs.exporter import ExportReport  # noqa: TC001 - msgspec reads the type
+from cachefs.transfer.exporter import ExportReport  # noqa: TC001 - msgspec reads the type
 
 Outcome = Literal["hit", "ran", "not needed"]
 

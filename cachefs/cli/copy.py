@@ -8,16 +8,17 @@ import click
 from msgspec import to_builtins
 
 import cachefs
+from cachefs.amount import Amount
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import error_object, one_line, tell
 from cachefs.cli.locations import LocationType
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, print_json, size
 from cachefs.cli.progress import progress_bar
-from cachefs.exporter import Amount, ExportReport
 
 if TYPE_CHECKING:
-    from cachefs.location import Location
+    from cachefs.location.options import Location
+    from cachefs.transfer.exporter import ExportReport
 
 
 @click.command("copy")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cachefs import Cache, CacheDiff, Change, Parting
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 PAIR: Final = 2
 """A and B."""

@@ -11,13 +11,13 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.locations import LOCATION, NAME, named
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import print_json
-from cachefs.drawing import MERMAID_EDGES, draw, edges
 from cachefs.errors import NotFoundError
 from cachefs.graph import RecordGraph
+from cachefs.operations.draw import MERMAID_EDGES, draw, edges
 
 if TYPE_CHECKING:
-    from cachefs.drawing import Language
-    from cachefs.location import Location
+    from cachefs.location.options import Location
+    from cachefs.operations.draw import Language
 
 
 @click.command("graph")

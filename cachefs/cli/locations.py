@@ -15,13 +15,14 @@ from click.shell_completion import CompletionItem
 import cachefs
 from cachefs.cli.options import chosen_engine
 from cachefs.errors import AccessError, CacheError, NotFoundError
-from cachefs.location import Location, parse
+from cachefs.location.options import Location
+from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cachefs import Cache
-    from cachefs.attributes import Role
+    from cachefs.location.attributes import Role
 
 MANY: Final = 5
 """Names that an error lists at most."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs import NameSummary
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 @click.command("ls")

@@ -17,7 +17,7 @@ from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from cachefs import ExportReport, MergePlan
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 @click.command("merge")

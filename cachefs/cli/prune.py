@@ -16,7 +16,7 @@ from cachefs.cli.output import age, amount, print_table, size
 
 if TYPE_CHECKING:
     from cachefs import Amount, PrunePlan, PruneReport
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 @click.command("prune")

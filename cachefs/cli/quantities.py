@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from cachefs.errors import LocationError
-from cachefs.values import parse_duration
+from cachefs.location.kinds import parse_duration
 
 _DAYS: Final = {"d": 86_400.0, "w": 7 * 86_400.0}
 _LONG: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?)([dw])")

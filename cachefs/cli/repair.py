@@ -18,7 +18,7 @@ from cachefs.cli.verify import print_faults, read_data_option
 
 if TYPE_CHECKING:
     from cachefs import RepairPlan, RepairReport
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 @click.command("repair")

@@ -12,8 +12,8 @@ import click
 import msgspec
 
 from cachefs.building.inplace import run_in_place
-from cachefs.building.places import user_cache
 from cachefs.building.steps import StepError
+from cachefs.building.user_cache import user_cache
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cachefs.building.inplace import InPlace
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NOT_FOUND = 127

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
-from cachefs import inspecting
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, NAME, named, say_empty
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, is_terminal, print_json, print_table, size
 from cachefs.concurrency import run
+from cachefs.operations import inspect
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from cachefs import Cache, LayerDetails, NameDetails
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 @click.command("show")
@@ -56,7 +56,7 @@ def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exi
 def _details(cache: Cache, names: tuple[str, ...]) -> list[NameDetails]:
     wanted = list(dict.fromkeys(names)) or [name.name for name in cache.names()]
     if len(wanted) != 1:
-        return run(inspecting.describe_all(cache.layout, wanted))
+        return run(inspect.describe_all(cache.layout, wanted))
     with named(cache, wanted[0]):
         return [cache.describe(wanted[0])]
 

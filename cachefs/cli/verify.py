@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs import Fault, VerifyReport
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, text: str) -> float:

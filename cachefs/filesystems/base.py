@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from cachefs.concurrency import LOOKUPS, ended, results
+from cachefs.filesystems.files import spooled
 from cachefs.filesystems.ranges import in_ranges
-from cachefs.filesystems.spooling import spooled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -17,7 +17,7 @@ from cachefs.filesystems.s3 import S3Filesystem
 
 if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
-    from cachefs.location import AzureOptions, Location, S3Options
+    from cachefs.location.options import AzureOptions, Location, S3Options
 
 ANSWERED_IN: Final = 120
 """Seconds that a server may take for its answer, when it has been sent all of the request.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import OneFailed
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
-from cachefs.masking import mask_urls
+from cachefs.location.masking import mask_urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from cachefs.concurrency import ended
 from cachefs.filesystems.base import PIECE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
+from cachefs.filesystems.files import write_all
 from cachefs.filesystems.parts import in_parts
-from cachefs.filesystems.writing import write_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from cachefs.filesystems.base import Stat
-    from cachefs.location import Location, S3Options
+    from cachefs.location.options import Location, S3Options
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
 """A header for "copy if not exists": what lets S3 copy an object onto itself.

@@ -1,1 +1,1 @@
-"""Layers: a directory becomes a deterministic archive, and archives become a directory, safely."""
+"""From a directory to a layer, and back."""

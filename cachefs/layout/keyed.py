@@ -12,8 +12,8 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheNameError, ManifestError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, Name
-from cachefs.names import check_name
-from cachefs.wire import cacheconfig, timestamps
+from cachefs.location.keys import check_name
+from cachefs.wire import cacheconfig, codec, timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -48,9 +48,9 @@ class KeyedLayout(Layout):
     async def read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
         key = self.manifests + check_name(name)
-        raw = await self.store.read(key, limit=cacheconfig.MAX_BYTES)
+        raw = await self.store.read(key, limit=codec.MAX_BYTES)
         try:
-            config = cacheconfig.decode(raw)
+            config = codec.decode(raw)
             _require_annotations(config)
         except ManifestError as error:
             error.operation, error.side = "read", self.store.side
@@ -60,7 +60,7 @@ class KeyedLayout(Layout):
 
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
         """The bytes that were read, or else what a builder would have written."""
-        raw = manifest.raw if manifest.raw is not None else cacheconfig.encode(manifest.config)
+        raw = manifest.raw if manifest.raw is not None else codec.encode(manifest.config)
         for name in names:
             await self.store.put(self.manifests + check_name(name), raw)
 

@@ -22,9 +22,9 @@ from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundE
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.layout.base import Layout, Manifest, Name
-from cachefs.location import OCIOptions
-from cachefs.names import check_name
-from cachefs.wire import cacheconfig, oci, timestamps
+from cachefs.location.keys import check_name
+from cachefs.location.options import OCIOptions
+from cachefs.wire import cacheconfig, codec, oci, timestamps
 from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 from cachefs.wire.oci import Descriptor, Index
 
@@ -92,7 +92,7 @@ class OCILayout(Layout):
         parts = await self._parts(name)
         raw = await self._blob(parts.config)
         try:
-            config = cacheconfig.decode(raw)
+            config = codec.decode(raw)
             return Manifest(name, _annotated(config, parts.layers))
         except ManifestError as error:
             raise self._placed(error, parts.config.digest) from error
@@ -106,7 +106,7 @@ class OCILayout(Layout):
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
         """Write the config, then the manifest, then the index that names it."""
         config = _bare(manifest.config)
-        raw = cacheconfig.encode(config)
+        raw = codec.encode(config)
         if len(raw) > BUILDER_LIMIT:
             logger.warning(
                 "the cache config of %s has %d bytes; builders refuse more than %d in this layout "
@@ -175,7 +175,7 @@ class OCILayout(Layout):
             digest = Digest(descriptor.digest)
         except DigestError as error:
             raise ManifestError(f"a descriptor's digest {error}") from error
-        raw = await self.store.read(self.blob_key(digest), cacheconfig.MAX_BYTES)
+        raw = await self.store.read(self.blob_key(digest), codec.MAX_BYTES)
         try:
             verify(raw, digest, descriptor.size)
         except IntegrityError as error:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachefs.errors import LocationError
-from cachefs.filesystems import adapt, connect, unwrapped
+from cachefs.filesystems.adapting import adapt, unwrapped
+from cachefs.filesystems.connecting import connect
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
 from cachefs.store import Store
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from cachefs.layout.base import Layout
-    from cachefs.location import Location
+    from cachefs.location.options import Location
 
 
 def open_layout(

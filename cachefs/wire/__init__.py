@@ -1,1 +1,1 @@
-"""What is on the wire, as plain structs, and nothing else."""
+"""The JSON of cache configs and of OCI, as structs, with the rules of validity."""

@@ -9,17 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from msgspec import Struct, field
 
-from cachefs.errors import ManifestError
-from cachefs.wire.garbage import collection_paused
-from cachefs.wire.rules import check
-
 MEDIA_TYPE: Final = "application/vnd.buildkit.cacheconfig.v0"
-
-MAX_BYTES: Final = 512 * 1024 * 1024
-"""Larger manifests are refused unread: ten times the largest that the makers of this format saw."""
 
 NO_PARENT: Final = -1
 """The parent of a root layer. A missing parent means layer 0."""
@@ -77,42 +69,3 @@ class CacheConfig(Struct, omit_defaults=True, gc=False):
 
     layers: list[Layer] = []
     records: list[Record] = []
-
-
-_decoder: Final = msgspec.json.Decoder(CacheConfig)
-_encoder: Final = msgspec.json.Encoder()
-
-# Go's encoder escapes these inside strings, and JSON has none of them outside of strings.
-_GO_ESCAPES: Final = {
-    b"&": rb"\u0026",
-    b"<": rb"\u003c",
-    b">": rb"\u003e",
-    "\u2028".encode(): rb"\u2028",
-    "\u2029".encode(): rb"\u2029",
-}
-
-
-def decode(raw: bytes) -> CacheConfig:
-    """Parse and check a manifest. Raises ManifestError for what the format calls invalid."""
-    if len(raw) > MAX_BYTES:
-        raise ManifestError(f"the manifest has {len(raw)} bytes; more than {MAX_BYTES} are refused")
-    with collection_paused():
-        try:
-            config = _decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise ManifestError(f"the manifest is not a cache config: {error}") from error
-        check(config)
-    return config
-
-
-def encode(config: CacheConfig) -> bytes:
-    """The bytes a builder would have written for this config."""
-    return go_json(config)
-
-
-def go_json(value: Struct) -> bytes:
-    """JSON as Go's encoder writes it: no spaces, ``& < >`` and line separators escaped."""
-    raw = _encoder.encode(value)
-    for plain, escaped in _GO_ESCAPES.items():
-        raw = raw.replace(plain, escaped)
-    return raw

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from cachefs.errors import ManifestError
-from cachefs.wire.cacheconfig import go_json
+from cachefs.wire.go_json import go_json
 
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

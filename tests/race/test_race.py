@@ -1,7 +1,7 @@
 """No order of a real export's and a real prune's calls leaves a name without its blobs.
 
 R is ``touch_refresh``, G the grace, D the time from a writer's first look at a blob to its manifest
-being listed. Kept blobs are safe if and only if G >= R + D; see :mod:`cachefs.pruning`.
+being listed. Kept blobs are safe if and only if G >= R + D; see :mod:`cachefs.operations.prune`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import cachefs
-from cachefs import exporter, listing, marking, pruning
 from cachefs.digest import Digest
 from cachefs.filesystems import base
-from cachefs.layout import Manifest
-from cachefs.policies import PrunePolicy
-from cachefs.sources import MappingSource
-from cachefs.wire import cacheconfig
+from cachefs.layout.base import Manifest
+from cachefs.operations import mark, prune
+from cachefs.operations.retention import PrunePolicy
+from cachefs.transfer import exporter, lookup
+from cachefs.transfer.sources import MappingSource
+from cachefs.wire import codec
 from tests.race.scheduler import Actor, Body, Case, Search, explore
 from tests.race.world import ROOT, SteppedFilesystem, World
 
@@ -31,7 +32,7 @@ OLD, NEW, OTHER = b"was there", b"is new", b"another name's"
 @pytest.fixture(autouse=True)
 def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An actor's own calls have one order here, so that workers without work only cost time."""
-    for module in (base, listing, marking, pruning):
+    for module in (base, lookup, mark, prune):
         monkeypatch.setattr(module, "LOOKUPS", 2)
 
 
@@ -53,7 +54,7 @@ def put_blob(world: World, data: bytes, age: float) -> None:
 
 
 def put_name(world: World, name: str, age: float, *blobs: bytes) -> None:
-    raw = cacheconfig.encode(graph_of(*blobs).to_config())
+    raw = codec.encode(graph_of(*blobs).to_config())
     world.write(f"{ROOT}manifests/{name}", raw, age)
 
 
@@ -83,10 +84,10 @@ def pruner(
 ) -> Body:
     async def body(actor: Actor) -> None:
         layout = SteppedFilesystem(world, actor.turn, actor.note, **store).layout()
-        plan = await pruning.plan_prune(layout, policy, grace=grace, clock=lambda: world.now)
+        plan = await prune.plan_prune(layout, policy, grace=grace, clock=lambda: world.now)
         if between is not None:
             await between()
-        await pruning.execute_prune(layout, plan)
+        await prune.execute_prune(layout, plan)
 
     return body
 
@@ -190,13 +191,13 @@ def test_control_a_grace_that_is_one_second_too_small() -> None:
 
 
 def test_control_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = marking.Marks.look
+    look = mark.Marks.look
 
-    async def look_once(self: marking.Marks, settled: float | None = None) -> None:
+    async def look_once(self: mark.Marks, settled: float | None = None) -> None:
         if settled is None:
             await look(self)
 
-    monkeypatch.setattr(marking.Marks, "look", look_once)
+    monkeypatch.setattr(mark.Marks, "look", look_once)
     assert explore(slow_writer(), stop_at_first=True).violations
 
 
@@ -205,7 +206,7 @@ def test_control_a_plain_delete_without_a_last_look(monkeypatch: pytest.MonkeyPa
         store = self._layout.store
         await store.delete(self._layout.blob_key(Digest(blob.digest)))
 
-    monkeypatch.setattr(pruning._Deletion, "_delete", delete)
+    monkeypatch.setattr(prune._Deletion, "_delete", delete)
     assert explore(race(10 * G), stop_at_first=True).violations
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cachefs import pruning
 from cachefs.digest import Digest
-from cachefs.exporter import Transfer
-from cachefs.filesystems import Stat
-from cachefs.policies import PrunePolicy
+from cachefs.filesystems.base import Stat
+from cachefs.operations import prune
+from cachefs.operations.retention import PrunePolicy
+from cachefs.transfer.exporter import Transfer
 from tests.race.scheduler import Actor, Body, explore
 from tests.race.test_race import OLD, OTHER, G, found, pruner, put_blob, put_name, race, writer
 from tests.race.world import ROOT, SteppedFilesystem, World
@@ -121,14 +121,14 @@ def pruning_through(kind: type[SteppedFilesystem]) -> tuple[World, dict[str, Bod
 
     async def prune(actor: Actor) -> None:
         layout = kind(world, actor.turn, actor.note).layout()
-        plan = await pruning.plan_prune(layout, grace=G, clock=lambda: world.now)
-        await pruning.execute_prune(layout, plan)
+        plan = await prune.plan_prune(layout, grace=G, clock=lambda: world.now)
+        await prune.execute_prune(layout, plan)
 
     return world, {"writer": writer(world, OLD), "pruner": prune}
 
 
 def test_a_delete_whose_answer_was_lost_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "PAUSES", (0.0,))
+    monkeypatch.setattr(prune, "PAUSES", (0.0,))
     search = explore(lambda: pruning_through(Losing))
     assert not search.violations, found(search)
 

@@ -12,7 +12,7 @@ from cachefs.digest import Digest
 from cachefs.filesystems.base import Filesystem, Stat, is_hidden
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.store import Store
-from cachefs.wire import cacheconfig
+from cachefs.wire import codec
 
 ROOT = "cache/"
 
@@ -43,7 +43,7 @@ class World:
         """A name whose blobs are not all there and whole."""
         for path, manifest in self.objects.items():
             if path.startswith(f"{ROOT}manifests/"):
-                for layer in cacheconfig.decode(manifest.data).layers:
+                for layer in codec.decode(manifest.data).layers:
                     blob = self.objects.get(f"{ROOT}blobs/{layer.blob}")
                     if blob is None or Digest.of(blob.data) != layer.blob:
                         return f"{path} needs {layer.blob[:15]}, which is not there"

@@ -1,0 +1,224 @@
+"""The table of attributes: which there are, for which type of cache, and what values they take.
+
+:data:`ATTRIBUTES` is all there is to know: :mod:`cachefs.location` reads text and keywords by it,
+and the reference page and the command line's help are written from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Literal, get_args
+
+from cachefs.errors import LocationError
+from cachefs.location.kinds import (
+    BUCKET,
+    COMPRESSION,
+    COUNT,
+    DIGEST,
+    DURATION,
+    FILLED,
+    FLAG,
+    FOLDER,
+    HTTP,
+    LEVEL,
+    NAME,
+    NAMES,
+    PATH,
+    RESET,
+    SECRET,
+    TEXT,
+    Kind,
+    one_of,
+    quoted,
+)
+
+Role = Literal["import", "export"]
+Type = Literal["s3", "azblob", "local", "fsspec"]
+Scope = Literal["both", "import", "export"]
+Group = Literal["place", "names", "keys", "s3", "engine", "azure", "oci", "export"]
+
+TYPES: Final[tuple[Type, ...]] = get_args(Type)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One row of the table.
+
+    Attributes:
+        name: as a builder spells it.
+        types: the types of cache that have it, with this default.
+        group: what it is about; the options class that it fills, where there is one.
+        kind: its values.
+        about: one line for a user.
+        scope: ``"import"`` and ``"export"`` where it makes no sense on the other side.
+        default: its value when nobody sets it; None: there is none.
+        environ: the environment variable that is asked before the default.
+        required: the types that cannot do without it.
+        keyword_only: the types for which it is set from Python only.
+    """
+
+    name: str
+    types: tuple[Type, ...]
+    group: Group
+    kind: Kind
+    about: str
+    _: KW_ONLY
+    scope: Scope = "both"
+    default: Any = None
+    environ: str | None = None
+    required: tuple[Type, ...] = ()
+    keyword_only: tuple[Type, ...] = ()
+
+    @property
+    def keyword(self) -> str:
+        """Its name as a Python keyword and as a field of its options class."""
+        return self.name.replace("-", "_")
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value is never shown."""
+        return self.kind is SECRET
+
+    def read(self, value: object, source: str | None = None) -> Any:
+        """The value, checked. Raises LocationError that says what would be right.
+
+        ``source`` is what the user set, where that is not the attribute itself.
+        """
+        try:
+            return self.kind.read(value)
+        except ValueError as error:
+            shown = source or self.name
+            if not self.secret:
+                shown = f"{shown}={quoted(value)}"
+            raise LocationError(f"{shown} {error}") from None
+
+
+_S3: Final[tuple[Type, ...]] = ("s3",)
+_AZURE: Final[tuple[Type, ...]] = ("azblob",)
+_LOCAL: Final[tuple[Type, ...]] = ("local",)
+_S3_URL: Final[tuple[Type, ...]] = ("s3", "fsspec")
+_KEYED: Final[tuple[Type, ...]] = ("s3", "azblob", "fsspec")
+
+# One call over many lines would hide the table.
+# fmt: off
+ATTRIBUTES: Final[tuple[Attribute, ...]] = (
+    Attribute("type", TYPES, "place", one_of(*TYPES),
+              "The kind of store. A URL or a path alone means fsspec."),
+    Attribute("bucket", _S3, "place", BUCKET,
+              "The bucket.", environ="AWS_BUCKET", required=("s3",)),
+    Attribute("container", _AZURE, "place", BUCKET,
+              "The container.",
+              default="buildkit-cache", environ="BUILDKIT_AZURE_STORAGE_CONTAINER"),
+    Attribute("src", _LOCAL, "place", PATH,
+              "The OCI image layout directory to read.", scope="import"),
+    Attribute("dest", _LOCAL, "place", PATH,
+              "The OCI image layout directory to write.", scope="export"),
+    Attribute("url", ("fsspec",), "place", FOLDER,
+              "The folder that holds the cache, as an fsspec URL or a path.", required=("fsspec",)),
+    Attribute("name", _KEYED, "names", NAMES,
+              "The manifests: export writes all, import reads all. buildkit when not given."),
+    Attribute("tag", _LOCAL, "names", NAME,
+              "The tag in the image layout's index. latest when not given."),
+    Attribute("digest", _LOCAL, "names", DIGEST,
+              "The manifest to read, instead of a tag.", scope="import"),
+    Attribute("prefix", _S3_URL, "keys", TEXT,
+              "What all keys begin with, as it is: give it a slash at its end.", default=""),
+    Attribute("prefix", _AZURE, "keys", TEXT,
+              "The folder of all keys.", default="", environ="BUILDKIT_AZURE_STORAGE_PREFIX"),
+    Attribute("blobs_prefix", _S3_URL, "keys", TEXT,
+              "What keys of blobs have after prefix.", default="blobs/"),
+    Attribute("blobs_prefix", _AZURE, "keys", TEXT,
+              "The folder of blobs below prefix.", default="blobs"),
+    Attribute("manifests_prefix", _S3_URL, "keys", TEXT,
+              "What keys of manifests have after prefix.", default="manifests/"),
+    Attribute("manifests_prefix", _AZURE, "keys", TEXT,
+              "The folder of manifests below prefix.", default="manifests"),
+    Attribute("region", _S3_URL, "s3", FILLED,
+              "The region.", environ="AWS_REGION", required=("s3",), keyword_only=("fsspec",)),
+    Attribute("endpoint_url", _S3_URL, "s3", HTTP,
+              "The S3 server, where it is not Amazon's."),
+    Attribute("use_path_style", _S3_URL, "s3", FLAG,
+              "Whether the bucket stands in the path of requests, not in the host.", default=False),
+    Attribute("access_key_id", _S3_URL, "s3", SECRET,
+              "Credentials; else those that AWS clients find: environment, files, role.",
+              keyword_only=("fsspec",)),
+    Attribute("secret_access_key", _S3_URL, "s3", SECRET,
+              "The secret of access_key_id.", keyword_only=("fsspec",)),
+    Attribute("session_token", _S3_URL, "s3", SECRET,
+              "The token that temporary credentials need.", keyword_only=("fsspec",)),
+    Attribute("retry_mode", _S3_URL, "s3", one_of("standard", "adaptive"),
+              "How requests are repeated.", default="standard"),
+    Attribute("retry_max_attempts", _S3_URL, "s3", COUNT,
+              "How often a request is sent at most.", default=3),
+    Attribute("disable_accept_encoding", _S3_URL, "s3", FLAG,
+              "Whether Accept-Encoding stays unsigned, for Google's S3 endpoint.", default=False),
+    Attribute("engine", _S3_URL, "engine", one_of("s3fs", "obstore"),
+              "The library that speaks S3. Builders do not know this attribute.",
+              default="s3fs", environ="CACHEFS_ENGINE"),
+    Attribute("account_url", _AZURE, "azure", HTTP,
+              "The storage account, for example https://account.blob.core.windows.net.",
+              environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", required=("azblob",)),
+    Attribute("account_name", _AZURE, "azure", FILLED,
+              "The account's name; else the first label of the host in account_url.",
+              environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME"),
+    Attribute("secret_access_key", _AZURE, "azure", SECRET,
+              "The account's key; else the credentials that Azure clients find."),
+    Attribute("upload_parallelism", _S3_URL, "export", COUNT,
+              "How many blobs are uploaded at a time.", scope="export", default=4),
+    Attribute("touch_refresh", _S3_URL, "export", DURATION,
+              "The age at which the time of a blob that is there already is renewed.",
+              scope="export", default=86400.0),
+    Attribute("mode", TYPES, "export", one_of("min", "max"),
+              "min: the layers of the final results. max: those of every step.",
+              scope="export", default="min"),
+    Attribute("ignore-error", TYPES, "export", FLAG,
+              "Whether an export that fails is a warning only.", scope="export", default=False),
+    Attribute("oci-mediatypes", _LOCAL, "oci", FLAG,
+              "Whether media types are OCI's, not Docker's.", scope="export", default=True),
+    Attribute("image-manifest", _LOCAL, "oci", FLAG,
+              "Whether an image manifest is written, not an index. As oci-mediatypes by default.",
+              scope="export"),
+    Attribute("compression", _LOCAL, "oci", COMPRESSION,
+              "How new layers are compressed.", scope="export", default="gzip"),
+    Attribute("compression-level", _LOCAL, "oci", LEVEL,
+              "The level: 0 to 9 for gzip, 0 to 22 for zstd.", scope="export"),
+    Attribute("force-compression", _LOCAL, "oci", FLAG,
+              "Whether layers that are compressed otherwise are compressed anew.",
+              scope="export", default=False),
+    Attribute("reset", _LOCAL, "place", RESET,
+              "Refused when true, for it deletes what others need: use `cachefs prune`.",
+              scope="export", default=False),
+)
+# fmt: on
+
+TYPE: Final = ATTRIBUTES[0]
+NAMES_KNOWN: Final = frozenset(attribute.name for attribute in ATTRIBUTES)
+
+_WORD: Final = re.compile(r"[a-z][a-z0-9_.-]{0,23}")
+
+
+def find(name: str, type_: Type, role: Role | None) -> Attribute:
+    """The row of a known attribute. Raises LocationError where the type or the role has none."""
+    rows = [row for row in ATTRIBUTES if row.name == name]
+    for row in rows:
+        if type_ in row.types:
+            if role is not None and row.scope not in ("both", role):
+                side = "export (cache-to)" if row.scope == "export" else "import (cache-from)"
+                raise LocationError(f"{name} belongs to {side}, and this location is for {role}")
+            return row
+    types = " and ".join(dict.fromkeys(f"type={type_}" for row in rows for type_ in row.types))
+    raise LocationError(f"{name} belongs to {types}, not to type={type_}")
+
+
+def unknown(name: str, where: str, *, show: bool = True) -> LocationError:
+    """The error for an attribute that is none, with the nearest that is one.
+
+    What does not look like an attribute, or must not show, is named by where it stands: it may be a
+    piece of a secret that was not quoted.
+    """
+    near = difflib.get_close_matches(name, NAMES_KNOWN, 1)
+    hint = f": did you mean {near[0]}?" if near else ""
+    shown = repr(name) if show and _WORD.fullmatch(name) else f"in {where}"
+    return LocationError(f"unknown attribute {shown}{hint}")

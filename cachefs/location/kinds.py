@@ -1,0 +1,221 @@
+"""Values of attributes: how builders write them, and which Python values mean the same.
+
+Every refusal is a ValueError with the end of a sentence that begins with what was set, so that it
+never repeats the value: ``is not a boolean: write true or false``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from cachefs.digest import Digest
+from cachefs.errors import DigestError, LocationError
+from cachefs.location.masking import Secret, mask_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The values that an attribute takes: in words, and the function that reads them.
+
+    ``read`` takes text or a Python value. It answers None for text that means "not set".
+    """
+
+    words: str
+    read: Callable[[object], Any]
+
+
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9$][\w.\-]*|arn:[\w:/\-]+", re.ASCII)
+_HTTP: Final = re.compile(r"https?://(?:[\w.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:[/?].*)?", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TRUE: Final = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE: Final = ("0", "f", "F", "FALSE", "false", "False")
+
+
+def quoted(value: object) -> str:
+    """A value as an error shows it: short, on one line, without passwords."""
+    if isinstance(value, str | os.PathLike):
+        return f'"{repr(mask_url(os.fsdecode(value))[:80])[1:-1]}"'
+    small = isinstance(value, float) or (isinstance(value, int) and abs(value) < _LONGEST)
+    return repr(value) if small else type(value).__name__
+
+
+# Go's units, in nanoseconds; both signs for micro.
+_UNITS: Final = {
+    "ns": 1,
+    "us": 1e3,
+    "µs": 1e3,
+    "μs": 1e3,
+    "ms": 1e6,
+    "s": 1e9,
+    "m": 6e10,
+    "h": 3.6e12,
+}
+_TERM: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION: Final = re.compile(rf"[+-]?(?:0|(?:{_TERM.pattern})+)")
+_LONGEST: Final = 2**63
+"""Nanoseconds that Go's durations do not reach."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a Go duration: ``24h``, ``1h30m``, ``300ms``, ``0``. Raises LocationError."""
+    try:
+        return _go_duration(text)
+    except ValueError as error:
+        raise LocationError(f"{quoted(text)} {error}") from None
+
+
+def _go_duration(text: str) -> float:
+    if not _DURATION.fullmatch(text):
+        raise ValueError("is not a duration: write for example 24h, 90m or 1h30m")
+    nanoseconds = sum(float(number) * _UNITS[unit] for number, unit in _TERM.findall(text))
+    if nanoseconds >= _LONGEST:
+        raise ValueError("is too long a duration: builders stop at 292 years")
+    return -nanoseconds / 1e9 if text.startswith("-") else nanoseconds / 1e9
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is not text")  # noqa: TRY004 - every refusal is a ValueError here
+    if _CONTROL.search(value):
+        raise ValueError("has a control character, such as a line break at its end")
+    return value
+
+
+def _filled(value: object) -> str:
+    if not _text(value):
+        raise ValueError("is empty")
+    return _text(value)
+
+
+def _path(value: object) -> str | os.PathLike[str]:
+    if isinstance(value, os.PathLike):
+        _filled(os.fsdecode(value))
+        return value
+    return _filled(value)
+
+
+def _secret(value: object) -> Secret | None:
+    text = _text(value.reveal() if isinstance(value, Secret) else value)
+    return Secret(text) if text else None
+
+
+def _bucket(value: object) -> str:
+    text = _filled(value)
+    if not _BUCKET.fullmatch(text) or "::" in text:
+        raise ValueError("is no bucket or container: give its name alone, and a folder as prefix")
+    return text
+
+
+def _http(value: object) -> str | None:
+    text = _text(value)
+    if text and not _HTTP.fullmatch(text):
+        raise ValueError("is no such URL: write for example https://host:9000, credentials apart")
+    return text or None
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value not in _TRUE + _FALSE:
+        raise ValueError("is not a boolean: write true or false")
+    return value in _TRUE
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("is not a whole number")
+
+
+def _count(value: object) -> int:
+    if (number := _whole(value)) < 1:
+        raise ValueError("is not enough: write 1 or more")
+    return number
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str):
+        seconds = _go_duration(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value) if abs(value) < _LONGEST else math.inf
+    else:
+        raise ValueError("is not a duration: give text such as 24h, seconds or a timedelta")  # noqa: TRY004
+    if not 0 <= seconds < math.inf:
+        raise ValueError("is not a duration that a blob can have: write 0s or more")
+    return seconds
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        names = tuple(value.split(";"))
+    elif isinstance(value, list | tuple) and value and all(isinstance(n, str) for n in value):
+        names = tuple(value)
+    else:
+        raise ValueError("is neither a name nor a list of names")
+    if any(";" in name for name in names):
+        raise ValueError("has a name with ';' in it, which builders take for two names")
+    return tuple(dict.fromkeys(names))
+
+
+def _digest(value: object) -> str:
+    try:
+        return Digest(_text(value))
+    except DigestError:
+        raise ValueError("is not 'sha256:' and 64 lower-case hexadecimal digits") from None
+
+
+def _compression(value: object) -> str:
+    if value == "estargz":
+        raise ValueError("is not supported: write gzip, zstd or uncompressed")
+    return one_of("gzip", "zstd", "uncompressed").read(value)  # type: ignore[no-any-return]
+
+
+def _reset(value: object) -> bool:
+    if _flag(value):
+        raise ValueError(
+            "would delete blobs that another export needs: `cachefs prune` cleans up safely"
+        )
+    return False
+
+
+def one_of(*choices: str) -> Kind:
+    """Text that is one of these."""
+    words = f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+    def read(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"is unknown: write {words}")
+        return str(value)
+
+    return Kind(words, read)
+
+
+TEXT: Final = Kind("text", _text)
+FILLED: Final = Kind("text", _filled)
+SECRET: Final = Kind("secret text", _secret)
+BUCKET: Final = Kind("text", _bucket)
+HTTP: Final = Kind("URL", _http)
+PATH: Final = Kind("path", _path)
+FOLDER: Final = Kind("URL or path", _path)
+NAME: Final = Kind("name", lambda value: (_filled(value),))
+NAMES: Final = Kind("names, separated by ;", _names)
+FLAG: Final = Kind("boolean", _flag)
+LEVEL: Final = Kind("whole number", _whole)
+COUNT: Final = Kind("whole number, 1 or more", _count)
+DURATION: Final = Kind("duration", _seconds)
+DIGEST: Final = Kind("digest", _digest)
+COMPRESSION: Final = Kind("gzip, zstd or uncompressed", _compression)
+RESET: Final = Kind("false", _reset)

@@ -1,0 +1,172 @@
+"""What a location is, once it is read: where the cache is, and how to reach and write it.
+
+Nothing here touches a store or a disk.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cachefs.errors import CacheNameError, LocationError
+from cachefs.location.keys import check_name, key_fault
+from cachefs.location.kinds import quoted
+from cachefs.location.masking import MASK, Masked, Secret, mask_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cachefs.location.attributes import Type
+
+Layout = Literal["keyed", "oci", "auto"]
+Engine = Literal["s3fs", "obstore"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class S3Options(Masked):
+    """How to reach an S3 server. Without credentials, those that AWS clients find."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    use_path_style: bool = False
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    retry_mode: Literal["standard", "adaptive"] = "standard"
+    retry_max_attempts: int = 3
+    disable_accept_encoding: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise LocationError("access_key_id and secret_access_key go together: give both")
+        if self.session_token is not None and self.access_key_id is None:
+            raise LocationError("session_token needs access_key_id and secret_access_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AzureOptions(Masked):
+    """How to reach an Azure storage account. Without a key, the credentials Azure clients find."""
+
+    account_url: str
+    account_name: str
+    secret_access_key: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OCIOptions:
+    """How an OCI image layout is written."""
+
+    oci_mediatypes: bool = True
+    image_manifest: bool = True
+    compression: Literal["gzip", "zstd", "uncompressed"] = "gzip"
+    compression_level: int | None = None
+    force_compression: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_manifest and not self.oci_mediatypes:
+            raise LocationError(
+                "image-manifest=true needs oci-mediatypes=true: Docker has no such manifests"
+            )
+        highest = {"gzip": 9, "zstd": 22}.get(self.compression, -1)
+        if self.compression_level is not None and not 0 <= self.compression_level <= highest:
+            levels = f"levels 0 to {highest}" if highest > 0 else "no levels"
+            raise LocationError(
+                f"compression-level={self.compression_level}: {self.compression} has {levels}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """How an export goes. ``touch_refresh`` is in seconds."""
+
+    upload_parallelism: int = 4
+    touch_refresh: float = 86400.0
+    mode: Literal["min", "max"] = "min"
+    ignore_error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Location(Masked):
+    """Where a cache is, checked. It can be pickled; neither ``str`` nor ``repr`` shows a secret.
+
+    Attributes:
+        type: the type that a builder would call it, or ``"fsspec"``.
+        url: the root folder, as an fsspec URL or, on a local disk, an absolute path. It ends in
+            ``/`` (before its query, if any), and may hold a password: show ``str(location)``.
+        protocol: the URL's, in lower case; ``"file"`` for a path.
+        layout: ``"oci"`` for an OCI image layout, ``"keyed"`` for blobs and manifests by key,
+            ``"auto"`` where what lies in the directory decides.
+        names: the manifests' names, or the tag, that were given.
+        digest: the manifest to import instead of a tag.
+        prefix, blobs_prefix, manifests_prefix: as given; see ``blobs`` and ``manifests``.
+        s3: set where the protocol is S3's.
+        azure: set for ``type=azblob``.
+        oci: set for ``type=local``.
+        engine: the library for S3; of no meaning elsewhere.
+        storage_options: what fsspec's filesystem gets beside all this, from Python only.
+        export: how an export goes.
+        given: the attributes that the user set, other than the type and a URL or path alone.
+
+    Raises LocationError and CacheNameError for keys that would leave the root or that not every
+    store keeps.
+    """
+
+    type: Type
+    url: str
+    protocol: str
+    layout: Layout
+    names: tuple[str, ...] = ()
+    digest: str | None = None
+    prefix: str = ""
+    blobs_prefix: str = ""
+    manifests_prefix: str = ""
+    s3: S3Options | None = None
+    azure: AzureOptions | None = None
+    oci: OCIOptions | None = None
+    engine: Engine = "s3fs"
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    export: ExportOptions = field(default_factory=ExportOptions)
+    given: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for of, prefix in (("blobs", self.blobs), ("manifests", self.manifests)):
+            if (reason := key_fault(f"{prefix}x")) is not None:
+                raise LocationError(
+                    f"the prefix of {of}, {quoted(prefix)}, {reason}: correct prefix or {of}_prefix"
+                )
+        for name in self.names:
+            check_name(name)
+            if (reason := key_fault(f"{self.manifests}{name}")) is not None:
+                raise CacheNameError(f"the name {quoted(name)} after its prefix {reason}")
+
+    @property
+    def blobs(self) -> str:
+        """What the key of a blob, below the root, has before its digest."""
+        return self._joined(self.blobs_prefix)
+
+    @property
+    def manifests(self) -> str:
+        """What the key of a manifest, below the root, has before its name."""
+        return self._joined(self.manifests_prefix)
+
+    def _joined(self, prefix: str) -> str:
+        """Azure's builders join folders; all others write one text after the other."""
+        if self.type != "azblob":
+            return self.prefix + prefix
+        return re.sub("/+", "/", "".join(f"{part}/" for part in (self.prefix, prefix) if part))
+
+    @property
+    def default_names(self) -> tuple[str, ...]:
+        """The names that were given, else the one that a builder would use."""
+        return self.names or (("latest",) if self.layout == "oci" else ("buildkit",))
+
+    def with_names(self, *names: str) -> Location:
+        """The same cache with other names. Raises CacheNameError."""
+        return replace(self, names=tuple(dict.fromkeys(names)))
+
+    def __str__(self) -> str:
+        """Short text that a user recognises: the folder, without any secret."""
+        if self.protocol == "file":
+            return f"{self.url}{self.prefix}"
+        return f"{mask_url(self.url).removesuffix(f'?{MASK}')}{self.prefix}"

@@ -1,0 +1,240 @@
+"""Where a cache is: one parser for what a user types, for the library and the command line.
+
+:func:`parse` takes builder attributes (``type=s3,bucket=b,...``), an fsspec URL or a path, with
+Python keywords on top. The table of :mod:`cachefs.location.attributes` says which attributes there
+are, and :mod:`cachefs.location.syntax` how the three forms are told apart. Nothing here touches a
+store or a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from cachefs.errors import LocationError
+from cachefs.location.attributes import ATTRIBUTES, TYPE, TYPES, Attribute, Group, Role, Type, find
+from cachefs.location.keys import key_fault
+from cachefs.location.kinds import BUCKET
+from cachefs.location.options import (
+    AzureOptions,
+    ExportOptions,
+    Layout,
+    Location,
+    OCIOptions,
+    S3Options,
+)
+from cachefs.location.syntax import URL, in_attribute_form, read_attributes, read_keywords
+
+_S3_PROTOCOLS: Final = ("s3", "s3a")
+_BUCKET_PROTOCOLS: Final = (*_S3_PROTOCOLS, "gs", "gcs")
+
+
+def parse(
+    text: str | os.PathLike[str],
+    *,
+    role: Role | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **attributes: object,
+) -> Location:
+    """The location that a user typed.
+
+    Args:
+        text: builder attributes, an fsspec URL or a path.
+        role: refuses attributes that belong to the other side; None allows all.
+        storage_options: handed to fsspec's filesystem, and never shown.
+        environ: where defaults such as ``$AWS_REGION`` come from; None means ``os.environ``.
+        **attributes: the same attributes with Python values, ``-`` spelled ``_``: ``mode="max"``,
+            ``name=["a", "b"]``, ``touch_refresh=3600``. None means not given.
+
+    Raises:
+        LocationError: for what was typed wrong; it says what would be right.
+        CacheNameError: for a name that cannot be one.
+    """
+    if not isinstance(text, str | os.PathLike):
+        raise LocationError(f"a location is text or a path, not {type(text).__name__}")
+    if not isinstance(storage_options, Mapping | None):
+        raise LocationError("storage_options is a mapping of names to values")
+    in_form = isinstance(text, str) and in_attribute_form(text)
+    typed: Mapping[str, object] = (
+        read_attributes(str(text)) if in_form else {"type": "fsspec", "url": text}
+    )
+    keywords = read_keywords(attributes)
+    type_ = _type(typed, keywords)
+    given = _Values(type_, os.environ if environ is None else environ)
+    for name, value in typed.items():
+        attribute = find(name, type_, role)
+        if type_ in attribute.keyword_only:
+            raise LocationError(f"{name} belongs to type=s3; for a URL it is set from Python only")
+        given.put(attribute, value)
+    for name, value in keywords.items():
+        given.put(find(name, type_, role), value)
+    implied = {"type"} if in_form or "url" in keywords else {"type", "url"}
+    return _location(given, role, dict(storage_options or {}), implied)
+
+
+def _type(*sources: Mapping[str, object]) -> Type:
+    given = {TYPE.read(source["type"]) for source in sources if "type" in source}
+    if not given:
+        raise LocationError(
+            f"type= is missing: write one of {', '.join(TYPES)}, or ./ before a path with '=' in it"
+        )
+    if len(given) > 1:
+        raise LocationError("type is given twice: a URL or a path alone is type=fsspec")
+    return given.pop()  # type: ignore[no-any-return]  # the row reads nothing else
+
+
+@dataclass
+class _Values:
+    """The attributes that were given, and the values of all others."""
+
+    type: Type
+    environ: Mapping[str, str]
+    chosen: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, attribute: Attribute, value: object) -> None:
+        read = attribute.read(value)
+        if read is None:
+            return
+        if self.chosen.setdefault(attribute.name, read) != read:
+            raise LocationError(f"{attribute.name} is given twice, with different values")
+
+    def group(self, group: Group) -> dict[str, Any]:
+        """The values of a group by keyword, ready for its options class."""
+        rows = [row for row in ATTRIBUTES if row.group == group and self.type in row.types]
+        return {row.keyword: self._value(row) for row in rows}
+
+    def _value(self, row: Attribute) -> Any:
+        if row.name in self.chosen:
+            return self.chosen[row.name]
+        if row.environ and self.environ.get(row.environ):
+            return row.read(self.environ[row.environ], f"${row.environ}")
+        if self.type in row.required:
+            variable = f" or set ${row.environ}" if row.environ else ""
+            raise LocationError(f"type={self.type} needs {row.name}: give {row.name}=...{variable}")
+        return row.default
+
+
+def _location(
+    given: _Values, role: Role | None, storage_options: dict[str, Any], implied: set[str]
+) -> Location:
+    place = _place(given, role)
+    names = given.group("names")
+    s3 = _s3(given, place.protocol)
+    return Location(
+        type=given.type,
+        **place._asdict(),
+        names=names.get("name") or names.get("tag") or (),
+        digest=names.get("digest"),
+        **given.group("keys"),
+        s3=s3,
+        azure=_azure(given) if given.type == "azblob" else None,
+        oci=_oci(given) if given.type == "local" else None,
+        engine=given.group("engine")["engine"] if s3 else "s3fs",
+        storage_options=storage_options,
+        export=ExportOptions(**given.group("export")),
+        given=frozenset(given.chosen) - implied,
+    )
+
+
+class _Place(NamedTuple):
+    url: str
+    protocol: str
+    layout: Layout
+
+
+def _place(given: _Values, role: Role | None) -> _Place:
+    values = given.group("place")
+    match given.type:
+        case "s3":
+            return _Place(f"s3://{values['bucket']}/", "s3", "keyed")
+        case "azblob":
+            return _Place(f"abfs://{values['container']}/", "abfs", "keyed")
+        case "local":
+            return _directory(_local_path(values["src"], values["dest"], role), "oci")
+        case "fsspec":
+            return _folder(values["url"])
+
+
+def _local_path(
+    src: str | os.PathLike[str] | None, dest: str | os.PathLike[str] | None, role: Role | None
+) -> str:
+    if src is not None and dest is not None:
+        raise LocationError("src and dest are both given: one location is one directory")
+    path = dest if src is None else src
+    if path is None:
+        needed = {"import": "src=DIR", "export": "dest=DIR", None: "src=DIR or dest=DIR"}[role]
+        raise LocationError(f"type=local needs its directory: give {needed}")
+    return os.fsdecode(path)
+
+
+def _folder(url: str | os.PathLike[str]) -> _Place:
+    if isinstance(url, os.PathLike) or not URL.match(url):
+        return _directory(os.fsdecode(url), "auto")
+    scheme, _, rest = url.partition("://")
+    protocol = scheme.lower()
+    if protocol in ("file", "local"):
+        if not rest.startswith("/"):
+            raise LocationError("a file URL has an absolute path: write file:///var/cache")
+        return _directory(rest, "auto")
+    rest, question, query = rest.partition("?")
+    if question and protocol in _S3_PROTOCOLS:
+        raise LocationError("an S3 URL of a folder has no query, such as ?versionId=")
+    return _Place(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
+
+
+def _remote(protocol: str, rest: str) -> str:
+    """Host or bucket and path, checked, with a slash at the end. Messages show none of it."""
+    host, _, path = rest.partition("/")
+    if protocol in _BUCKET_PROTOCOLS:
+        try:
+            BUCKET.read(host)
+        except ValueError:
+            raise LocationError(
+                f"{protocol}:// is not followed by a bucket: write {protocol}://bucket/folder/"
+            ) from None
+    path = path.removesuffix("/")
+    for part in (host.rpartition("@")[2], path):
+        if part and (reason := key_fault(part)) is not None:
+            raise LocationError(f"the folder of the {protocol}:// URL {reason}")
+    return f"{host}/{path}/" if path else f"{host}/"
+
+
+def _directory(path: str, layout: Layout) -> _Place:
+    if "::" in path:
+        raise LocationError(
+            "'::' chains filesystems in fsspec, which is not supported: give the store's own URL"
+        )
+    absolute = os.path.abspath(os.path.expanduser(path)).strip("/")  # noqa: PTH100, PTH111 - lexical
+    return _Place(f"/{absolute}/" if absolute else "/", "file", layout)
+
+
+def _s3(given: _Values, protocol: str) -> S3Options | None:
+    if protocol in _S3_PROTOCOLS:
+        return S3Options(**given.group("s3"))
+    for row in ATTRIBUTES:
+        if row.group in ("s3", "engine") and given.type == "fsspec" and row.name in given.chosen:
+            raise LocationError(f"{row.name} is for s3:// URLs only, and this is {protocol}://")
+    return None
+
+
+def _azure(given: _Values) -> AzureOptions:
+    values = given.group("azure")
+    if values["account_name"] is None:
+        label = re.match(r"https?://([A-Za-z0-9-]+)", values["account_url"])
+        if label is None:
+            raise LocationError(
+                "account_url does not begin with the account: give account_name=..."
+            )
+        values["account_name"] = label[1]
+    return AzureOptions(**values)
+
+
+def _oci(given: _Values) -> OCIOptions:
+    values = given.group("oci")
+    if values["image_manifest"] is None:
+        values["image_manifest"] = values["oci_mediatypes"]
+    return OCIOptions(**values)

@@ -1,0 +1,324 @@
+"""The one write path: plan, send blobs, look once more, and publish the manifests last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+from msgspec import Struct
+
+from cachefs.amount import Amount
+from cachefs.concurrency import ended, for_each, task_group
+from cachefs.digest import verify
+from cachefs.errors import CacheError, IntegrityError, StoreError
+from cachefs.filesystems.base import SMALL
+from cachefs.store import HASH_ASIDE, verified
+from cachefs.transfer.lookup import look_up
+from cachefs.transfer.sources import GroupSource, VerifyingSource
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from fsspec.callbacks import Callback
+
+    from cachefs.digest import Digest
+    from cachefs.filesystems.base import Stat
+    from cachefs.layout.base import Layout, Manifest
+    from cachefs.transfer.sources import BlobSource
+
+
+GROUP: Final = 64
+"""Small blobs that are read, checked and sent together at most."""
+
+GROUP_BYTES: Final = 1024 * 1024
+
+
+class Blob(NamedTuple):
+    """A blob to be stored, and its size in bytes (None: not known)."""
+
+    digest: Digest
+    size: int | None
+
+
+class ExportReport(Struct, frozen=True, kw_only=True):
+    """What an export or copy did. ``seconds`` is the whole time, ``error`` why it was given up.
+
+    ``removed`` and ``deleted`` are the names and blobs that a mirroring copy took away.
+    """
+
+    names: list[str]
+    uploaded: Amount = Amount()
+    touched: Amount = Amount()
+    kept: Amount = Amount()
+    seconds: float = 0.0
+    error: str | None = None
+    removed: list[str] = []
+    deleted: Amount = Amount()
+
+
+class ExportPlan(NamedTuple):
+    """What the store needs: blobs to send, blobs whose time to renew, and blobs that stay.
+
+    ``replace`` are those among the blobs to send that are there, too old or of a wrong size.
+    """
+
+    upload: list[Blob]
+    touch: list[tuple[Blob, Stat]]
+    keep: list[Blob]
+    replace: list[Blob]
+
+
+async def plan_export(
+    layout: Layout,
+    blobs: Mapping[Digest, int],
+    touch_refresh: float,
+    clock: Callable[[], float] = time.time,
+) -> ExportPlan:
+    """Compare what the store has with what it is to have. Raises StoreError.
+
+    Args:
+        layout: the target.
+        blobs: each blob's size in bytes, 0 where it is not known.
+        touch_refresh: seconds after which a blob's time is renewed.
+        clock: our own time, seconds since 1970.
+    """
+    there = await look_up(layout, list(blobs))
+    plan = ExportPlan([], [], [], [])
+    now = clock()
+    for digest, size in blobs.items():
+        blob = Blob(digest, size or None)
+        stat = there.get(digest)
+        if stat is None:
+            plan.upload.append(blob)
+        elif blob.size not in {None, stat.size}:
+            plan.upload.append(blob)
+            plan.replace.append(blob)
+        elif not _is_old(stat, now, touch_refresh):
+            plan.keep.append(Blob(digest, stat.size))
+        elif layout.store.filesystem.touches:
+            plan.touch.append((Blob(digest, stat.size), stat))
+        else:
+            plan.upload.append(blob)
+            plan.replace.append(blob)
+    return plan
+
+
+def _is_old(stat: Stat, now: float, touch_refresh: float) -> bool:
+    """A time in the future comes from another clock and says nothing: it is renewed."""
+    if stat.modified is None:
+        return False
+    age = now - stat.modified
+    return age >= touch_refresh or age < -1.0
+
+
+class Transfer:
+    """Brings a target's blobs into the planned state, and counts what it did.
+
+    Args:
+        layout: the target.
+        source: where blobs to be sent come from.
+        callback: told of each byte that is sent.
+        tolerant: gather what is wrong with the source's blobs in :attr:`failures` and go on, in
+            place of raising it. What is wrong with the target is raised always.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        source: BlobSource,
+        callback: Callback = DEFAULT_CALLBACK,
+        *,
+        tolerant: bool = False,
+    ) -> None:
+        self.layout = layout
+        self.failures: dict[Digest, CacheError] = {}
+        self._parallelism = layout.store.filesystem.parallelism
+        self._source = source
+        self._callback = callback
+        self._tolerant = tolerant
+        self._uploaded: dict[Digest, int] = {}
+        self._touched: dict[Digest, int] = {}
+        self._kept: dict[Digest, int] = {}
+        self._replaced: dict[Digest, int] = {}
+
+    async def execute(self, plan: ExportPlan) -> None:
+        """Send and touch what the plan says. Raises StoreError and IntegrityError."""
+        self._callback.set_size(_bytes_of(plan.upload))
+        self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
+        self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
+        gone: list[Blob] = []
+
+        async def touch() -> None:
+            stats = [stat for _, stat in plan.touch]
+            there = await self.layout.store.touch_group(stats)
+            for (blob, stat), is_there in zip(plan.touch, there, strict=True):
+                if is_there:
+                    self._touched[blob.digest] = stat.size
+                else:
+                    gone.append(blob)
+
+        async with task_group() as group:
+            group.create_task(touch())
+            group.create_task(self._upload_all(plan.upload))
+        await self._upload_also(gone)
+        await self.layout.store.settle()
+
+    async def last_look(self) -> None:
+        """Send what was there and has gone since: someone may have pruned it as unreferenced.
+
+        A blob that was touched, or sent again because it was old, was there as well: whoever looked
+        at it before may have deleted it after. Where nothing was sent or touched, nothing has come
+        between this look and the plan's: that one stands.
+        """
+        if not (self._uploaded or self._touched):
+            return
+        found = self._kept | self._touched | self._replaced
+        there = await look_up(self.layout, list(found))
+        gone = [Blob(d, size or None) for d, size in found.items() if d not in there]
+        for blob in gone:
+            self._kept.pop(blob.digest, None)
+            self._touched.pop(blob.digest, None)
+        if gone:
+            await self._upload_also(gone)
+            await self.layout.store.settle()
+
+    async def _upload_also(self, blobs: Sequence[Blob]) -> None:
+        """Send what the plan did not expect to send."""
+        self._callback.set_size((self._callback.size or 0) + _bytes_of(blobs))
+        await self._upload_all(blobs)
+
+    async def _upload_all(self, blobs: Iterable[Blob]) -> None:
+        """Stream the large ones, the largest first, and send the small ones in groups meanwhile.
+
+        Two groups at a time, so that one is read and hashed while the other is sent.
+        """
+        source = self._source
+        large = sorted(blobs, key=lambda blob: blob.size or 0, reverse=True)
+        if not isinstance(source, GroupSource):
+            await for_each(large, self._upload, self._parallelism)
+            return
+        large, groups = _grouped(large)
+        async with task_group() as group:
+            group.create_task(for_each(large, self._upload, self._parallelism))
+            group.create_task(for_each(groups, partial(self._upload_group, source), 2))
+
+    def report(self, names: Iterable[str], seconds: float) -> ExportReport:
+        """What was done."""
+        return ExportReport(
+            names=list(names),
+            uploaded=_amount(self._uploaded),
+            touched=_amount(self._touched),
+            kept=_amount(self._kept),
+            seconds=seconds,
+        )
+
+    async def _upload(self, blob: Blob) -> None:
+        pieces = self._told(self._verified(blob))
+        key = self.layout.blob_key(blob.digest)
+        try:
+            self._uploaded[blob.digest] = await self.layout.store.upload(key, pieces, blob.size)
+        except (IntegrityError, StoreError) as error:
+            self._refused(blob, error)
+
+    async def _upload_group(self, source: GroupSource, blobs: Sequence[Blob]) -> None:
+        wanted = [(blob.digest, blob.size or 0) for blob in blobs]
+        checked = await _all_checked(wanted, await source.read_group(wanted))
+        sending: dict[Blob, bytes] = {}
+        for blob, data in zip(blobs, checked, strict=True):
+            if isinstance(data, bytes):
+                sending[blob] = data
+            else:
+                self._refused(blob, data)
+        await self.layout.store.put_group(
+            [(self.layout.blob_key(blob.digest), data) for blob, data in sending.items()]
+        )
+        self._uploaded |= {blob.digest: len(data) for blob, data in sending.items()}
+        self._callback.relative_update(_bytes_of(sending))
+
+    def _refused(self, blob: Blob, error: CacheError) -> None:
+        """Note what is wrong with a blob of the source, or raise it."""
+        of_source = isinstance(error, IntegrityError) or error.side == "source"
+        if not (self._tolerant and of_source):
+            raise error
+        self.failures[blob.digest] = error
+
+    def _verified(self, blob: Blob) -> AsyncIterator[bytes]:
+        if isinstance(self._source, VerifyingSource):
+            return self._source.verified_pieces(blob.digest, blob.size)
+        return verified(self._source.pieces(blob.digest, blob.size), blob.digest, blob.size)
+
+    async def _told(self, verified_pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async with ended(verified_pieces) as pieces:
+            async for piece in pieces:
+                yield piece
+                self._callback.relative_update(len(piece))
+
+
+def _grouped(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
+    """The large blobs, and the small ones in groups that are small enough to be held."""
+    large: list[Blob] = []
+    groups: list[list[Blob]] = []
+    held = 0
+    for blob in blobs:
+        if blob.size is None or blob.size > SMALL:
+            large.append(blob)
+            continue
+        if not groups or len(groups[-1]) == GROUP or held + blob.size > GROUP_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(blob)
+        held += blob.size
+    return large, groups
+
+
+async def _all_checked(
+    wanted: Sequence[tuple[Digest, int]], found: Sequence[bytes | CacheError]
+) -> list[bytes | CacheError]:
+    if sum(size for _, size in wanted) < HASH_ASIDE:
+        return [*map(_checked, wanted, found)]
+    return await asyncio.to_thread(lambda: [*map(_checked, wanted, found)])
+
+
+def _checked(wanted: tuple[Digest, int], data: bytes | CacheError) -> bytes | CacheError:
+    """The blob's bytes if they are its own."""
+    if isinstance(data, bytes):
+        try:
+            verify(data, *wanted)
+        except IntegrityError as error:
+            return error
+    return data
+
+
+def _bytes_of(blobs: Iterable[Blob]) -> int:
+    return sum(blob.size or 0 for blob in blobs)
+
+
+def _amount(sizes: Mapping[Digest, int]) -> Amount:
+    return Amount(len(sizes), sum(sizes.values()))
+
+
+async def export(
+    layout: Layout,
+    manifest: Manifest,
+    blobs: Mapping[Digest, int],
+    source: BlobSource,
+    names: Sequence[str],
+    *,
+    touch_refresh: float,
+    callback: Callback = DEFAULT_CALLBACK,
+    clock: Callable[[], float] = time.time,
+) -> ExportReport:
+    """Store a manifest's blobs, then the manifest under each name.
+
+    Raises StoreError and IntegrityError; then no name has changed, and what was sent is
+    unreferenced until the next export of it.
+    """
+    started = time.perf_counter()
+    transfer = Transfer(layout, source, callback)
+    await transfer.execute(await plan_export(layout, blobs, touch_refresh, clock))
+    await transfer.last_look()
+    await layout.publish(names, manifest)
+    return transfer.report(names, time.perf_counter() - started)

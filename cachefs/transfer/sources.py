@@ -1,0 +1,146 @@
+"""Where an export takes its blobs from: bytes, files, or another cache."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from cachefs.concurrency import ended
+from cachefs.digest import Verifier
+from cachefs.errors import CacheError, NotFoundError
+from cachefs.filesystems.failures import failed, mapped
+from cachefs.filesystems.local import file_pieces, read_files
+from cachefs.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from cachefs.digest import Digest
+    from cachefs.layout.base import Layout
+
+
+@runtime_checkable
+class BlobSource(Protocol):
+    """Anything that gives a blob's bytes."""
+
+    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The bytes in pieces of bounded size, not verified. Raises NotFoundError."""
+        ...
+
+
+@runtime_checkable
+class GroupSource(BlobSource, Protocol):
+    """A source that gives many small blobs in one go."""
+
+    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+        """Each one's bytes, by digest and size, not verified, or the error that it failed with."""
+        ...
+
+
+@runtime_checkable
+class VerifyingSource(BlobSource, Protocol):
+    """A source that verifies bytes while it reads them, which costs less than doing it later."""
+
+    def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """As :meth:`pieces`, ending in IntegrityError unless the bytes are the blob's."""
+        ...
+
+
+class MappingSource:
+    """Blobs from a mapping of digests to bytes or paths of files."""
+
+    def __init__(self, blobs: Mapping[str, bytes | Path | str]) -> None:
+        self._blobs = blobs
+
+    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files and bytes know their end
+        """The bytes, or the file's content."""
+        return self._pieces(digest)
+
+    async def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The same, verified: a file is shown to the verifier as it is read."""
+        verifier = Verifier(digest, size)
+        async with ended(self._pieces(digest, verifier.update)) as pieces:
+            async for piece in pieces:
+                yield piece
+        verifier.finish()
+
+    async def _pieces(
+        self, digest: Digest, shown_to: Callable[[bytes], None] | None = None
+    ) -> AsyncIterator[bytes]:
+        blob = self._blobs.get(digest)
+        if blob is None:
+            raise _absent(digest)
+        if isinstance(blob, bytes):
+            if shown_to is not None:
+                await asyncio.to_thread(shown_to, blob)
+            yield blob
+            return
+        with mapped("read", str(blob), "source"):
+            async with ended(file_pieces(Path(blob), shown_to)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+        """The bytes, and the contents of the files, which are read in one turn."""
+        held = {digest: self._blobs.get(digest) for digest, _ in blobs}
+        files = [
+            (Path(blob), size)
+            for digest, size in blobs
+            if (blob := held[digest]) is not None and not isinstance(blob, bytes)
+        ]
+        contents = iter(await read_files(files))
+
+        def given(digest: Digest) -> bytes | CacheError:
+            blob = held[digest]
+            if blob is None:
+                return _absent(digest)
+            data = blob if isinstance(blob, bytes) else next(contents)
+            return data if isinstance(data, bytes) else failed(data, "read", str(blob), "source")
+
+        return [given(digest) for digest, _ in blobs]
+
+
+class LayoutSource:
+    """Blobs of another cache."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._store = Store(layout.store.filesystem, layout.store.root, "source")
+
+    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The blob as it comes from the other store."""
+        return self._store.pieces(self._layout.blob_key(digest), size)
+
+    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+        """The blobs as they come from the other store."""
+        return await self._store.read_group(
+            [(self._layout.blob_key(digest), size) for digest, size in blobs]
+        )
+
+
+class FirstSource:
+    """The first of several sources that has the blob."""
+
+    def __init__(self, sources: Sequence[BlobSource]) -> None:
+        self._sources = sources
+
+    async def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The blob from the first source that has it."""
+        for source in self._sources:
+            async with ended(source.pieces(digest, size)) as pieces:
+                try:
+                    first = await anext(pieces, b"")
+                except NotFoundError:
+                    continue
+                yield first
+                async for piece in pieces:
+                    yield piece
+                return
+        raise _absent(digest)
+
+
+def _absent(digest: Digest) -> NotFoundError:
+    return NotFoundError(
+        "no source has this blob", operation="read", side="source", digest=str(digest)
+    )

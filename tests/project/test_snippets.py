@@ -1,0 +1,204 @@
+"""Every command and every Python snippet of the README and the documentation is tried.
+
+The blocks of a page are run in their order, in one empty directory, with ``cachefs`` on the path
+and an S3 server that holds the buckets ``builds`` and ``other``. In HTML comments, which readers do
+not see, stands what a block needs:
+
+``<!-- setup: COMMANDS -->``
+    run before the next block.
+``<!-- not run: REASON -->``
+    the next block needs what cannot be had here. Its ``cachefs`` commands are parsed all the same,
+    to the last option and attribute, its Python is compiled, its YAML is read.
+
+A block in a language that is not known here fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+import cachefs
+from cachefs.cli.main import program
+from tests.servers.s3 import S3Server
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+SHOWN = {"text", "json", "mermaid", "dockerfile", "toml", "{toctree}", "{eval-rst}", ""}
+"""Languages of blocks that are there to be looked at."""
+
+_SETUP = re.compile(r"<!-- setup: (.*?) -->", re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- (?:not run: .+?|main-command|test-command) -->", re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block; ``setup`` runs before it, ``run`` is whether it can be run here."""
+
+    language: str
+    text: str
+    line: int
+    setup: str
+    run: bool
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    setup, run = "", True
+    for token in MarkdownIt().parse(page.read_text()):
+        if token.type == "html_block":
+            setup += "".join(f"{found}\n" for found in _SETUP.findall(token.content))
+            run = run and not _NOT_RUN.search(token.content)
+        elif token.type == "fence":
+            line = token.map[0] + 1 if token.map else 0
+            yield Block(token.info.strip().split(" ")[0], token.content, line, setup, run)
+            setup, run = "", True
+
+
+def id_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
+def test_the_page_does_what_it_says(page: Path, tmp_path: Path, moto_s3: S3Server) -> None:
+    found = [block for block in blocks(page) if block.language not in SHOWN]
+    if any(block.run for block in found):
+        prepare(tmp_path, moto_s3)
+    python: list[str] = []
+    for block in found:
+        where = f"{id_of(page)}:{block.line}"
+        if block.language not in CHECKS:
+            pytest.fail(f"{where}: nobody knows how to try {block.language!r}")
+        CHECKS[block.language](block, where)
+        if block.setup:
+            run_shell(block.setup, tmp_path, moto_s3, where)
+        if block.run and block.language in {"sh", "console"}:
+            run_shell(block.text, tmp_path, moto_s3, where)
+        if block.run and block.language == "python":
+            # A page's snippets build on each other, so each runs after those before it.
+            python.append(block.text)
+            run_python("\n".join(python), tmp_path, moto_s3, where)
+
+
+def prepare(folder: Path, server: S3Server) -> None:
+    tests_data = folder / "tests" / "data"
+    tests_data.mkdir(parents=True)
+    (tests_data / "buildkit-caches").symlink_to(ROOT / "tests" / "data" / "buildkit-caches")
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[2])
+    for bucket in ("builds", "other"):
+        server.client.create_bucket(Bucket=bucket)
+        for key in server.keys(bucket):
+            server.client.delete_object(Bucket=bucket, Key=key)
+
+
+def environment(folder: Path, server: S3Server) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder),
+        "XDG_CACHE_HOME": str(folder / ".cache"),
+        "AWS_ENDPOINT_URL": server.endpoint_url,
+        "AWS_ACCESS_KEY_ID": server.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
+        "AWS_REGION": server.region,
+    }
+
+
+def run_shell(text: str, folder: Path, server: S3Server, where: str) -> None:
+    script = "set -euo pipefail\n" + text
+    finish(["bash", "-c", script], folder, server, where)
+
+
+def run_python(text: str, folder: Path, server: S3Server, where: str) -> None:
+    finish([sys.executable, "-W", "error::SyntaxWarning", "-c", text], folder, server, where)
+
+
+def finish(argv: list[str], folder: Path, server: S3Server, where: str) -> None:
+    with subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=environment(folder, server),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            raise
+    assert process.returncode == 0, f"{where} ended with {process.returncode}:\n{output}"
+
+
+def check_shell(block: Block, where: str) -> None:
+    """Parse its cachefs commands: options, and the attributes of locations."""
+    joined = re.sub(r"\$\{\{.*?\}\}", "x", block.text.replace("\\\n", " "))
+    for line in joined.splitlines():
+        for command in re.split(r"&&|;|\||\bdo\b", line.removeprefix("$ ")):
+            try:
+                words = shlex.split(command, comments=True)
+            except ValueError:
+                continue  # a piece of a quoted text, and no command
+            if words and words[0].rpartition("/")[2] == "cachefs":
+                parse(words[1:], where)
+
+
+def parse(words: list[str], where: str) -> None:
+    if not words or words[0].startswith("-"):
+        return
+    context = click.Context(program, info_name="cachefs")
+    command = program.get_command(context, words[0])
+    assert command is not None, f"{where}: there is no command {words[0]}"
+    arguments = [re.sub(r"\$\{?\w+\}?", "x", word) for word in words[1:]]
+    if ">" in arguments:
+        arguments = arguments[: arguments.index(">")]
+    try:
+        command.make_context(words[0], arguments, parent=context)
+    except click.exceptions.Exit:  # --help
+        return
+    except (click.ClickException, cachefs.CacheError) as error:
+        pytest.fail(f"{where}: {' '.join(words)}: {error}")
+
+
+def check_python(block: Block, where: str) -> None:
+    ast.parse(block.text, where)
+
+
+def check_yaml(block: Block, where: str) -> None:
+    assert yaml.safe_load(block.text), f"{where} is empty"
+    for line in block.text.splitlines():
+        script = line.strip().removeprefix("- ").removeprefix("run: ")
+        check_shell(block._replace(text=script), where)
+
+
+CHECKS: dict[str, Callable[[Block, str], None]] = {
+    "sh": check_shell,
+    "console": check_shell,
+    "python": check_python,
+    "yaml": check_yaml,
+}
+
+
+def test_what_is_wrong_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- not run: no store -->\n```sh\ncachefs ls type=s3,bukket=x\n```\n")
+    (block,) = blocks(page)
+    assert not block.run
+    with pytest.raises(pytest.fail.Exception, match="bukket"):
+        check_shell(block, "page.md:2")
+    with pytest.raises(pytest.fail.Exception, match="no-such"):
+        check_shell(block._replace(text="cachefs ls --no-such x"), "page.md:2")
