@@ -17,11 +17,11 @@ from .errors import (
     UnreachableError,
     UsageError,
 )
-from .graph import Found, Key, RecordGraph, merge, output_key
-from .layout.base import Manifest, Name
+from .graph import Found, Key, RecordGraph, output_key
+from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError
-from .operations.diff import CacheDiff, Change, Parting
+from .operations.diff import CacheDiff, Change, Divergence
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
 from .operations.prune import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
@@ -54,6 +54,7 @@ __all__ = [
     "CopyError",
     "Digest",
     "DigestError",
+    "Divergence",
     "ExportReport",
     "Fault",
     "Fetch",
@@ -69,14 +70,13 @@ __all__ = [
     "MergePlan",
     "MergedName",
     "Miss",
-    "Name",
     "NameDetails",
     "NameSummary",
     "NameToGo",
     "NameUsage",
+    "NamedManifest",
     "NotFoundError",
     "Part",
-    "Parting",
     "PrunePlan",
     "PrunePolicy",
     "PruneReport",
@@ -95,7 +95,6 @@ __all__ = [
     "VerifyReport",
     "copy",
     "execute_merge",
-    "merge",
     "merge_names",
     "open",
     "output_key",

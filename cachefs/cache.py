@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from cachefs.concurrency import run
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LocationError, UsageError
-from cachefs.graph import RecordGraph, merge
-from cachefs.layout.base import Layout, Manifest, Name
+from cachefs.graph import RecordGraph
+from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import check_name
 from cachefs.location.options import Location
@@ -37,7 +37,7 @@ from cachefs.transfer import exporter, importer
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.importer import Miss, missed, read_manifests
 from cachefs.transfer.sources import BlobSource, FirstSource, LayoutSource, MappingSource
-from cachefs.transfer.workers import Place, Workers
+from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
     import os
@@ -97,7 +97,7 @@ class Cache:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def names(self) -> list[Name]:
+    def names(self) -> list[NamedManifest]:
         """All names in the cache, sorted; none where there is no cache yet. Raises StoreError."""
         return run(self._layout.names())
 
@@ -165,7 +165,7 @@ class Cache:
                 self._note(found)
             else:
                 graphs.append(RecordGraph(found.config))
-        return graphs[0] if len(graphs) == 1 else merge(graphs)
+        return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
 
     def result(self, graph: RecordGraph, records: Iterable[int]) -> CachedResult | Miss:
         """The newest result of the records that :meth:`RecordGraph.find` gave. Pulls nothing."""
@@ -257,7 +257,7 @@ class Cache:
 
         Raises UsageError and StoreError.
         """
-        workers = None if executor is None else Workers(executor, self.place)
+        workers = None if executor is None else Workers(executor, self.spec)
         return run(
             verify(
                 self._layout,
@@ -292,7 +292,7 @@ class Cache:
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
         places = [cache.layout for cache in also]
-        workers = None if executor is None else Workers(executor, self.place)
+        workers = None if executor is None else Workers(executor, self.spec)
         return run(plan_prune(self._layout, policy, also=places, grace=grace, workers=workers))
 
     def prune(self, plan: PrunePlan, *, also: Sequence[Cache] = ()) -> PruneReport:
@@ -359,9 +359,9 @@ class Cache:
         return self.default_names if self.location.digest else self.location.names
 
     @property
-    def place(self) -> Place:
+    def spec(self) -> CacheSpec:
         """What another process needs to open this cache. Its pickle holds credentials."""
-        return Place(self.location, self._fs)
+        return CacheSpec(self.location, self._fs)
 
     def _or_miss(self, digest: str, work: Coroutine[Any, Any, T]) -> T | Miss:
         try:
@@ -484,8 +484,8 @@ def copy(
     if executor is not None:
         senders = Senders(
             executor,
-            Place(source_location, _fs_of(source), "source"),
-            Place(target_location, _fs_of(target), "target"),
+            CacheSpec(source_location, _fs_of(source), "source"),
+            CacheSpec(target_location, _fs_of(target), "target"),
         )
 
     async def work() -> ExportReport:
@@ -576,7 +576,7 @@ def _merge_sources(sources: Sequence[tuple[Cache, Sequence[str]]]) -> list[Merge
 
 
 def _fs_of(place: str | os.PathLike[str] | Location | Cache) -> AbstractFileSystem | None:
-    return place.place.fs if isinstance(place, Cache) else None
+    return place.spec.fs if isinstance(place, Cache) else None
 
 
 def _location_of(place: str | os.PathLike[str] | Location | Cache, role: Role) -> Location:

@@ -44,7 +44,7 @@ class Digest(str):
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
-        """The digest of a file, read in bounded pieces. Raises OSError."""
+        """The digest of a file, read in bounded chunks. Raises OSError."""
         with path.open("rb") as file:
             return cls.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -75,7 +75,7 @@ def all_digests(texts: Sequence[str]) -> bool:
 class Verifier:
     """Checks a stream against its digest and, where it is known, its size in bytes.
 
-    Feed every piece to :meth:`update` and call :meth:`finish` at the end; only then are the bytes
+    Feed every chunk to :meth:`update` and call :meth:`finish` at the end; only then are the bytes
     to be believed. A stream that is longer than the size is refused as soon as that is seen.
     """
 
@@ -86,7 +86,7 @@ class Verifier:
         self._hash = hashlib.sha256()
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next piece. Raises IntegrityError when there are more bytes than the size."""
+        """Take the next chunk. Raises IntegrityError when there are more bytes than the size."""
         self.received += len(data)
         if self.size is not None and self.received > self.size:
             raise self._bad(f"has more than the {self.size} bytes that its size says")

@@ -333,6 +333,22 @@ class RecordGraph:
             verdict[index] = below and (passes is None or passes(index))
         return verdict
 
+    # --- joining -----------------------------------------------------------------------------------
+
+    @staticmethod
+    @collection_paused()
+    def union(graphs: Iterable[RecordGraph]) -> RecordGraph:
+        """Join graphs. Idempotent, commutative and associative up to canonical bytes.
+
+        Two records are one when their digests and all that they are built on are equal; it then has
+        the results of both. Two layers are one when they and all below them have the same blobs;
+        the newer facts are kept.
+        """
+        union = RecordGraph()
+        for graph in graphs:
+            _merge_into(union, graph)
+        return union
+
     # --- storing -------------------------------------------------------------------------------
 
     @collection_paused()
@@ -385,20 +401,6 @@ class RecordGraph:
             ): index
             for index, record in enumerate(self.records)
         }
-
-
-@collection_paused()
-def merge(graphs: Iterable[RecordGraph]) -> RecordGraph:
-    """The union of the graphs. Idempotent, commutative and associative up to canonical bytes.
-
-    Two records are one when their digests and all that they are built on are equal; it then has the
-    results of both. Two layers are one when they and all below them have the same blobs; the newer
-    facts stand.
-    """
-    union = RecordGraph()
-    for graph in graphs:
-        _merge_into(union, graph)
-    return union
 
 
 def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 from cachefs.concurrency import ended
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, NotFoundError, StoreError
-from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat, joined
-from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_group
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat, joined
+from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 HASH_ASIDE: Final = 256 * 1024
-"""Pieces of at least this many bytes are hashed in a thread, while others are on their way."""
+"""Chunks of at least this many bytes are hashed in a thread, while others are on their way."""
 
 
 def _explained(
@@ -73,11 +73,11 @@ class Store:
         return stat and self._keyed(stat)
 
     @_explained
-    async def stat_group(self, keys: Sequence[str]) -> Sequence[Stat | None]:
+    async def stat_batch(self, keys: Sequence[str]) -> Sequence[Stat | None]:
         """What the store says of each object."""
         paths = [self.root + key for key in keys]
-        with mapped_group("look up", paths, self.side):
-            found = await self.filesystem.stat_group(paths)
+        with mapped_batch("look up", paths, self.side):
+            found = await self.filesystem.stat_batch(paths)
         return [stat and self._keyed(stat) for stat in found]
 
     @_explained
@@ -103,25 +103,25 @@ class Store:
                 raise StoreError(f"it has more than the {limit} bytes that are taken")
         return data
 
-    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
+    async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
         """Small objects, by key and size: the bytes of each, or the error that it failed with.
 
         Of an object that is longer, not much more than its size is read.
         """
         paths = [(self.root + key, size) for key, size in objects]
-        found = await self.filesystem.read_group(paths)
+        found = await self.filesystem.read_batch(paths)
         return [
             failed(data, "read", path, self.side) if isinstance(data, Exception) else data
             for (path, _), data in zip(paths, found, strict=True)
         ]
 
-    async def pieces(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """An object's bytes in pieces, not verified."""
+    async def chunks(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
+        """An object's bytes in chunks, not verified."""
         _keep_memory()
         with mapped("read", self.root + key, self.side):
-            async with ended(self.filesystem.read(self.root + key, size)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with ended(self.filesystem.read(self.root + key, size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     @_explained
     async def put(self, key: str, data: bytes) -> None:
@@ -130,14 +130,14 @@ class Store:
             if len(data) <= self.filesystem.whole:
                 await self.filesystem.put(self.root + key, data)
             else:
-                await self.filesystem.put_pieces(self.root + key, _cut(data), len(data))
+                await self.filesystem.put_chunks(self.root + key, _cut(data), len(data))
 
     @_explained
-    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> None:
+    async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write small objects, each seen whole or not at all, and lasting after :meth:`settle`."""
         paths = [(self.root + key, data) for key, data in objects]
-        with mapped_group("upload", [path for path, _ in paths], self.side):
-            await self.filesystem.put_group(paths)
+        with mapped_batch("upload", [path for path, _ in paths], self.side):
+            await self.filesystem.put_batch(paths)
 
     async def settle(self) -> None:
         """Return when all objects outlast a loss of power, whoever wrote them."""
@@ -145,10 +145,10 @@ class Store:
             await self.filesystem.settle(self.root)
 
     @_explained
-    async def upload(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> int:
-        """Write an object from pieces, and return its bytes: seen whole or not at all.
+    async def upload(self, key: str, chunks: AsyncIterator[bytes], size: int | None) -> int:
+        """Write an object from chunks, and return its bytes: seen whole or not at all.
 
-        When ``pieces`` raises, nothing is seen at the key, and what it raised comes out.
+        When ``chunks`` raises, nothing is seen at the key, and what it raised comes out.
         ``size`` is what is expected; where it is None the object is held to be large.
         """
         sent = 0
@@ -157,16 +157,16 @@ class Store:
         async def counted() -> AsyncIterator[bytes]:
             nonlocal sent, failed
             try:
-                async for piece in pieces:
-                    sent += len(piece)
-                    yield piece
+                async for chunk in chunks:
+                    sent += len(chunk)
+                    yield chunk
             except Exception as error:
                 failed = error
                 raise
 
         try:
             with mapped("upload", self.root + key, self.side):
-                async with self.filesystem.places, ended(pieces), ended(counted()) as stream:
+                async with self.filesystem.permits, ended(chunks), ended(counted()) as stream:
                     await self._send(key, stream, size)
         except StoreError:
             if failed is None:
@@ -175,26 +175,26 @@ class Store:
             raise failed from failed.__cause__
         return sent
 
-    async def _send(self, key: str, pieces: AsyncIterator[bytes], size: int | None) -> None:
+    async def _send(self, key: str, chunks: AsyncIterator[bytes], size: int | None) -> None:
         if size is not None and size <= self.filesystem.whole:
-            await self.filesystem.put_whole(self.root + key, [piece async for piece in pieces])
+            await self.filesystem.put_whole(self.root + key, [chunk async for chunk in chunks])
         else:
             _keep_memory()
-            await self.filesystem.put_pieces(self.root + key, pieces, size or 0)
+            await self.filesystem.put_chunks(self.root + key, chunks, size or 0)
 
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time; False when it is gone."""
-        (is_there,) = await self.touch_group([stat])
+        (is_there,) = await self.touch_batch([stat])
         return is_there
 
     @_explained
-    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[bool]:
+    async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[bool]:
         """Renew each object's time; False for those that are gone."""
         paths = [self.root + stat.path for stat in stats]
         at_paths = [stat._replace(path=path) for stat, path in zip(stats, paths, strict=True)]
         there = []
-        with mapped_group("touch", paths, self.side):
-            found = await self.filesystem.touch_group(at_paths)
+        with mapped_batch("touch", paths, self.side):
+            found = await self.filesystem.touch_batch(at_paths)
         for path, error in zip(paths, found, strict=True):
             failure = error and failed(error, "touch", path, self.side)
             # No such bucket is a FileNotFoundError as well.
@@ -250,7 +250,7 @@ class Store:
 
 @cache
 def _keep_memory() -> None:
-    """Let the memory of one piece serve for the next, in place of going back to the system.
+    """Let the memory of one chunk serve for the next, in place of going back to the system.
 
     Taking it anew is a fault for each page, a tenth of the CPU that a large blob takes. glibc keeps
     twice as much as the largest block that was ever freed, where that was no more than 32 MiB
@@ -261,31 +261,31 @@ def _keep_memory() -> None:
 
 
 async def _cut(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]
+    for start in range(0, len(data), CHUNK_SIZE):
+        yield data[start : start + CHUNK_SIZE]
 
 
 async def verified(
-    pieces: AsyncIterator[bytes], digest: Digest, size: int | None
+    chunks: AsyncIterator[bytes], digest: Digest, size: int | None
 ) -> AsyncIterator[bytes]:
-    """The same pieces, ending in IntegrityError unless they are the blob's.
+    """The same chunks, ending in IntegrityError unless they are the blob's.
 
-    ``size`` is in bytes, None where it is not known. A large piece is hashed while whoever takes it
+    ``size`` is in bytes, None where it is not known. A large chunk is hashed while whoever takes it
     does his part: all are to be believed only when the last has come and no error.
     """
     verifier = Verifier(digest, size)
     hashing: asyncio.Future[None] | None = None
     try:
-        async with ended(pieces):
-            async for piece in pieces:
+        async with ended(chunks):
+            async for chunk in chunks:
                 if hashing is not None:
                     await hashing
                     hashing = None
-                if len(piece) >= HASH_ASIDE:
-                    hashing = asyncio.ensure_future(asyncio.to_thread(verifier.update, piece))
+                if len(chunk) >= HASH_ASIDE:
+                    hashing = asyncio.ensure_future(asyncio.to_thread(verifier.update, chunk))
                 else:
-                    verifier.update(piece)
-                yield piece
+                    verifier.update(chunk)
+                yield chunk
             if hashing is not None:
                 await hashing
     finally:

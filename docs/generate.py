@@ -143,12 +143,12 @@ def _commands() -> Iterator[str]:
 
 
 def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
-    pieces = " ".join(command.collect_usage_pieces(context))
+    chunks = " ".join(command.collect_usage_chunks(context))
     yield "```text"
     yield (
-        f"{context.command_path.split()[0]} {pieces}"
+        f"{context.command_path.split()[0]} {chunks}"
         if context.parent is None
-        else (f"{context.parent.info_name} {context.info_name} {pieces}")
+        else (f"{context.parent.info_name} {context.info_name} {chunks}")
     )
     yield "```"
     yield ""

@@ -88,7 +88,9 @@ def merge(manifests: list[str]) -> Work:
     """Decode manifests, merge them, and encode the union."""
     raws = [Path(manifest).read_bytes() for manifest in manifests]
     return lambda: codec.encode(
-        cachefs.merge([cachefs.RecordGraph(codec.decode(raw)) for raw in raws]).to_config()
+        cachefs.RecordGraph.union(
+            [cachefs.RecordGraph(codec.decode(raw)) for raw in raws]
+        ).to_config()
     )
 
 

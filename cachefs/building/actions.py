@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Sink = Callable[[int, bytes], None]
-    """Takes a piece of output: the stream's number (1 or 2) and the bytes."""
+    """Takes a chunk of output: the stream's number (1 or 2) and the bytes."""
 
 
 class Running(Protocol):

@@ -20,7 +20,7 @@ from cachefs.building.steps import Part, Source, Step, StepError
 from cachefs.concurrency import task_group
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, UsageError
-from cachefs.graph import Key, RecordGraph, merge, output_key
+from cachefs.graph import Key, RecordGraph, output_key
 from cachefs.transfer.importer import fetch_blob, missed
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Engine:
     def __init__(
         self, caches: Sequence[tuple[Cache, RecordGraph]], scratch: Scratch, jobs: int, root: str
     ) -> None:
-        self.graph = merge(graph for _, graph in caches)
+        self.graph = RecordGraph.union(graph for _, graph in caches)
         self.scratch = scratch
         self.states: dict[Step, State] = {}
         self._caches = [(cache, graph.blobs()) for cache, graph in caches]

@@ -38,7 +38,7 @@ class InPlace:
     Args:
         argv: its words.
         place: where it runs, and what inputs and outputs are relative to.
-        output: gets every piece of output as it comes.
+        output: gets every chunk of output as it comes.
     """
 
     logs: Final = True
@@ -98,7 +98,7 @@ def run_in_place(
         inputs: paths or glob patterns below the command's directory.
         outputs: paths below the command's directory.
         variables: names of variables that matter.
-        replay: gets the output of a hit, piece by piece.
+        replay: gets the output of a hit, chunk by chunk.
 
     A cache that cannot be read is a miss, and one that cannot be written a warning: a command must
     not fail because its cache does. Raises StepError and UsageError.

@@ -1,4 +1,4 @@
-"""A command's output, kept so that it can be played again: stream by stream, piece by piece.
+"""A command's output, kept so that it can be played again: stream by stream, chunk by chunk.
 
 A file of frames: one byte for the stream (1 or 2), four for the length (big endian), the bytes.
 """
@@ -28,7 +28,7 @@ class LogWriter:
         self._tail = bytearray()
 
     def write(self, stream: int, data: bytes) -> None:
-        """Take a piece of output."""
+        """Take a chunk of output."""
         self._file.write(_FRAME.pack(stream, len(data)) + data)
         self._tail += data
         del self._tail[:-_TAIL]
@@ -39,7 +39,7 @@ class LogWriter:
 
 
 def frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The pieces in order, each with its stream. Raises IntegrityError."""
+    """The chunks in order, each with its stream. Raises IntegrityError."""
     while head := file.read(_FRAME.size):
         stream, length = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 0)
         data = file.read(length)

@@ -35,24 +35,24 @@ def _translated(pattern: str) -> str:
 
 def _body(pattern: str) -> str:
     made = []
-    for piece in re.findall(r"\*\*/|\*\*|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL):
-        if piece == "**/":
+    for chunk in re.findall(r"\*\*/|\*\*|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL):
+        if chunk == "**/":
             made.append("(?:.*/)?")
-        elif piece == "**":
+        elif chunk == "**":
             made.append(".*")
-        elif piece == "*":
+        elif chunk == "*":
             made.append("[^/]*")
-        elif piece == "?":
+        elif chunk == "?":
             made.append("[^/]")
-        elif len(piece) > 1:
-            made.append(_class(piece))
+        elif len(chunk) > 1:
+            made.append(_class(chunk))
         else:
-            made.append(re.escape(piece))
+            made.append(re.escape(chunk))
     return "".join(made)
 
 
-def _class(piece: str) -> str:
-    inner = piece[1:-1]
+def _class(chunk: str) -> str:
+    inner = chunk[1:-1]
     negated = inner.startswith("!")
     inner = "".join(c if c == "-" else re.escape(c) for c in inner[negated:])
     return f"(?!/)[{'^' if negated else ''}{inner}]"

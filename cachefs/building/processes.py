@@ -20,7 +20,7 @@ STDERR: Final = 2
 GRACE: Final = 5.0
 """Seconds between the polite and the impolite signal."""
 
-_PIECE: Final = 64 * 1024
+_READ_SIZE: Final = 64 * 1024
 
 
 class Process:
@@ -30,8 +30,8 @@ class Process:
         argv: the command; looked for on the PATH of ``environment``.
         directory: where it runs.
         environment: all of its environment.
-        output: gets every piece of output with the stream it came by, from one thread, in the order
-            in which pieces were seen.
+        output: gets every chunk of output with the stream it came by, from one thread, in the order
+            in which chunks were seen.
         stdin: what it reads: by default nothing, with None what this process reads.
     """
 
@@ -108,7 +108,7 @@ class Process:
                 if not ready and popen.poll() is not None:
                     return
                 for key, _ in ready:
-                    data = os.read(key.fd, _PIECE)
+                    data = os.read(key.fd, _READ_SIZE)
                     if data:
                         self._output(key.data, data)
                     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cachefs.building.keys import content_key
 from cachefs.building.steps import Source, Step
-from cachefs.graph import Key, RecordGraph, merge, output_key
+from cachefs.graph import Key, RecordGraph, output_key
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import NO_PARENT
 
@@ -94,7 +94,7 @@ def with_others(graph: RecordGraph, stored: RecordGraph, most: int) -> RecordGra
 
     For names that gather one command's results for several inputs, as ``cachefs run`` does.
     """
-    both = merge([graph, stored])
+    both = RecordGraph.union([graph, stored])
     made = {
         index: timestamps.nanoseconds(both.results([index])[0].created_at)
         for index, record in enumerate(both.records)

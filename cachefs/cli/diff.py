@@ -18,7 +18,7 @@ from cachefs.cli.output import amount, digest, print_json, print_table, size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cachefs import Cache, CacheDiff, Change, Parting
+    from cachefs import Cache, CacheDiff, Change, Divergence
     from cachefs.location.options import Location
 
 PAIR: Final = 2
@@ -94,9 +94,9 @@ def _print(found: CacheDiff) -> None:
     if lines:
         click.echo()
         print_table(("", "what", "digest"), lines)
-    if found.parting is not None:
+    if found.divergence is not None:
         click.echo()
-        _print_parting(found.parting)
+        _print_parting(found.divergence)
 
 
 def _marked(change: Change) -> Iterator[tuple[str, list[str]]]:
@@ -107,13 +107,15 @@ def _marked(change: Change) -> Iterator[tuple[str, list[str]]]:
         yield mark, list(digests.elements())
 
 
-def _print_parting(parting: Parting) -> None:
-    if parting.counterpart is None:
+def _print_parting(divergence: Divergence) -> None:
+    if divergence.counterpart is None:
         place = ""
-    elif parting.counterpart == parting.digest:
+    elif divergence.counterpart == divergence.digest:
         place = " from the same digest in A"
     else:
-        place = f" from {digest(parting.counterpart)} in A"
-    below = f"{amount(parting.depth, 'record')} deep" if parting.depth else "a root"
-    record = one_line(digest(parting.digest))
-    click.echo(f"the chains part at record {record} ({below}){one_line(place)}: {parting.reason}")
+        place = f" from {digest(divergence.counterpart)} in A"
+    below = f"{amount(divergence.depth, 'record')} deep" if divergence.depth else "a root"
+    record = one_line(digest(divergence.digest))
+    click.echo(
+        f"the chains part at record {record} ({below}){one_line(place)}: {divergence.reason}"
+    )

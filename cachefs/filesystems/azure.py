@@ -34,10 +34,10 @@ class AzureFilesystem(Filesystem):
         await self._make_container(path)
         await super().put(path, data)
 
-    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
-        """Write a blob from its pieces."""
+    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        """Write a blob from its chunks."""
         await self._make_container(path)
-        await super().put_pieces(path, pieces, size)
+        await super().put_chunks(path, chunks, size)
 
     async def touch(self, stat: Stat) -> None:
         """Set the blob's metadata, which renews its time and leaves its bytes alone."""

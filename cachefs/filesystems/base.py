@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
-PIECE: Final = 8 * 1024 * 1024
+CHUNK_SIZE: Final = 8 * 1024 * 1024
 """Bytes read, sent or held at a time: with the parallelism, the bound on memory."""
 
 SMALL: Final = 128 * 1024
@@ -65,7 +65,7 @@ class Filesystem:
         parallelism: how many objects are written at a time.
 
     Attributes:
-        places: one for each object that may be on its way; whoever sends or fetches takes one.
+        permits: one for each object that may be on its way; whoever sends or fetches takes one.
     """
 
     pages = False
@@ -74,7 +74,7 @@ class Filesystem:
     atomic = False
     """Whether a put is seen whole or not at all; otherwise files are written aside and renamed."""
 
-    whole = 2 * PIECE
+    whole = 2 * CHUNK_SIZE
     """Bytes up to which an object is sent in one request, by :meth:`put`."""
 
     touches = False
@@ -86,7 +86,7 @@ class Filesystem:
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
         self.parallelism = parallelism
-        self.places = asyncio.Semaphore(parallelism)
+        self.permits = asyncio.Semaphore(parallelism)
         self._ahead = asyncio.Semaphore(parallelism - 1 if self.reads_ahead else 0)
 
     async def stat(self, path: str) -> Stat | None:
@@ -124,7 +124,7 @@ class Filesystem:
         return Page(objects[:limit], len(objects) <= limit)
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """The object's bytes in pieces; ``size`` saves a look-up where it is known.
+        """The object's bytes in chunks; ``size`` saves a look-up where it is known.
 
         One byte more than ``size`` is asked for, so that a longer object is noticed.
         """
@@ -134,34 +134,34 @@ class Filesystem:
                 raise FileNotFoundError(path)
             size = stat.size
         get = partial(self._range, path)
-        async with ended(in_ranges(get, size + 1, PIECE, self._ahead)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with ended(in_ranges(get, size + 1, CHUNK_SIZE, self._ahead)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def put(self, path: str, data: bytes) -> None:
         """Write an object of at most :attr:`whole` bytes: seen whole or not at all."""
         async with self._seen_whole(path) as place:
             await self.fs._pipe_file(place, data)
 
-    async def put_whole(self, path: str, pieces: Sequence[bytes]) -> None:
-        """The same for an object whose pieces are all in memory."""
-        await self.put(path, b"".join(pieces))
+    async def put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+        """The same for an object whose chunks are all in memory."""
+        await self.put(path, b"".join(chunks))
 
-    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
-        """Write an object of about ``size`` bytes from its pieces: seen whole or not at all.
+    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
+        """Write an object of about ``size`` bytes from its chunks: seen whole or not at all.
 
-        When ``pieces`` raises, nothing is seen at the path.
+        When ``chunks`` raises, nothing is seen at the path.
         """
-        async with spooled(pieces) as local, self._seen_whole(path) as place:
+        async with spooled(chunks) as local, self._seen_whole(path) as place:
             await self.fs._put_file(local, place)
 
     # A group is many small objects in one go. What ends it is a OneFailed.
 
-    async def stat_group(self, paths: Sequence[str]) -> Sequence[Stat | None]:
+    async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """What is at each path, None where nothing is."""
         return await results(paths, self.stat, LOOKUPS)
 
-    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
+    async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Objects with their sizes: the bytes of each, or the error that it failed with.
 
         Of an object that is longer, not much more than its size is read.
@@ -170,26 +170,26 @@ class Filesystem:
         async def read(item: tuple[str, int]) -> bytes | Exception:
             path, size = item
             try:
-                async with self.places:
+                async with self.permits:
                     return await joined(self.read(path, size), size)
             except Exception as error:  # noqa: BLE001 - it says nothing of the others
                 return error
 
         return await results(objects, read, self.parallelism)
 
-    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> None:
+    async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write objects, each seen whole or not at all.
 
         They are held to outlast a loss of power only after :meth:`settle`.
         """
 
         async def put(item: tuple[str, bytes]) -> None:
-            async with self.places:
+            async with self.permits:
                 await self.put(*item)
 
         await results(objects, put, self.parallelism)
 
-    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
+    async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each, or the error of those that are gone."""
 
         async def touch(stat: Stat) -> FileNotFoundError | None:
@@ -204,7 +204,7 @@ class Filesystem:
     async def settle(self, root: str) -> None:
         """Return when all objects below the root outlast a loss of power, whoever wrote them.
 
-        Objects are held to do so once they are written, but for those of :meth:`put_group`.
+        Objects are held to do so once they are written, but for those of :meth:`put_batch`.
         """
 
     @asynccontextmanager
@@ -286,12 +286,12 @@ class Filesystem:
         return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
 
 
-async def joined(pieces: AsyncIterator[bytes], size: int) -> bytes:
-    """The pieces in one; those that have more than ``size`` bytes are not read to their end."""
+async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:
+    """The chunks in one; those that have more than ``size`` bytes are not read to their end."""
     held = bytearray()
-    async with ended(pieces):
-        async for piece in pieces:
-            held += piece
+    async with ended(chunks):
+        async for chunk in chunks:
+            held += chunk
             if len(held) > size:
                 break
     return bytes(held)

@@ -61,20 +61,20 @@ class BlockingFilesystem(Filesystem):
         """Renew the object's time without sending its bytes. Raises FileNotFoundError."""
         await self._in_thread(self.touch_now, stat)
 
-    async def stat_group(self, paths: Sequence[str]) -> Sequence[Stat | None]:
+    async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """What is at each path, None where nothing is."""
         return await self._shared(paths, self.stat_now, LOOKUPS)
 
-    async def read_group(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
+    async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Objects with their sizes: the bytes of each, or the error that it failed with."""
         read = _returning(Exception, self.read_now)
-        return await self._shared(objects, read, self.parallelism, self.places)
+        return await self._shared(objects, read, self.parallelism, self.permits)
 
-    async def put_group(self, objects: Sequence[tuple[str, bytes]]) -> None:
+    async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write objects, each seen whole or not at all."""
-        await self._shared(objects, self.put_now, self.parallelism, self.places)
+        await self._shared(objects, self.put_now, self.parallelism, self.permits)
 
-    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
+    async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each, or the error of those that are gone."""
         return await self._shared(stats, _returning(FileNotFoundError, self.touch_now), LOOKUPS)
 
@@ -90,7 +90,7 @@ class BlockingFilesystem(Filesystem):
         items: Sequence[T],
         work: Callable[[T], R],
         at_a_time: int,
-        places: asyncio.Semaphore | None = None,
+        permits: asyncio.Semaphore | None = None,
     ) -> list[R]:
         """As :func:`cachefs.concurrency.results`; each thread holds one of the places."""
         found: dict[int, R] = {}
@@ -109,7 +109,7 @@ class BlockingFilesystem(Filesystem):
                     raise OneFailed(index, error) from error
 
         async def turns(_: int) -> None:
-            async with places or nullcontext():
+            async with permits or nullcontext():
                 turn = asyncio.ensure_future(self._in_thread(take_turns, waiting))
                 # Its error is nobody's when another thread's came first.
                 turn.add_done_callback(lambda done: done.cancelled() or done.exception())

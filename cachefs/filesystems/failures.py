@@ -108,7 +108,7 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def mapped_group(operation: str, keys: Sequence[str], side: str | None = None) -> Iterator[None]:
+def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -> Iterator[None]:
     """The same for a group of objects: the error has the key of the one that failed."""
     try:
         yield

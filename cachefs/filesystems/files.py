@@ -19,19 +19,19 @@ that are free back to its host: getting them anew takes ten times the CPU that w
 """
 
 
-def write_all(file: IO[bytes], pieces: Iterable[bytes]) -> None:
+def write_all(file: IO[bytes], chunks: Iterable[bytes]) -> None:
     """Write all. A disk that is nearly full takes a part, and says so by its count alone."""
-    for piece in pieces:
-        rest = memoryview(piece)
+    for chunk in chunks:
+        rest = memoryview(chunk)
         while rest:
             rest = rest[file.write(rest[:WRITTEN]) :]
 
 
 @asynccontextmanager
-async def spooled(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """The path of a file that holds all the pieces; gone when the context ends."""
+async def spooled(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """The path of a file that holds all the chunks; gone when the context ends."""
     with tempfile.NamedTemporaryFile(prefix="cachefs-") as file:
-        async for piece in pieces:
-            await asyncio.to_thread(write_all, file, [piece])
+        async for chunk in chunks:
+            await asyncio.to_thread(write_all, file, [chunk])
         await asyncio.to_thread(file.flush)
         yield file.name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import ended
-from cachefs.filesystems.base import PIECE, Stat, is_hidden
+from cachefs.filesystems.base import CHUNK_SIZE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.parts import in_parts
@@ -29,7 +29,7 @@ _TO_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 SHOWN: Final = 1024 * 1024
 """Bytes that are shown at a time.
 
-Large uploads by s3fs so take an eighth less of the CPU than with whole pieces, hashed later.
+Large uploads by s3fs so take an eighth less of the CPU than with whole chunks, hashed later.
 """
 
 
@@ -65,10 +65,10 @@ class LocalFilesystem(BlockingFilesystem):
         return await asyncio.to_thread(lambda: sorted(_walk(prefix)))
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the file knows its end
-        """The file's bytes in pieces."""
-        async with ended(file_pieces(Path(path))) as pieces:
-            async for piece in pieces:
-                yield piece
+        """The file's bytes in chunks."""
+        async with ended(file_chunks(Path(path))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def put(self, path: str, data: bytes) -> None:
         """Write a file whole, in one turn of a thread."""
@@ -78,13 +78,13 @@ class LocalFilesystem(BlockingFilesystem):
         """Sync the filesystem that the root is on."""
         await asyncio.to_thread(_sync, root)
 
-    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - files need no size
-        """Write a file from its pieces: seen whole or not at all, also after a crash."""
+    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - files need no size
+        """Write a file from its chunks: seen whole or not at all, also after a crash."""
         aside = self._aside(path)
         try:
             file = await asyncio.to_thread(_create, aside)
             with file:
-                async for part in in_parts(pieces, PIECE):
+                async for part in in_parts(chunks, CHUNK_SIZE):
                     await asyncio.to_thread(write_all, file, part)
                 await asyncio.to_thread(os.fsync, file.fileno())
             await asyncio.to_thread(_settle, aside, path)
@@ -132,25 +132,25 @@ def _walk(prefix: str) -> Iterator[Stat]:
                         yield stat
 
 
-async def file_pieces(path: Path, shown_to: Show | None = None) -> AsyncIterator[bytes]:
-    """The file's bytes in pieces; a file of one piece takes one turn of a thread.
+async def file_chunks(path: Path, shown_to: Show | None = None) -> AsyncIterator[bytes]:
+    """The file's bytes in chunks; a file of one chunk takes one turn of a thread.
 
     ``shown_to`` is called with each of them in that thread; they are of :data:`SHOWN` bytes then.
     """
     opening = asyncio.ensure_future(asyncio.to_thread(_open, path, shown_to))
     try:
-        file, pieces = await asyncio.shield(opening)
+        file, chunks = await asyncio.shield(opening)
     except asyncio.CancelledError:
         # The thread opens the file all the same, and nobody would be left to close it.
         opening.add_done_callback(_close_opened)
         raise
     with file:
-        while pieces:
-            for piece in pieces:
-                yield piece
-            if sum(map(len, pieces)) < PIECE:
+        while chunks:
+            for chunk in chunks:
+                yield chunk
+            if sum(map(len, chunks)) < CHUNK_SIZE:
                 return
-            pieces = await asyncio.to_thread(_read_on, file, shown_to)
+            chunks = await asyncio.to_thread(_read_on, file, shown_to)
 
 
 async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSError]:
@@ -181,15 +181,15 @@ def _open(path: Path, shown_to: Show | None) -> tuple[FileIO, list[bytes]]:
 
 
 def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
-    """The next bytes, together a piece, less at the end of the file; none are no pieces."""
-    pieces = []
-    left = PIECE
-    while left and (piece := file.read(left if shown_to is None else min(left, SHOWN))):
+    """The next bytes, together a chunk, less at the end of the file; none are no chunks."""
+    chunks = []
+    left = CHUNK_SIZE
+    while left and (chunk := file.read(left if shown_to is None else min(left, SHOWN))):
         if shown_to is not None:
-            shown_to(piece)
-        pieces.append(piece)
-        left -= len(piece)
-    return pieces
+            shown_to(chunk)
+        chunks.append(chunk)
+        left -= len(chunk)
+    return chunks
 
 
 def _read(path: str | Path, size: int) -> bytes:

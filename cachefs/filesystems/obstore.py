@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import ended
-from cachefs.filesystems.base import PIECE, TEMPORARY, Page, Stat
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.parts import part_size
 
@@ -81,14 +81,14 @@ class ObstoreFilesystem(BlockingFilesystem):
         obstore takes a broken connection up again by itself.
         """
         if size:
-            async with ended(super().read(path, size)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with ended(super().read(path, size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             return
         store, _, key = self._open(path)
         answer = await store.get_async(key)
-        async for piece in answer.stream(min_chunk_size=PIECE // 8):
-            yield bytes(piece)
+        async for chunk in answer.stream(min_chunk_size=CHUNK_SIZE // 8):
+            yield bytes(chunk)
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         """One turn of the loop, where a stream takes three."""
@@ -124,18 +124,18 @@ class ObstoreFilesystem(BlockingFilesystem):
         """One PUT."""
         await self.put_whole(path, [data])
 
-    async def put_whole(self, path: str, pieces: Sequence[bytes]) -> None:
+    async def put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
         store, _, key = self._open(path)
-        await store.put_async(key, pieces, use_multipart=False)
+        await store.put_async(key, chunks, use_multipart=False)
 
-    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
-        """A multipart upload; obstore aborts it when ``pieces`` raises, and only then.
+    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        """A multipart upload; obstore aborts it when ``chunks`` raises, and only then.
 
-        So a cancelled upload ends its pieces, and waits for obstore to be done with it.
+        So a cancelled upload ends its chunks, and waits for obstore to be done with it.
         """
         store, _, key = self._open(path)
-        given = _Given(pieces)
+        given = _Given(chunks)
         sending = asyncio.ensure_future(
             store.put_async(
                 key,
@@ -201,10 +201,10 @@ _INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
 
 
 class _Given:
-    """The same pieces, which can be ended at any moment: then they raise InterruptedError."""
+    """The same chunks, which can be ended at any moment: then they raise InterruptedError."""
 
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
         self._waiting: asyncio.Task[Any] | None = None
         self._ended = False
 
@@ -215,8 +215,8 @@ class _Given:
         self._waiting = asyncio.current_task()
         try:
             while not self._ended:
-                if piece := await anext(self._pieces):
-                    return piece
+                if chunk := await anext(self._chunks):
+                    return chunk
         except asyncio.CancelledError:
             if not self._ended:
                 raise
@@ -225,7 +225,7 @@ class _Given:
         raise InterruptedError
 
     def end(self) -> None:
-        """Whoever waits for a piece waits no longer."""
+        """Whoever waits for a chunk waits no longer."""
         self._ended = True
         if self._waiting is not None:
             self._waiting.cancel()

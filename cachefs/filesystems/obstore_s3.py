@@ -74,11 +74,11 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         else:
             await super().touch(stat)
 
-    async def touch_group(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
+    async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each: one by one where threads cannot."""
         if any(stat.size > COPY_LIMIT for stat in stats):
-            return await Filesystem.touch_group(self, stats)
-        return await super().touch_group(stats)
+            return await Filesystem.touch_batch(self, stats)
+        return await super().touch_batch(stats)
 
     def touch_now(self, stat: Stat) -> None:
         """One COPY."""

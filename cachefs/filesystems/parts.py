@@ -1,4 +1,4 @@
-"""Pieces of any size cut into parts of one size."""
+"""Chunks of any size cut into parts of one size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import ended
-from cachefs.filesystems.base import PIECE
+from cachefs.filesystems.base import CHUNK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -18,19 +18,19 @@ MAX_PARTS: Final = 10_000
 
 def part_size(size: int) -> int:
     """Bytes a part, for an object of this many bytes."""
-    return max(PIECE, math.ceil(size / MAX_PARTS))
+    return max(CHUNK_SIZE, math.ceil(size / MAX_PARTS))
 
 
-async def in_parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[Sequence[bytes]]:
+async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[Sequence[bytes]]:
     """The same bytes in parts of ``size`` bytes, the last one shorter; no bytes are no part.
 
-    Each part is the pieces that it is made of: they are cut where a part ends, and never joined.
+    Each part is the chunks that it is made of: they are cut where a part ends, and never joined.
     """
     part: list[bytes] = []
     missing = size
-    async with ended(pieces):
-        async for piece in pieces:
-            rest = piece
+    async with ended(chunks):
+        async for chunk in chunks:
+            rest = chunk
             while len(rest) >= missing:
                 yield [*part, rest[:missing]]
                 rest = rest[missing:]

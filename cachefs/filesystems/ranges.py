@@ -43,13 +43,13 @@ async def in_ranges(
         await ask()
         while coming:
             wanted, task = coming[0]
-            piece = await task
+            chunk = await task
             _leave(coming, ahead)
-            if len(piece) == wanted:
+            if len(chunk) == wanted:
                 await ask()
-            if piece:
-                yield piece
-            if len(piece) < wanted:
+            if chunk:
+                yield chunk
+            if len(chunk) < wanted:
                 return
     finally:
         left = [task for _, task in coming]

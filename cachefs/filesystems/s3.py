@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import ended, task_group
-from cachefs.filesystems.base import PIECE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.s3_body import Body
 
@@ -102,15 +102,15 @@ class S3Filesystem(Filesystem):
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """One GET, whose answer says where it ends, or for a large object ranges of it."""
-        found = super().read(path, size) if size and size > PIECE else self._get(path)
-        async with ended(found) as pieces:
-            async for piece in pieces:
-                yield piece
+        found = super().read(path, size) if size and size > CHUNK_SIZE else self._get(path)
+        async with ended(found) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         try:
-            async with ended(self._get(path, start, end)) as pieces:
-                return b"".join([piece async for piece in pieces])
+            async with ended(self._get(path, start, end)) as chunks:
+                return b"".join([chunk async for chunk in chunks])
         except OSError as error:
             if _status(error) == BEYOND:
                 return b""
@@ -128,9 +128,9 @@ class S3Filesystem(Filesystem):
                 expected = int(answer["ContentLength"])
             try:
                 async with answer["Body"] as body:
-                    while piece := await body.read(1024 * 1024):
-                        received += len(piece)
-                        yield piece
+                    while chunk := await body.read(1024 * 1024):
+                        received += len(chunk)
+                        yield chunk
             except Exception:
                 if attempt == 3:
                     raise
@@ -142,14 +142,14 @@ class S3Filesystem(Filesystem):
         """One PUT."""
         await self.put_whole(path, [data])
 
-    async def put_whole(self, path: str, pieces: Sequence[bytes]) -> None:
+    async def put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
-        await self._call("put_object", path, Body=Body(pieces))
+        await self._call("put_object", path, Body=Body(chunks))
 
-    async def put_pieces(self, path: str, pieces: AsyncIterator[bytes], size: int) -> None:
+    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; when it cannot be completed, it is aborted."""
         async with self._multipart(path) as upload:
-            parts = await self._send_parts(path, upload, in_parts(pieces, part_size(size)))
+            parts = await self._send_parts(path, upload, in_parts(chunks, part_size(size)))
             await self._complete(path, upload, parts)
 
     @asynccontextmanager

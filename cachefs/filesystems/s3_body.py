@@ -1,4 +1,4 @@
-"""The body of a request to S3, handed on in the pieces that it came in."""
+"""The body of a request to S3, handed on in the chunks that it came in."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """Pieces that aiohttp sends one by one, and that botocore takes for a file.
+    """Chunks that aiohttp sends one by one, and that botocore takes for a file.
 
-    A file would be sent in 16 times as many pieces, each one copied. Who reads it as a file all the
+    A file would be sent in 16 times as many chunks, each one copied. Who reads it as a file all the
     same (a client of the caller's that signs bodies or sums them) gets one.
     """
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, chunks: Sequence[bytes]) -> None:
+        self._chunks = chunks
 
     def __len__(self) -> int:
-        return sum(map(len, self._pieces))
+        return sum(map(len, self._chunks))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """From the beginning each time, as a request that is repeated needs it."""
-        for piece in self._pieces:
-            yield piece
+        for chunk in self._chunks:
+            yield chunk
 
     @cached_property
     def _file(self) -> BytesIO:
-        return BytesIO(b"".join(self._pieces))
+        return BytesIO(b"".join(self._chunks))
 
     def read(self, size: int = -1) -> bytes:
         """As a file's."""

@@ -27,7 +27,7 @@ MEDIA_TYPES: Final[dict[Compression, str]] = {
 }
 """The media type that a layer gets when it is packed."""
 
-PIECE: Final = 1024 * 1024
+BUFFER_SIZE: Final = 1024 * 1024
 """Bytes of uncompressed data that are handled at once."""
 
 _LEVELS: Final[dict[Compression, range]] = {
@@ -53,10 +53,10 @@ _ZSTD_WINDOW: Final = 1 << 27  # what every zstd decoder must accept by default;
 
 
 class Compressor(Protocol):
-    """What turns the pieces of an archive into the bytes of a blob."""
+    """What turns the chunks of an archive into the bytes of a blob."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Take a piece; returns what is ready, perhaps nothing."""
+        """Take a chunk; returns what is ready, perhaps nothing."""
 
     def flush(self) -> bytes:
         """End the stream; returns the rest."""
@@ -114,19 +114,19 @@ def compressor(compression: Compression, level: int | None = None) -> Compressor
 
 
 def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
-    """The archive inside a layer's blob, in pieces of at most :data:`PIECE` bytes.
+    """The archive inside a layer's blob, in chunks of at most :data:`BUFFER_SIZE` bytes.
 
     The media type may be OCI's or Docker's; where it is empty or says nothing, the first bytes
     decide. Memory stays bounded whatever the blob expands to. A blob that ends too early is not
     always noticed here: the caller checks the diffID. Raises LayerError when the media type is not
     a layer's, IntegrityError when the bytes are damaged.
     """
-    head = stream.read(PIECE)
+    head = stream.read(BUFFER_SIZE)
     compression = _compression(media_type, head)
-    pieces = _chained(head, stream)
+    chunks = _chained(head, stream)
     if compression == "uncompressed":
-        return pieces
-    return _from_gzip(pieces) if compression == "gzip" else _from_zstd(pieces)
+        return chunks
+    return _from_gzip(chunks) if compression == "gzip" else _from_zstd(chunks)
 
 
 def _compression(media_type: str, head: bytes) -> Compression:
@@ -143,45 +143,45 @@ def _compression(media_type: str, head: bytes) -> Compression:
 def _chained(head: bytes, stream: Readable) -> Iterator[bytes]:
     while head:
         yield head
-        head = stream.read(PIECE)
+        head = stream.read(BUFFER_SIZE)
 
 
-def _from_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """All members of a gzip stream, one after the other."""
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        for piece in pieces:
-            rest = piece
+        for chunk in chunks:
+            rest = chunk
             while rest:
                 if inflate.eof:
                     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-                if data := inflate.decompress(rest, PIECE):
+                if data := inflate.decompress(rest, BUFFER_SIZE):
                     yield data
                 rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
-        # What fits no more into the last piece is still inside of the decompressor.
-        while data := inflate.decompress(b"", PIECE):
+        # What fits no more into the last chunk is still inside of the decompressor.
+        while data := inflate.decompress(b"", BUFFER_SIZE):
             yield data
     except zlib.error as error:
         raise IntegrityError(f"the gzip stream is damaged: {error}") from error
 
 
-def _from_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _from_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """All frames of a zstd stream, one after the other."""
     expand = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    source = cast("IO[bytes]", _Readable(pieces))
+    source = cast("IO[bytes]", _Readable(chunks))
     try:
-        with expand.stream_reader(source, read_size=PIECE, read_across_frames=True) as reader:
-            while data := reader.read(PIECE):
+        with expand.stream_reader(source, read_size=BUFFER_SIZE, read_across_frames=True) as reader:
+            while data := reader.read(BUFFER_SIZE):
                 yield data
     except zstandard.ZstdError as error:
         raise IntegrityError(f"the zstd stream is damaged: {error}") from error
 
 
 class _Readable:
-    """Pieces as the one method that zstandard asks of a source."""
+    """Chunks as the one method that zstandard asks of a source."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
 
     def read(self, _size: int = -1) -> bytes:
-        return next(self._pieces, b"")
+        return next(self._chunks, b"")

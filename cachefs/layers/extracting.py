@@ -195,12 +195,12 @@ class _Counted:
 
 def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> None:
     with ExitStack() as stack:
-        pieces = stack.enter_context(
+        chunks = stack.enter_context(
             ahead(decompressed(_Counted(layer.stream, budget), layer.media_type), "cachefs-expand")
         )
         hashing = stack.enter_context(behind("cachefs-diffid"))
         checked = _Checked(layer.diff_id, hashing)
-        archive = tarformat.Archive(checked.pieces(pieces, budget))
+        archive = tarformat.Archive(checked.chunks(chunks, budget))
         try:
             for member in archive.members():
                 applier.apply(member, archive)
@@ -223,11 +223,11 @@ class _Checked:
         self._hashing = hashing
         self._hash = hashlib.sha256()
 
-    def pieces(self, pieces: Iterable[bytes], budget: _Budget) -> Iterator[bytes]:
-        for piece in pieces:
-            budget.expanded(len(piece))
-            self._hashing.call(self._hash.update, piece)
-            yield piece
+    def chunks(self, chunks: Iterable[bytes], budget: _Budget) -> Iterator[bytes]:
+        for chunk in chunks:
+            budget.expanded(len(chunk))
+            self._hashing.call(self._hash.update, chunk)
+            yield chunk
 
     def finish(self) -> None:
         self._hashing.finish()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Piece = TypeVar("_Piece")
 
 BACKLOG: Final = 4
-"""Calls, or pieces of data, that may wait for their turn."""
+"""Calls, or chunks of data, that may wait for their turn."""
 
 
 class Behind:
@@ -54,20 +54,20 @@ def behind(name: str) -> Iterator[Behind]:
 
 
 @contextmanager
-def ahead(pieces: Iterator[_Piece], name: str) -> Iterator[Iterator[_Piece]]:
-    """The same pieces, each made in a thread while the caller still works on those before.
+def ahead(chunks: Iterator[_Piece], name: str) -> Iterator[Iterator[_Piece]]:
+    """The same chunks, each made in a thread while the caller still works on those before.
 
-    An exception of the iterator is raised where its piece would have come.
+    An exception of the iterator is raised where its chunk would have come.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
     try:
-        yield _in_order(pool, pieces)
+        yield _in_order(pool, chunks)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(pool: ThreadPoolExecutor, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-    waiting = deque(pool.submit(next, pieces, None) for _ in range(BACKLOG))
-    while (piece := waiting.popleft().result()) is not None:
-        waiting.append(pool.submit(next, pieces, None))
-        yield piece
+def _in_order(pool: ThreadPoolExecutor, chunks: Iterator[_Piece]) -> Iterator[_Piece]:
+    waiting = deque(pool.submit(next, chunks, None) for _ in range(BACKLOG))
+    while (chunk := waiting.popleft().result()) is not None:
+        waiting.append(pool.submit(next, chunks, None))
+        yield chunk

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
 from cachefs.layers import tarformat
-from cachefs.layers.compression import MEDIA_TYPES, PIECE, Compression, Compressor, compressor
+from cachefs.layers.compression import BUFFER_SIZE, MEDIA_TYPES, Compression, Compressor, compressor
 from cachefs.layers.overlap import behind
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _checked(name: str) -> bytes:
 
 
 class _Blob:
-    """Compresses pieces into the target, and knows what came out."""
+    """Compresses chunks into the target, and knows what came out."""
 
     def __init__(self, target: BinaryIO, using: Compressor) -> None:
         self.size = 0
@@ -149,8 +149,8 @@ class _Blob:
         self._compressor = using
         self._hash = hashlib.sha256()
 
-    def add(self, piece: bytes) -> None:
-        self._write(self._compressor.compress(piece))
+    def add(self, chunk: bytes) -> None:
+        self._write(self._compressor.compress(chunk))
 
     def end(self) -> None:
         self._write(self._compressor.flush())
@@ -165,7 +165,7 @@ class _Blob:
 
 
 class _ArchiveWriter:
-    """Gathers small writes into pieces, and hands each to the hash and to the compressor."""
+    """Gathers small writes into chunks, and hands each to the hash and to the compressor."""
 
     def __init__(self, blob: _Blob, hashing: Behind, writing: Behind) -> None:
         self._blob = blob
@@ -178,7 +178,7 @@ class _ArchiveWriter:
     def write(self, *parts: bytes) -> None:
         self._gathered += parts
         self._size += sum(map(len, parts))
-        if self._size >= PIECE:
+        if self._size >= BUFFER_SIZE:
             self._hand_on()
 
     def finish(self) -> Digest:
@@ -190,11 +190,11 @@ class _ArchiveWriter:
         return Digest.from_hex(self._hash.hexdigest())
 
     def _hand_on(self) -> None:
-        piece = b"".join(self._gathered)
+        chunk = b"".join(self._gathered)
         self._gathered.clear()
         self._size = 0
-        self._hashing.call(self._hash.update, piece)
-        self._writing.call(self._blob.add, piece)
+        self._hashing.call(self._hash.update, chunk)
+        self._writing.call(self._blob.add, chunk)
 
 
 def _add(archive: _ArchiveWriter, root: int, name: bytes, *, leads: bool) -> None:
@@ -240,7 +240,7 @@ def _add_data(archive: _ArchiveWriter, descriptor: int, name: bytes, size: int) 
     left = size
     while True:
         # Asking for a byte more than there should be notices a file that grew.
-        data = os.read(descriptor, min(left, PIECE) + 1)
+        data = os.read(descriptor, min(left, BUFFER_SIZE) + 1)
         left -= len(data)
         if left < 0 or (left and not data):
             raise UsageError(f"{_shown(name)} changed its size while it was packed")

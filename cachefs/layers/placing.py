@@ -84,8 +84,8 @@ class Root:
         with self._refusing(path):
             descriptor = self._create(path)
         try:
-            for piece in data:
-                _write(descriptor, piece)
+            for chunk in data:
+                _write(descriptor, chunk)
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
@@ -211,6 +211,6 @@ class Root:
             raise LayerError(f"{shown(b'/'.join(path))} cannot be in this place: {why}") from error
 
 
-def _write(descriptor: int, piece: memoryview) -> None:
-    while piece:
-        piece = piece[os.write(descriptor, piece) :]
+def _write(descriptor: int, chunk: memoryview) -> None:
+    while chunk:
+        chunk = chunk[os.write(descriptor, chunk) :]

@@ -116,14 +116,14 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """Reads the members of an archive in order from its pieces, holding one piece at a time.
+    """Reads the members of an archive in order from its chunks, holding one chunk at a time.
 
-    Every method raises LayerError when the bytes are no archive, and what the pieces raise.
+    Every method raises LayerError when the bytes are no archive, and what the chunks raise.
     """
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._piece = memoryview(b"")
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = memoryview(b"")
         self._unread = 0
 
     def members(self) -> Iterator[Member]:
@@ -135,13 +135,13 @@ class Archive:
                 pass
 
     def data(self, member: Member) -> Iterator[memoryview]:
-        """The data of the member that came last, in pieces that live until the next one."""
+        """The data of the member that came last, in chunks that live until the next one."""
         yield from self._some(member.size)
 
     def drain(self) -> None:
-        """Read what is left, to the end of the pieces."""
-        self._piece = memoryview(b"")
-        for _ in self._pieces:
+        """Read what is left, to the end of the chunks."""
+        self._chunk = memoryview(b"")
+        for _ in self._chunks:
             pass
 
     def _next(self) -> Member | None:
@@ -174,32 +174,32 @@ class Archive:
             raise LayerError("the layer has a global header that names all of its files")
 
     def _exactly(self, size: int, *, may_end: bool = False) -> bytes:
-        if len(self._piece) >= size:
-            data, self._piece = bytes(self._piece[:size]), self._piece[size:]
+        if len(self._chunk) >= size:
+            data, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
         else:
-            data = b"".join(self._pieces_of(size))
+            data = b"".join(self._chunks_of(size))
         if len(data) < size and (data or not may_end):
             raise _ends_early()
         return data
 
     def _some(self, size: int) -> Iterator[memoryview]:
         size = min(size, self._unread)
-        for part in self._pieces_of(size):
+        for part in self._chunks_of(size):
             self._unread -= len(part)
             size -= len(part)
             yield part
         if size:
             raise _ends_early()
 
-    def _pieces_of(self, size: int) -> Iterator[memoryview]:
-        """The next bytes, up to ``size`` of them: fewer only where the pieces end."""
+    def _chunks_of(self, size: int) -> Iterator[memoryview]:
+        """The next bytes, up to ``size`` of them: fewer only where the chunks end."""
         while size:
-            if not self._piece:
-                piece = next(self._pieces, None)
-                if piece is None:
+            if not self._chunk:
+                chunk = next(self._chunks, None)
+                if chunk is None:
                     return
-                self._piece = memoryview(piece)
-            part, self._piece = self._piece[:size], self._piece[size:]
+                self._chunk = memoryview(chunk)
+            part, self._chunk = self._chunk[:size], self._chunk[size:]
             size -= len(part)
             yield part
 

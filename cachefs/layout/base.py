@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class NamedManifest:
     """A name in a cache: the key of its manifest, its bytes, and its time in seconds since 1970.
 
     ``version`` changes with the manifest, where the store has such a mark.
@@ -68,7 +68,7 @@ class Layout(ABC):
             return None
 
     @abstractmethod
-    async def names(self) -> list[Name]:
+    async def names(self) -> list[NamedManifest]:
         """All names, sorted. Raises StoreError and ManifestError."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Layout(ABC):
         """Take the names away; the blobs stay. Names that are not there are no error."""
 
     @abstractmethod
-    async def withdraw(self, name: Name) -> bool:
+    async def withdraw(self, name: NamedManifest) -> bool:
         """Take the name away unless it has changed since it was listed: False then, True if gone.
 
         Raises StoreError.

@@ -11,7 +11,7 @@ from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheNameError, ManifestError
 from cachefs.filesystems.base import TEMPORARY
-from cachefs.layout.base import Layout, Manifest, Name
+from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.location.keys import check_name
 from cachefs.wire import cacheconfig, codec, timestamps
 
@@ -32,13 +32,13 @@ class KeyedLayout(Layout):
         self.blob_prefix = f"{blobs}sha256:"
         self.manifests = manifests
 
-    async def names(self) -> list[Name]:
+    async def names(self) -> list[NamedManifest]:
         """All names: what lies under the manifests prefix and is no blob."""
         found = []
         for stat in await self.store.list(self.manifests):
             name = stat.path[len(self.manifests) :]
             if self.is_name_key(stat.path, self.manifests):
-                found.append(Name(name, stat.path, stat.size, stat.modified, stat.version))
+                found.append(NamedManifest(name, stat.path, stat.size, stat.modified, stat.version))
         return found
 
     def is_name_key(self, key: str, manifests: str) -> bool:
@@ -69,12 +69,12 @@ class KeyedLayout(Layout):
         keys = [self.manifests + check_name(name) for name in sorted(names)]
         await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
 
-    async def withdraw(self, name: Name) -> bool:
+    async def withdraw(self, name: NamedManifest) -> bool:
         """Look the manifest up again, and delete it."""
         stat = await self.store.stat(name.key)
         if stat is None:
             return True
-        if Name(name.name, stat.path, stat.size, stat.modified, stat.version) != name:
+        if NamedManifest(name.name, stat.path, stat.size, stat.modified, stat.version) != name:
             return False
         return await self.store.delete_unchanged(stat)
 

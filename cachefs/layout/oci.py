@@ -21,7 +21,7 @@ from cachefs.digest import Digest, verify
 from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundError
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import LocalFilesystem
-from cachefs.layout.base import Layout, Manifest, Name
+from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.location.keys import check_name
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
@@ -72,7 +72,7 @@ class OCILayout(Layout):
         self.options = options or OCIOptions()
         self.digest = digest
 
-    async def names(self) -> list[Name]:
+    async def names(self) -> list[NamedManifest]:
         """All tags. They are as old as ``index.json``, which holds them."""
         try:
             index = await self._index()
@@ -81,7 +81,7 @@ class OCILayout(Layout):
         stat = await self.store.stat("index.json")
         modified = stat.modified if stat else None
         found = [
-            Name(tag, self.blob_key(Digest(item.digest)), item.size, modified)
+            NamedManifest(tag, self.blob_key(Digest(item.digest)), item.size, modified)
             for item in index.manifests
             if (tag := item.annotations.get(oci.REF_NAME))
         ]
@@ -128,7 +128,7 @@ class OCILayout(Layout):
         """Take the tags out of the index."""
         await self._retag(dict.fromkeys(names))
 
-    async def withdraw(self, name: Name) -> bool:
+    async def withdraw(self, name: NamedManifest) -> bool:
         """Take the tag out of the index, if it still stands on this manifest."""
         digest = self.digest_of(name.key)
         await self._retag({name.name: None}, only=digest)

@@ -216,7 +216,7 @@ def unknown(name: str, where: str, *, show: bool = True) -> LocationError:
     """The error for an attribute that is none, with the nearest that is one.
 
     What does not look like an attribute, or must not show, is named by where it stands: it may be a
-    piece of a secret that was not quoted.
+    chunk of a secret that was not quoted.
     """
     near = difflib.get_close_matches(name, NAMES_KNOWN, 1)
     hint = f": did you mean {near[0]}?" if near else ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cachefs.location.attributes import Type
 
-Layout = Literal["keyed", "oci", "auto"]
+LayoutKind = Literal["keyed", "oci", "auto"]
 Engine = Literal["s3fs", "obstore"]
 
 
@@ -115,7 +115,7 @@ class Location(Masked):
     type: Type
     url: str
     protocol: str
-    layout: Layout
+    layout: LayoutKind
     names: tuple[str, ...] = ()
     digest: str | None = None
     prefix: str = ""

@@ -21,7 +21,7 @@ from cachefs.location.kinds import BUCKET
 from cachefs.location.options import (
     AzureOptions,
     ExportOptions,
-    Layout,
+    LayoutKind,
     Location,
     OCIOptions,
     S3Options,
@@ -143,7 +143,7 @@ def _location(
 class _Place(NamedTuple):
     url: str
     protocol: str
-    layout: Layout
+    layout: LayoutKind
 
 
 def _place(given: _Values, role: Role | None) -> _Place:
@@ -203,7 +203,7 @@ def _remote(protocol: str, rest: str) -> str:
     return f"{host}/{path}/" if path else f"{host}/"
 
 
-def _directory(path: str, layout: Layout) -> _Place:
+def _directory(path: str, layout: LayoutKind) -> _Place:
     if "::" in path:
         raise LocationError(
             "'::' chains filesystems in fsspec, which is not supported: give the store's own URL"

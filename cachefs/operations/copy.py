@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cachefs.digest import Digest
     from cachefs.layout.base import Layout
-    from cachefs.transfer.workers import Place
+    from cachefs.transfer.workers import CacheSpec
 
 
 class CopyError(CacheError):
@@ -56,8 +56,8 @@ class Senders(NamedTuple):
     """An executor, and the two caches that its workers open. The executor stays open."""
 
     executor: Executor
-    source: Place
-    target: Place
+    source: CacheSpec
+    target: CacheSpec
 
 
 async def copy_names(
@@ -141,7 +141,7 @@ async def _send_spread(
 
 
 def send_part(
-    source: Place, target: Place, blobs: Mapping[Digest, int], touch_refresh: float
+    source: CacheSpec, target: CacheSpec, blobs: Mapping[Digest, int], touch_refresh: float
 ) -> Sent:
     """Bring these blobs, with their sizes, to the target: what a worker does.
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from cachefs.amount import Amount
 from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.errors import NotFoundError, UsageError
-from cachefs.graph import RecordGraph, merge
+from cachefs.graph import RecordGraph
 from cachefs.wire.cacheconfig import NO_PARENT
 from cachefs.wire.rules import topological
 
@@ -42,7 +42,7 @@ class Change(Struct, frozen=True, kw_only=True):
     kept: int
 
 
-class Parting(Struct, frozen=True, kw_only=True):
+class Divergence(Struct, frozen=True, kw_only=True):
     """Where two chains of records part.
 
     Attributes:
@@ -71,7 +71,7 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
         blobs: digests of blobs.
         gained: the blobs that only the second needs.
         lost: the blobs that only the first needs.
-        parting: the first record from which the chains part; None where no record is gained.
+        divergence: the first record from which the chains part; None where no record is gained.
     """
 
     records: Change
@@ -80,7 +80,7 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
     blobs: Change
     gained: Amount
     lost: Amount
-    parting: Parting | None
+    divergence: Divergence | None
 
     @property
     def is_equal(self) -> bool:
@@ -112,7 +112,9 @@ async def load(layout: Layout, names: Collection[str] = ()) -> RecordGraph:
             operation="read",
             key=layout.store.root,
         )
-    return found[wanted[0]] if len(wanted) == 1 else merge(found[name] for name in wanted)
+    return (
+        found[wanted[0]] if len(wanted) == 1 else RecordGraph.union(found[name] for name in wanted)
+    )
 
 
 def compare(first: RecordGraph, second: RecordGraph) -> CacheDiff:
@@ -134,7 +136,7 @@ def compare(first: RecordGraph, second: RecordGraph) -> CacheDiff:
         blobs=_change({d: str(d) for d in old}, {d: str(d) for d in new}),
         gained=Amount(len(new.keys() - old), sum(new[d] for d in new.keys() - old)),
         lost=Amount(len(old.keys() - new), sum(old[d] for d in old.keys() - new)),
-        parting=_parting(a, b),
+        divergence=_divergence(a, b),
     )
 
 
@@ -242,7 +244,7 @@ class _Side:
 # --- where chains part ---------------------------------------------------------------------------
 
 
-def _parting(a: _Side, b: _Side) -> Parting | None:
+def _divergence(a: _Side, b: _Side) -> Divergence | None:
     """The lowest record of b that a lacks: all that lies below it is lower, so a has that.
 
     Of several at one depth, one comes first that plainly stands in another's place.
@@ -287,7 +289,7 @@ def _counterpart(content: int, a: _Side, b: _Side, lost: Sequence[int]) -> int |
     return min(same_digest or same_inputs, key=distance, default=None)
 
 
-def _told(key: _Key, other: _Key | None, depth: int) -> Parting:
+def _told(key: _Key, other: _Key | None, depth: int) -> Divergence:
     position = None
     if other is None:
         reason = "there is nothing in its place"
@@ -299,7 +301,7 @@ def _told(key: _Key, other: _Key | None, depth: int) -> Parting:
     else:
         position = _first_difference(key.inputs, other.inputs)
         reason = f"input {position} differs"
-    return Parting(
+    return Divergence(
         digest=key.digest,
         depth=depth,
         counterpart=other.digest if other else None,

@@ -13,7 +13,7 @@ from cachefs.graph import RecordGraph
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from cachefs.layout.base import Layout, Manifest, Name
+    from cachefs.layout.base import Layout, Manifest, NamedManifest
 
 
 class NameSummary(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ async def _read(layout: Layout, name: str) -> Manifest | CacheError:
         return error
 
 
-def _summary(name: Name, manifest: Manifest | CacheError) -> NameSummary:
+def _summary(name: NamedManifest, manifest: Manifest | CacheError) -> NameSummary:
     if isinstance(manifest, CacheError):
         return NameSummary(
             name=name.name,

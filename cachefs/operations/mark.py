@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cachefs.digest import Digest
-    from cachefs.layout.base import Layout, Name
+    from cachefs.layout.base import Layout, NamedManifest
 
 COARSE: Final = 2.0
 """Seconds in which a store without versions may rewrite an object and show the same time."""
@@ -34,17 +34,17 @@ class Marks:
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self.layouts = layouts
-        self._names: list[dict[str, Name]] = [{} for _ in layouts]
+        self._names: list[dict[str, NamedManifest]] = [{} for _ in layouts]
         self._needs: list[dict[str, frozenset[Digest]]] = [{} for _ in layouts]
         self._unnamed: set[Digest] = set()
 
-    def assume(self, position: int, names: Iterable[Name]) -> None:
+    def assume(self, position: int, names: Iterable[NamedManifest]) -> None:
         """Take these names as read, as long as they do not change; what they need is known."""
         for name in names:
             self._names[position][name.name] = name
             self._needs[position][name.name] = frozenset()
 
-    def names(self, position: int) -> list[Name]:
+    def names(self, position: int) -> list[NamedManifest]:
         """The names of one layout at the latest look, sorted."""
         return [self._names[position][name] for name in sorted(self._names[position])]
 
@@ -85,10 +85,10 @@ class Marks:
             self._names[position] = listed
             await self._read(position, changed)
 
-    async def _read(self, position: int, names: Iterable[Name]) -> None:
+    async def _read(self, position: int, names: Iterable[NamedManifest]) -> None:
         layout = self.layouts[position]
 
-        async def one(name: Name) -> None:
+        async def one(name: NamedManifest) -> None:
             try:
                 self._needs[position][name.name] = frozenset(await layout.references(name.name))
             except NotFoundError:
@@ -141,7 +141,7 @@ def no_names(layout: Layout) -> UsageError:
     )
 
 
-def _is_told_apart(name: Name, settled: float | None) -> bool:
+def _is_told_apart(name: NamedManifest, settled: float | None) -> bool:
     if name.version:
         return True
     return settled is not None and name.modified is not None and name.modified < settled - COARSE

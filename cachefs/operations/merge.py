@@ -17,7 +17,7 @@ from cachefs.amount import Amount
 from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError, UsageError
-from cachefs.graph import RecordGraph, merge
+from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.layout.oci import BUILDER_LIMIT, OCILayout
 from cachefs.location.keys import check_name
@@ -169,7 +169,7 @@ async def _as_planned(plan: MergePlan, sources: Sequence[MergeSource]) -> CacheC
 
 
 def _union(manifests: Iterable[Manifest]) -> CacheConfig:
-    return merge(RecordGraph(manifest.config) for manifest in manifests).to_config()
+    return RecordGraph.union(RecordGraph(manifest.config) for manifest in manifests).to_config()
 
 
 def _fingerprint(config: CacheConfig) -> str:

@@ -31,7 +31,7 @@ from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, StoreError, UsageError
 from cachefs.filesystems.base import TEMPORARY, Stat
-from cachefs.layout.base import Name  # noqa: TC001 - a plan can be decoded, so its types are there
+from cachefs.layout.base import NamedManifest  # noqa: TC001 - a plan can be decoded, so its types are there
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
 from cachefs.operations.mark import Marks, no_names
@@ -70,7 +70,7 @@ class NameToGo(Struct, frozen=True, kw_only=True):
         later: bytes of those that are within the grace, so that they stay for now.
     """
 
-    name: Name
+    name: NamedManifest
     reason: str
     age: float | None
     frees: int
@@ -130,7 +130,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True):
     leftovers: list[Leftover]
     waiting: Amount
     kept: Amount
-    staying: list[list[Name]]
+    staying: list[list[NamedManifest]]
     fits: bool | None = None
 
     @property
@@ -261,7 +261,7 @@ async def _reference_time(layout: Layout, clock: Callable[[], float]) -> float:
     return reference
 
 
-async def _leftovers(layout: Layout, names: Sequence[Name], before: float) -> list[Stat]:
+async def _leftovers(layout: Layout, names: Sequence[NamedManifest], before: float) -> list[Stat]:
     """What interrupted writes have left beside blobs and manifests, and is older than the grace."""
     folders = {name.key.rpartition("/")[0] for name in names}
     prefixes = {f"{folder}/{TEMPORARY}".lstrip("/") for folder in folders} | {layout.blob_prefix}
@@ -338,7 +338,7 @@ def _plan(
     )
 
 
-def _written(name: Name, seen: _Seen) -> float | None:
+def _written(name: NamedManifest, seen: _Seen) -> float | None:
     """When a name was written. Tags share one index and its time; their manifests differ."""
     digest = seen.marks.layouts[0].digest_of(name.key)
     stat = None if digest is None else seen.blobs.get(digest)
@@ -426,7 +426,7 @@ async def execute_prune(
     )
 
 
-async def _withdraw(layout: Layout, names: Sequence[Name]) -> tuple[list[str], list[str]]:
+async def _withdraw(layout: Layout, names: Sequence[NamedManifest]) -> tuple[list[str], list[str]]:
     """Take names away one after the other, the oldest first: those that went, those that stay."""
     gone: list[str] = []
     stay: list[str] = []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
-    from cachefs.layout.base import Layout, Name
+    from cachefs.layout.base import Layout, NamedManifest
 
 DAY: Final = 86_400
 
@@ -151,7 +151,7 @@ async def measure(
 class _Needs:
     """What manifests need, and the sizes of these blobs."""
 
-    listed: list[Name]
+    listed: list[NamedManifest]
     names: dict[str, set[Digest]] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     unnamed: set[Digest] = field(default_factory=set)
@@ -213,7 +213,7 @@ def _require_answer(error: CacheError) -> None:
         raise error
 
 
-def _of_name(name: Name, needs: _Needs, shared: Collection[Digest]) -> NameUsage:
+def _of_name(name: NamedManifest, needs: _Needs, shared: Collection[Digest]) -> NameUsage:
     blobs = needs.names.get(name.name, set())
     return NameUsage(
         name=name.name,

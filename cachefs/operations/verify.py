@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
     from cachefs.layout.base import Layout
-    from cachefs.transfer.workers import Place, Workers
+    from cachefs.transfer.workers import CacheSpec, Workers
 
 Kind = Literal["manifest", "missing", "damaged", "size"]
 
@@ -233,7 +233,7 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
 
 
 class _Reading:
-    """Judges blobs, many at a time, holding a piece of each that is read."""
+    """Judges blobs, many at a time, holding a chunk of each that is read."""
 
     def __init__(
         self, layout: Layout, sizes: Mapping[Digest, Mapping[str, int]], callback: Callback
@@ -269,7 +269,7 @@ class _Reading:
             blobs = {digest: stat for digest, stat in suspects.items() if part.holds(digest)}
             sizes = {digest: self._sizes[digest] for digest in blobs if digest in self._sizes}
             if blobs:
-                tasks.append((workers.place, blobs, sizes))
+                tasks.append((workers.cache, blobs, sizes))
         await spread(workers.executor, read_part, tasks, self._take)
 
     def _take(self, part: PartRead) -> None:
@@ -335,9 +335,9 @@ class PartRead(NamedTuple):
 
 
 def read_part(
-    place: Place, suspects: Mapping[Digest, Stat], sizes: Mapping[Digest, Mapping[str, int]]
+    cache: CacheSpec, suspects: Mapping[Digest, Stat], sizes: Mapping[Digest, Mapping[str, int]]
 ) -> PartRead:
     """Read a part's blobs: what a worker does. ``sizes`` are those that names state."""
-    reading = _Reading(place.open(), sizes, DEFAULT_CALLBACK)
+    reading = _Reading(cache.open(), sizes, DEFAULT_CALLBACK)
     run(reading.read(suspects))
     return PartRead(reading.faults, Amount(reading.blobs, reading.bytes))

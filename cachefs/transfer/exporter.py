@@ -17,7 +17,7 @@ from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
 from cachefs.store import HASH_ASIDE, verified
 from cachefs.transfer.lookup import look_up
-from cachefs.transfer.sources import GroupSource, VerifyingSource
+from cachefs.transfer.sources import BatchSource, VerifyingSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from cachefs.transfer.sources import BlobSource
 
 
-GROUP: Final = 64
+BATCH: Final = 64
 """Small blobs that are read, checked and sent together at most."""
 
-GROUP_BYTES: Final = 1024 * 1024
+BATCH_BYTES: Final = 1024 * 1024
 
 
 class Blob(NamedTuple):
@@ -153,7 +153,7 @@ class Transfer:
 
         async def touch() -> None:
             stats = [stat for _, stat in plan.touch]
-            there = await self.layout.store.touch_group(stats)
+            there = await self.layout.store.touch_batch(stats)
             for (blob, stat), is_there in zip(plan.touch, there, strict=True):
                 if is_there:
                     self._touched[blob.digest] = stat.size
@@ -191,19 +191,19 @@ class Transfer:
         await self._upload_all(blobs)
 
     async def _upload_all(self, blobs: Iterable[Blob]) -> None:
-        """Stream the large ones, the largest first, and send the small ones in groups meanwhile.
+        """Stream the large ones, the largest first, and send the small ones in batches meanwhile.
 
-        Two groups at a time, so that one is read and hashed while the other is sent.
+        Two batches at a time, so that one is read and hashed while the other is sent.
         """
         source = self._source
         large = sorted(blobs, key=lambda blob: blob.size or 0, reverse=True)
-        if not isinstance(source, GroupSource):
+        if not isinstance(source, BatchSource):
             await for_each(large, self._upload, self._parallelism)
             return
-        large, groups = _grouped(large)
+        large, batches = _batched(large)
         async with task_group() as group:
             group.create_task(for_each(large, self._upload, self._parallelism))
-            group.create_task(for_each(groups, partial(self._upload_group, source), 2))
+            group.create_task(for_each(batches, partial(self._upload_batch, source), 2))
 
     def report(self, names: Iterable[str], seconds: float) -> ExportReport:
         """What was done."""
@@ -216,23 +216,23 @@ class Transfer:
         )
 
     async def _upload(self, blob: Blob) -> None:
-        pieces = self._told(self._verified(blob))
+        chunks = self._told(self._verified(blob))
         key = self.layout.blob_key(blob.digest)
         try:
-            self._uploaded[blob.digest] = await self.layout.store.upload(key, pieces, blob.size)
+            self._uploaded[blob.digest] = await self.layout.store.upload(key, chunks, blob.size)
         except (IntegrityError, StoreError) as error:
             self._refused(blob, error)
 
-    async def _upload_group(self, source: GroupSource, blobs: Sequence[Blob]) -> None:
+    async def _upload_batch(self, source: BatchSource, blobs: Sequence[Blob]) -> None:
         wanted = [(blob.digest, blob.size or 0) for blob in blobs]
-        checked = await _all_checked(wanted, await source.read_group(wanted))
+        checked = await _all_checked(wanted, await source.read_batch(wanted))
         sending: dict[Blob, bytes] = {}
         for blob, data in zip(blobs, checked, strict=True):
             if isinstance(data, bytes):
                 sending[blob] = data
             else:
                 self._refused(blob, data)
-        await self.layout.store.put_group(
+        await self.layout.store.put_batch(
             [(self.layout.blob_key(blob.digest), data) for blob, data in sending.items()]
         )
         self._uploaded |= {blob.digest: len(data) for blob, data in sending.items()}
@@ -247,31 +247,31 @@ class Transfer:
 
     def _verified(self, blob: Blob) -> AsyncIterator[bytes]:
         if isinstance(self._source, VerifyingSource):
-            return self._source.verified_pieces(blob.digest, blob.size)
-        return verified(self._source.pieces(blob.digest, blob.size), blob.digest, blob.size)
+            return self._source.verified_chunks(blob.digest, blob.size)
+        return verified(self._source.chunks(blob.digest, blob.size), blob.digest, blob.size)
 
-    async def _told(self, verified_pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async with ended(verified_pieces) as pieces:
-            async for piece in pieces:
-                yield piece
-                self._callback.relative_update(len(piece))
+    async def _told(self, verified_chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async with ended(verified_chunks) as chunks:
+            async for chunk in chunks:
+                yield chunk
+                self._callback.relative_update(len(chunk))
 
 
-def _grouped(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
-    """The large blobs, and the small ones in groups that are small enough to be held."""
+def _batched(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
+    """The large blobs, and the small ones in batches that are small enough to be held."""
     large: list[Blob] = []
-    groups: list[list[Blob]] = []
+    batches: list[list[Blob]] = []
     held = 0
     for blob in blobs:
         if blob.size is None or blob.size > SMALL:
             large.append(blob)
             continue
-        if not groups or len(groups[-1]) == GROUP or held + blob.size > GROUP_BYTES:
-            groups.append([])
+        if not batches or len(batches[-1]) == BATCH or held + blob.size > BATCH_BYTES:
+            batches.append([])
             held = 0
-        groups[-1].append(blob)
+        batches[-1].append(blob)
         held += blob.size
-    return large, groups
+    return large, batches
 
 
 async def _all_checked(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar, cast
 
 from cachefs.concurrency import ended
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
-from cachefs.filesystems.base import PIECE, TEMPORARY
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.files import write_all
 from cachefs.store import verified
@@ -76,8 +76,8 @@ async def read_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
 
 
 async def _collect(layout: Layout, digest: Digest, size: int | None) -> bytes:
-    async with ended(verified(_pieces(layout, digest, size), digest, size)) as pieces:
-        return b"".join([piece async for piece in pieces])
+    async with ended(verified(_chunks(layout, digest, size), digest, size)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
 
 
 async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | None = None) -> None:
@@ -111,7 +111,7 @@ async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
     """
 
     async def spool() -> BinaryIO:
-        file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=PIECE))  # noqa: SIM115 - the caller closes it
+        file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=CHUNK_SIZE))  # noqa: SIM115 - the caller closes it
         try:
             await _copy(layout, digest, size, file)
         except BaseException:
@@ -130,20 +130,20 @@ async def check_blob(layout: Layout, digest: Digest, size: int | None = None) ->
     """
 
     async def read() -> None:
-        async for _ in verified(_pieces(layout, digest, size), digest, size):
+        async for _ in verified(_chunks(layout, digest, size), digest, size):
             pass
 
     await _twice(read)
 
 
 async def _copy(layout: Layout, digest: Digest, size: int | None, file: BinaryIO) -> None:
-    async with ended(verified(_pieces(layout, digest, size), digest, size)) as pieces:
-        async for piece in pieces:
-            await asyncio.to_thread(write_all, file, [piece])
+    async with ended(verified(_chunks(layout, digest, size), digest, size)) as chunks:
+        async for chunk in chunks:
+            await asyncio.to_thread(write_all, file, [chunk])
 
 
-def _pieces(layout: Layout, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-    return layout.store.pieces(layout.blob_key(digest), size)
+def _chunks(layout: Layout, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+    return layout.store.chunks(layout.blob_key(digest), size)
 
 
 async def _twice(work: Callable[[], Awaitable[T]]) -> T:

@@ -133,7 +133,7 @@ async def _gathered(layout: Layout, parts: Iterable[Slice]) -> dict[Digest, Stat
 
 
 async def _look_up_each(layout: Layout, digests: Collection[Digest]) -> dict[Digest, Stat]:
-    found = await layout.store.stat_group([layout.blob_key(digest) for digest in digests])
+    found = await layout.store.stat_batch([layout.blob_key(digest) for digest in digests])
     return {digest: stat for digest, stat in zip(digests, found, strict=True) if stat is not None}
 
 

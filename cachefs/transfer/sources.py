@@ -10,7 +10,7 @@ from cachefs.concurrency import ended
 from cachefs.digest import Verifier
 from cachefs.errors import CacheError, NotFoundError
 from cachefs.filesystems.failures import failed, mapped
-from cachefs.filesystems.local import file_pieces, read_files
+from cachefs.filesystems.local import file_chunks, read_files
 from cachefs.store import Store
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 class BlobSource(Protocol):
     """Anything that gives a blob's bytes."""
 
-    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        """The bytes in pieces of bounded size, not verified. Raises NotFoundError."""
+    def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """The bytes in chunks of bounded size, not verified. Raises NotFoundError."""
         ...
 
 
 @runtime_checkable
-class GroupSource(BlobSource, Protocol):
+class BatchSource(BlobSource, Protocol):
     """A source that gives many small blobs in one go."""
 
-    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+    async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
         """Each one's bytes, by digest and size, not verified, or the error that it failed with."""
         ...
 
@@ -42,8 +42,8 @@ class GroupSource(BlobSource, Protocol):
 class VerifyingSource(BlobSource, Protocol):
     """A source that verifies bytes while it reads them, which costs less than doing it later."""
 
-    def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        """As :meth:`pieces`, ending in IntegrityError unless the bytes are the blob's."""
+    def verified_chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+        """As :meth:`chunks`, ending in IntegrityError unless the bytes are the blob's."""
         ...
 
 
@@ -53,19 +53,19 @@ class MappingSource:
     def __init__(self, blobs: Mapping[str, bytes | Path | str]) -> None:
         self._blobs = blobs
 
-    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files and bytes know their end
+    def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files and bytes know their end
         """The bytes, or the file's content."""
-        return self._pieces(digest)
+        return self._chunks(digest)
 
-    async def verified_pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+    async def verified_chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The same, verified: a file is shown to the verifier as it is read."""
         verifier = Verifier(digest, size)
-        async with ended(self._pieces(digest, verifier.update)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with ended(self._chunks(digest, verifier.update)) as chunks:
+            async for chunk in chunks:
+                yield chunk
         verifier.finish()
 
-    async def _pieces(
+    async def _chunks(
         self, digest: Digest, shown_to: Callable[[bytes], None] | None = None
     ) -> AsyncIterator[bytes]:
         blob = self._blobs.get(digest)
@@ -77,11 +77,11 @@ class MappingSource:
             yield blob
             return
         with mapped("read", str(blob), "source"):
-            async with ended(file_pieces(Path(blob), shown_to)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with ended(file_chunks(Path(blob), shown_to)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
-    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+    async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
         """The bytes, and the contents of the files, which are read in one turn."""
         held = {digest: self._blobs.get(digest) for digest, _ in blobs}
         files = [
@@ -108,13 +108,13 @@ class LayoutSource:
         self._layout = layout
         self._store = Store(layout.store.filesystem, layout.store.root, "source")
 
-    def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+    def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The blob as it comes from the other store."""
-        return self._store.pieces(self._layout.blob_key(digest), size)
+        return self._store.chunks(self._layout.blob_key(digest), size)
 
-    async def read_group(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
+    async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
         """The blobs as they come from the other store."""
-        return await self._store.read_group(
+        return await self._store.read_batch(
             [(self._layout.blob_key(digest), size) for digest, size in blobs]
         )
 
@@ -125,17 +125,17 @@ class FirstSource:
     def __init__(self, sources: Sequence[BlobSource]) -> None:
         self._sources = sources
 
-    async def pieces(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
+    async def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The blob from the first source that has it."""
         for source in self._sources:
-            async with ended(source.pieces(digest, size)) as pieces:
+            async with ended(source.chunks(digest, size)) as chunks:
                 try:
-                    first = await anext(pieces, b"")
+                    first = await anext(chunks, b"")
                 except NotFoundError:
                     continue
                 yield first
-                async for piece in pieces:
-                    yield piece
+                async for chunk in chunks:
+                    yield chunk
                 return
         raise _absent(digest)
 

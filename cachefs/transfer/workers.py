@@ -1,8 +1,8 @@
 """Work spread over other processes or machines, in slices of the digest space.
 
 Any ``concurrent.futures.Executor`` does: a process pool, or Dask's ``Client.get_executor()``. What
-goes out is a function of this package, a :class:`Place` and plain data; what comes back is plain
-data. Locations, secrets and filesystem objects travel inside the pickle, as they do with fsspec and
+goes out is a function of this package, a :class:`CacheSpec` and plain data; plain data comes
+back. Locations, secrets and filesystem objects travel inside the pickle, as they do with fsspec and
 Dask. A task whose worker is lost is done again, here.
 """
 
@@ -43,7 +43,7 @@ KEPT: Final = 4
 logger = logging.getLogger("cachefs")
 
 
-class Place(NamedTuple):
+class CacheSpec(NamedTuple):
     """What is needed to open a cache on another machine; can be pickled.
 
     Its text would show no secrets, but its pickle has them: it goes to workers that are trusted.
@@ -72,7 +72,7 @@ class Workers(NamedTuple):
     """An executor, and the cache that its workers open. The executor stays open."""
 
     executor: Executor
-    place: Place
+    cache: CacheSpec
 
 
 async def spread(
@@ -152,6 +152,6 @@ async def list_spread(workers: Workers) -> dict[Digest, Stat]:
     return {digest: stat for part in parts for digest, stat in part.items()}
 
 
-def list_part(place: Place, part: Slice) -> dict[Digest, Stat]:
+def list_part(place: CacheSpec, part: Slice) -> dict[Digest, Stat]:
     """Every blob of a slice: what a worker does for :func:`list_spread`."""
     return run(list_slice(place.open(), part))

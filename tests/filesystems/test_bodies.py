@@ -1,4 +1,4 @@
-"""The bodies of uploads: cut and handed on in pieces, and whole whatever a disk or client does."""
+"""The bodies of uploads: cut and handed on in chunks, and whole whatever a disk or client does."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError
 from cachefs.filesystems.adapting import adapt
-from cachefs.filesystems.base import PIECE
+from cachefs.filesystems.base import CHUNK_SIZE
 from cachefs.filesystems.files import WRITTEN, write_all
-from cachefs.filesystems.local import SHOWN, file_pieces
+from cachefs.filesystems.local import SHOWN, file_chunks
 from cachefs.filesystems.parts import in_parts
 from cachefs.filesystems.s3_body import Body
 from cachefs.store import Store
@@ -30,41 +30,41 @@ from cachefs.transfer.sources import MappingSource, VerifyingSource
 from tests.servers.s3 import S3Server
 
 
-async def pieces_of(pieces: list[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
+async def chunks_of(chunks: list[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
-@given(pieces=st.lists(st.binary(max_size=20), max_size=12), size=st.integers(1, 9))
-def test_parts_are_full_but_for_the_last(pieces: list[bytes], size: int) -> None:
+@given(chunks=st.lists(st.binary(max_size=20), max_size=12), size=st.integers(1, 9))
+def test_parts_are_full_but_for_the_last(chunks: list[bytes], size: int) -> None:
     async def cut() -> list[bytes]:
-        return [b"".join(part) async for part in in_parts(pieces_of(pieces), size)]
+        return [b"".join(part) async for part in in_parts(chunks_of(chunks), size)]
 
     parts = asyncio.run(cut())
-    assert b"".join(parts) == b"".join(pieces)
+    assert b"".join(parts) == b"".join(chunks)
     assert all(len(part) == size for part in parts[:-1])
     assert all(0 < len(part) <= size for part in parts)
 
 
-@given(pieces=st.lists(st.binary(max_size=20), max_size=6), asked=st.lists(st.integers(0, 30)))
+@given(chunks=st.lists(st.binary(max_size=20), max_size=6), asked=st.lists(st.integers(0, 30)))
 def test_a_body_is_read_as_a_file_and_sent_from_its_beginning(
-    pieces: list[bytes], asked: list[int]
+    chunks: list[bytes], asked: list[int]
 ) -> None:
-    body, file = Body(pieces), io.BytesIO(b"".join(pieces))
+    body, file = Body(chunks), io.BytesIO(b"".join(chunks))
 
     async def sent() -> list[bytes]:
-        return [piece async for piece in body]
+        return [chunk async for chunk in body]
 
     assert len(body) == len(file.getvalue())
     for size in asked:
         assert body.read(size) == file.read(size)
         assert body.tell() == file.tell()
-        assert asyncio.run(sent()) == pieces
+        assert asyncio.run(sent()) == chunks
     assert body.seek(0) == 0
     assert body.read() == file.getvalue()
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE, 2 * PIECE + 1])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE, 2 * CHUNK_SIZE + 1])
 def test_a_callers_own_s3fs_signs_and_sums_bodies_itself(seaweed_s3: S3Server, size: int) -> None:
     """Its client reads each body as a file before it is sent."""
     signing = {
@@ -76,14 +76,16 @@ def test_a_callers_own_s3fs_signs_and_sums_bodies_itself(seaweed_s3: S3Server, s
     fs = s3fs.S3FileSystem(**options, skip_instance_cache=True)
     store = Store(adapt(fs), f"{seaweed_s3.bucket()}/")
     data = bytes(range(256)) * (size // 256 + 1)
-    pieces = [data[:size][start : start + 3_000_000] for start in range(0, size, 3_000_000)]
-    assert run(store.upload("known", pieces_of(pieces), size)) == size
-    assert run(store.upload("unknown", pieces_of(pieces), None)) == size
+    chunks = [data[:size][start : start + 3_000_000] for start in range(0, size, 3_000_000)]
+    assert run(store.upload("known", chunks_of(chunks), size)) == size
+    assert run(store.upload("unknown", chunks_of(chunks), None)) == size
     for key in ("known", "unknown"):
         assert run(store.read(key, size)) == data[:size]
 
 
-@pytest.mark.parametrize("size", [0, 1, SHOWN, SHOWN + 1, PIECE, 2 * PIECE, 2 * PIECE + 5])
+@pytest.mark.parametrize(
+    "size", [0, 1, SHOWN, SHOWN + 1, CHUNK_SIZE, 2 * CHUNK_SIZE, 2 * CHUNK_SIZE + 5]
+)
 def test_what_is_read_is_shown_in_order(tmp_path: Path, size: int) -> None:
     file = tmp_path / "file"
     data = hashlib.shake_128(b"any").digest(size)
@@ -91,16 +93,16 @@ def test_what_is_read_is_shown_in_order(tmp_path: Path, size: int) -> None:
     shown: list[bytes] = []
 
     async def read() -> list[bytes]:
-        return [piece async for piece in file_pieces(file, shown.append)]
+        return [chunk async for chunk in file_chunks(file, shown.append)]
 
     assert asyncio.run(read()) == shown
     assert b"".join(shown) == data
-    assert all(0 < len(piece) <= SHOWN for piece in shown)
+    assert all(0 < len(chunk) <= SHOWN for chunk in shown)
 
 
 @pytest.mark.parametrize("wrong", ["bytes", "size"])
 def test_a_file_is_verified_while_it_is_read(tmp_path: Path, wrong: str) -> None:
-    data = bytes(PIECE + 10)
+    data = bytes(CHUNK_SIZE + 10)
     (tmp_path / "file").write_bytes(data)
     digest = cachefs.Digest.of(b"other" if wrong == "bytes" else data)
     source = MappingSource({digest: tmp_path / "file"})
@@ -130,14 +132,16 @@ class Grudging(io.BytesIO):
 
 
 @given(
-    sizes=st.lists(st.sampled_from([0, 1, WRITTEN - 1, WRITTEN, WRITTEN + 1, PIECE]), max_size=4),
+    sizes=st.lists(
+        st.sampled_from([0, 1, WRITTEN - 1, WRITTEN, WRITTEN + 1, CHUNK_SIZE]), max_size=4
+    ),
     most=st.integers(WRITTEN // 3, 2 * WRITTEN),
 )
 def test_all_is_written_in_short_writes(sizes: list[int], most: int) -> None:
-    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    chunks = [bytes([number]) * size for number, size in enumerate(sizes)]
     file = Grudging(most)
-    write_all(file, pieces)
-    assert file.getvalue() == b"".join(pieces)
+    write_all(file, chunks)
+    assert file.getvalue() == b"".join(chunks)
     assert all(0 < asked <= WRITTEN for asked in file.asked)
 
 

@@ -21,7 +21,7 @@ from obstore.fsspec import FsspecStore
 from cachefs.concurrency import run
 from cachefs.errors import AccessError, NotFoundError, StoreError, UnreachableError
 from cachefs.filesystems.adapting import adapt
-from cachefs.filesystems.base import PIECE, Filesystem, Stat
+from cachefs.filesystems.base import CHUNK_SIZE, Filesystem, Stat
 from cachefs.filesystems.connecting import connect
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import S3Filesystem
@@ -33,7 +33,7 @@ from tests.servers.s3 import S3Server
 from tests.servers.sftp import PASSWORD, USER, sftp
 
 MIB = 1024 * 1024
-SIZES = [0, 1, PIECE - 1, PIECE + 1, 17 * MIB, 40 * MIB]
+SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE + 1, 17 * MIB, 40 * MIB]
 
 
 @functools.cache
@@ -46,8 +46,8 @@ def noise(size: int) -> bytes:
     return _noise()[:size]
 
 
-async def pieces_of(data: bytes, size: int = 3 * MIB) -> AsyncIterator[bytes]:
-    """The bytes in pieces that are no multiple of a part."""
+async def chunks_of(data: bytes, size: int = 3 * MIB) -> AsyncIterator[bytes]:
+    """The bytes in chunks that are no multiple of a part."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
 
@@ -240,7 +240,7 @@ def test_what_is_written_is_read(store: Store, size: int) -> None:
 
     async def work() -> None:
         await store.put("put", data)
-        assert await store.upload("uploaded", pieces_of(data), size) == size
+        assert await store.upload("uploaded", chunks_of(data), size) == size
         assert [each.size for each in await store.list("")] == [size, size]
         for key in ("put", "uploaded"):
             assert await store.read(key, size) == data
@@ -271,29 +271,29 @@ def test_a_group_is_as_its_objects_are(place: Place) -> None:
     absent = 17
 
     async def work() -> None:
-        assert await store.stat_group(wanted) == [None] * 40
-        await store.put_group(objects)
+        assert await store.stat_batch(wanted) == [None] * 40
+        await store.put_batch(objects)
         await store.settle()
         await store.delete(wanted[absent])
-        there = await store.stat_group(wanted)
+        there = await store.stat_batch(wanted)
         sizes = [each and each.size for each in there]
         assert sizes == [None if n == absent else n * 1000 for n in range(40)]
         assert [each for each in there if each] == await store.list("blobs/")
 
-        found = await store.read_group([(key, len(data)) for key, data in objects])
+        found = await store.read_batch([(key, len(data)) for key, data in objects])
         error = found[absent]
         assert isinstance(error, NotFoundError)
         assert error.key == store.root + wanted[absent]
         others = [data for n, data in enumerate(found) if n != absent]
         assert others == [data for n, (_, data) in enumerate(objects) if n != absent]
-        (longer,) = await store.read_group([("blobs/09", 100)])
+        (longer,) = await store.read_batch([("blobs/09", 100)])
         assert isinstance(longer, bytes)
         assert len(longer) > 100
 
         stats = [each or Stat(wanted[absent], 1, 0.0) for each in there]
         await asyncio.sleep(0.02 if place.has_small_time_steps else 1.1)
-        assert await store.touch_group(stats) == [n != absent for n in range(40)]
-        for before, after in zip(there, await store.stat_group(wanted), strict=True):
+        assert await store.touch_batch(stats) == [n != absent for n in range(40)]
+        for before, after in zip(there, await store.stat_batch(wanted), strict=True):
             assert (before is None) == (after is None)
             if before and after:
                 assert (after.modified or 0) > (before.modified or 0)
@@ -302,10 +302,10 @@ def test_a_group_is_as_its_objects_are(place: Place) -> None:
     run(work())
 
 
-@pytest.mark.parametrize("size", [1, PIECE])
+@pytest.mark.parametrize("size", [1, CHUNK_SIZE])
 def test_the_size_need_not_be_known(store: Store, size: int) -> None:
     async def work() -> None:
-        assert await store.upload("blob", pieces_of(noise(size)), None) == size
+        assert await store.upload("blob", chunks_of(noise(size)), None) == size
         assert await store.read("blob", size) == noise(size)
 
     run(work())
@@ -319,7 +319,7 @@ def test_a_write_replaces(store: Store) -> None:
         assert await store.read("key", 100) == b"second"
         if first.version:
             assert (await stat(store, "key")).version != first.version
-        await store.upload("key", pieces_of(b"third"), 5)
+        await store.upload("key", chunks_of(b"third"), 5)
         assert await store.read("key", 100) == b"third"
 
     run(work())
@@ -336,13 +336,13 @@ def test_a_read_takes_no_more_than_its_limit(store: Store) -> None:
 
 
 @pytest.mark.parametrize("expected", [None, 1, 17 * MIB, 18 * MIB])
-def test_pieces_show_a_size_that_is_wrong(store: Store, expected: int | None) -> None:
+def test_chunks_show_a_size_that_is_wrong(store: Store, expected: int | None) -> None:
     """A longer object gives more bytes than expected, so that whoever counts them notices."""
     data = noise(17 * MIB)
 
     async def work() -> None:
         await store.put("key", data)
-        got = b"".join([piece async for piece in store.pieces("key", expected)])
+        got = b"".join([chunk async for chunk in store.chunks("key", expected)])
         assert data.startswith(got)
         assert len(got) == len(data) or len(got) > (expected or 0)
 
@@ -354,8 +354,8 @@ class SourceError(Exception):
 
 
 async def failing(data: bytes, error: BaseException) -> AsyncIterator[bytes]:
-    async for piece in pieces_of(data):
-        yield piece
+    async for chunk in chunks_of(data):
+        yield chunk
     raise error
 
 
@@ -407,8 +407,8 @@ def test_a_cancelled_upload_leaves_nothing(place: Place, sent: int, size: int) -
         waiting = asyncio.Event()
 
         async def stuck() -> AsyncIterator[bytes]:
-            async for piece in pieces_of(noise(sent)):
-                yield piece
+            async for chunk in chunks_of(noise(sent)):
+                yield chunk
             waiting.set()
             await asyncio.Event().wait()
 
@@ -428,8 +428,8 @@ def test_nothing_is_seen_before_the_end(place: Place) -> None:
 
     async def work() -> None:
         async def looking() -> AsyncIterator[bytes]:
-            async for piece in pieces_of(noise(26 * MIB)):
-                yield piece
+            async for chunk in chunks_of(noise(26 * MIB)):
+                yield chunk
                 assert await store.stat("blobs/one") is None
                 assert await store.list("") == []
 
@@ -445,7 +445,7 @@ def test_no_temporary_file_is_left(place: Place, tmp_path: Path) -> None:
 
     async def work() -> None:
         await store.put("blobs/one", b"1")
-        await store.upload("blobs/two", pieces_of(noise(17 * MIB)), 17 * MIB)
+        await store.upload("blobs/two", chunks_of(noise(17 * MIB)), 17 * MIB)
         for size in (1, 17 * MIB):
             with pytest.raises(SourceError):
                 await store.upload("blobs/three", failing(b"1", SourceError()), size)
@@ -453,7 +453,7 @@ def test_no_temporary_file_is_left(place: Place, tmp_path: Path) -> None:
         await store.put("blobs/four/in", b"1")
         for size in (1, 17 * MIB):
             with pytest.raises(StoreError):
-                await store.upload("blobs/four", pieces_of(b"1"), size)
+                await store.upload("blobs/four", chunks_of(b"1"), size)
 
     run(work())
     files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
@@ -703,13 +703,13 @@ def operations(store: Store) -> dict[str, Callable[[], object]]:
     """Each way to ask the store something, by the operation that errors name."""
     return {
         "look up": lambda: run(store.stat("blobs/one")),
-        "look up a group": lambda: run(store.stat_group(["blobs/one"])),
+        "look up a group": lambda: run(store.stat_batch(["blobs/one"])),
         "list": lambda: run(store.list("blobs/one")),
         "read": lambda: run(store.read("blobs/one", 10)),
         "write": lambda: run(store.put("blobs/one", b"1")),
-        "upload": lambda: run(store.upload("blobs/one", pieces_of(noise(17 * MIB)), 17 * MIB)),
-        "upload a group": lambda: run(store.put_group([("blobs/one", b"1")])),
-        "touch a group": lambda: run(store.touch_group([Stat("blobs/one", 1, 0.0)])),
+        "upload": lambda: run(store.upload("blobs/one", chunks_of(noise(17 * MIB)), 17 * MIB)),
+        "upload a group": lambda: run(store.put_batch([("blobs/one", b"1")])),
+        "touch a group": lambda: run(store.touch_batch([Stat("blobs/one", 1, 0.0)])),
         "touch": lambda: run(store.touch(Stat("blobs/one", 1, 0.0))),
         "delete": lambda: run(store.delete("blobs/one")),
     }
@@ -728,13 +728,13 @@ def test_a_missing_object_is_not_found(store: Store) -> None:
         run(store.read("blobs/one", 10))
     check(raised.value, "read", store.root)
 
-    async def pieces(size: int | None) -> None:
-        async for _ in store.pieces("blobs/one", size):
+    async def chunks(size: int | None) -> None:
+        async for _ in store.chunks("blobs/one", size):
             raise AssertionError("bytes of nothing")
 
     for size in (None, 0, 5):
         with pytest.raises(NotFoundError) as raised:
-            run(pieces(size))
+            run(chunks(size))
         check(raised.value, "read", store.root)
 
 

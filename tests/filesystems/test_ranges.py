@@ -37,8 +37,8 @@ class Served:
 
 
 async def read(served: Served, size: int, length: int, ahead: asyncio.Semaphore) -> bytes:
-    async with ended(in_ranges(served.get, size, length, ahead)) as pieces:
-        return b"".join([piece async for piece in pieces])
+    async with ended(in_ranges(served.get, size, length, ahead)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
 
 
 @given(st.binary(max_size=40), st.integers(0, 50), st.integers(1, 12), st.integers(0, 3))
@@ -70,8 +70,8 @@ def test_a_reader_that_stops_early_leaves_no_request_and_no_place_taken() -> Non
     async def tried() -> None:
         served = Served(bytes(100))
         ahead = asyncio.Semaphore(3)
-        async with ended(in_ranges(served.get, 100, 5, ahead)) as pieces:
-            async for _ in pieces:
+        async with ended(in_ranges(served.get, 100, 5, ahead)) as chunks:
+            async for _ in chunks:
                 break
         assert served.under_way == 0
         assert ahead._value == 3
@@ -83,10 +83,10 @@ def test_an_error_comes_in_its_turn_and_ends_the_others() -> None:
     async def tried() -> None:
         served = Served(bytes(100), broken_at=10)
         ahead = asyncio.Semaphore(3)
-        pieces = in_ranges(served.get, 100, 5, ahead)
-        assert len([await anext(pieces), await anext(pieces)]) == 2
+        chunks = in_ranges(served.get, 100, 5, ahead)
+        assert len([await anext(chunks), await anext(chunks)]) == 2
         with pytest.raises(OSError, match="connection reset"):
-            await anext(pieces)
+            await anext(chunks)
         assert served.under_way == 0
         assert ahead._value == 3
 

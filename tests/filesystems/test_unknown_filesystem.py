@@ -11,7 +11,7 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError, NotFoundError
 from cachefs.filesystems.adapting import adapt
-from cachefs.filesystems.base import PIECE
+from cachefs.filesystems.base import CHUNK_SIZE
 from cachefs.store import Store
 from tests.servers.plain import PlainFileSystem
 
@@ -23,7 +23,7 @@ def fs() -> PlainFileSystem:
     return PlainFileSystem()
 
 
-async def in_pieces(data: bytes) -> AsyncIterator[bytes]:
+async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), 1_000_003):
         yield data[start : start + 1_000_003]
 
@@ -47,15 +47,15 @@ def test_it_is_listed_by_the_beginning_of_keys(fs: PlainFileSystem) -> None:
         run(store.read(KEYS[0], 100))
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 2 * PIECE + 1])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE + 1])
 def test_it_is_written_whole(fs: PlainFileSystem, size: int) -> None:
     store = Store(adapt(fs), "root/")
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
 
     async def looking() -> AsyncIterator[bytes]:
-        async for piece in in_pieces(data):
-            yield piece
+        async for chunk in in_chunks(data):
+            yield chunk
             assert await store.stat("b/one") is None
             assert await store.list("") == []
 
@@ -71,7 +71,7 @@ def test_a_source_that_fails_leaves_what_was_there(fs: PlainFileSystem) -> None:
     run(store.put("b/one", b"old"))
 
     async def failing() -> AsyncIterator[bytes]:
-        yield b"x" * PIECE
+        yield b"x" * CHUNK_SIZE
         raise IntegrityError("damaged")
 
     with pytest.raises(IntegrityError, match="damaged"):

@@ -10,7 +10,7 @@ import pytest
 
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError, StoreError
-from cachefs.filesystems.base import PIECE
+from cachefs.filesystems.base import CHUNK_SIZE
 from cachefs.filesystems.connecting import ANSWERED_IN, connect
 from cachefs.filesystems.obstore import SENDING
 from cachefs.filesystems.obstore_s3 import DONE_IN
@@ -30,11 +30,11 @@ def opened(server: S3Server, bucket: str, engine: str, **attributes: str) -> Sto
 
 async def parts(count: int) -> AsyncIterator[bytes]:
     for number in range(count):
-        yield bytes([number]) * PIECE
+        yield bytes([number]) * CHUNK_SIZE
 
 
 async def failing_after_a_part() -> AsyncIterator[bytes]:
-    yield b"x" * PIECE
+    yield b"x" * CHUNK_SIZE
     raise IntegrityError("the source's own words")
 
 
@@ -65,7 +65,7 @@ def test_failed_uploads_leave_later_ones_as_quick_as_before(
             run(store.upload("blobs/one", failing_after_a_part(), None))
     proxy.clear()
     proxy.inject(times=6, when=is_part, delay=0.3)
-    assert run(store.upload("blobs/one", parts(6), None)) == 6 * PIECE
+    assert run(store.upload("blobs/one", parts(6), None)) == 6 * CHUNK_SIZE
     assert proxy.most_at_once == 4
 
 
@@ -76,7 +76,7 @@ def test_as_many_blobs_are_under_way_as_are_asked_for(
     proxy = recording(moto_s3)
     store = opened(proxy.server, moto_s3.bucket(), engine, upload_parallelism="70")
     proxy.inject(times=70, when=lambda request: request.method == "PUT", delay=2)
-    run(store.put_group([(f"blobs/{number}", b"one") for number in range(70)]))
+    run(store.put_batch([(f"blobs/{number}", b"one") for number in range(70)]))
     assert proxy.most_at_once == 70
 
 
@@ -162,6 +162,6 @@ def test_a_slow_answer_is_waited_for_as_long_as_ours_say(
 
 def test_a_slow_line_has_time_for_all_parts_in_flight() -> None:
     """For 2 Mbit/s by obstore; s3fs counts from when the kernel has taken the last bytes."""
-    bytes_a_second = SENDING * PIECE / DONE_IN.total_seconds()
+    bytes_a_second = SENDING * CHUNK_SIZE / DONE_IN.total_seconds()
     assert bytes_a_second * 8 < 2e6
     assert ANSWERED_IN >= 60

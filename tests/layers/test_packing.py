@@ -157,13 +157,13 @@ def test_locale_and_hash_seed_leave_no_trace(tmp_path: Path) -> None:
 
 @given(
     compression=st.sampled_from(list(MEDIA_TYPES)),
-    pieces=st.lists(st.binary(max_size=300).map(lambda data: data * 997), max_size=5),
+    chunks=st.lists(st.binary(max_size=300).map(lambda data: data * 997), max_size=5),
     randomness=st.randoms(use_true_random=False),
 )
 def test_how_data_is_cut_leaves_no_trace(
-    compression: Compression, pieces: list[bytes], randomness: random.Random
+    compression: Compression, chunks: list[bytes], randomness: random.Random
 ) -> None:
-    data = b"".join(pieces)
+    data = b"".join(chunks)
     cuts = sorted(randomness.randrange(len(data) + 1) for _ in range(5))
     parts = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     assert compressed(compression, parts) == compressed(compression, [data])

@@ -98,25 +98,25 @@ def test_the_changed_file_of_the_recorded_cache_is_where_the_chains_part(keyed: 
     """A file of the context changed from app to app-v2: a root of another digest."""
     cache = cachefs.open(keyed)
     found = cache.diff(cache, ["app"], ["app-v2"])
-    parting = found.parting
-    assert parting is not None
-    assert (parting.depth, parting.input, parting.reason) == (0, None, "digest differs")
+    divergence = found.divergence
+    assert divergence is not None
+    assert (divergence.depth, divergence.input, divergence.reason) == (0, None, "digest differs")
     manifests = Path(keyed) / "manifests"
     app, v2 = (json.loads((manifests / name).read_text()) for name in ("app", "app-v2"))
     roots = [
         {each["digest"] for each in config["records"] if not each.get("inputs")}
         for config in (app, v2)
     ]
-    assert {parting.counterpart} == roots[0] - roots[1]
-    assert parting.digest in roots[1] - roots[0]
+    assert {divergence.counterpart} == roots[0] - roots[1]
+    assert divergence.digest in roots[1] - roots[0]
 
 
 def test_a_copy_in_another_layout_is_equal(keyed: str, tmp_path: Path) -> None:
     first, second = cachefs.open(keyed), cachefs.open(f"type=local,dest={tmp_path}")
     cachefs.copy(first, second)
     assert first.diff(second).is_equal
-    assert first.diff(second).parting is None
-    assert first.diff(second, ["app"]).parting is not None
+    assert first.diff(second).divergence is None
+    assert first.diff(second, ["app"]).divergence is not None
     assert first.diff(second, ["app"], ["app"]).is_equal
 
 
@@ -141,14 +141,14 @@ def chain(*steps: int, roots: tuple[int, ...] = (1, 2)) -> RecordGraph:
     return graph
 
 
-def parting(a: RecordGraph, b: RecordGraph) -> tuple[str, int, str | None, int | None]:
-    found = compare(a, b).parting
+def divergence(a: RecordGraph, b: RecordGraph) -> tuple[str, int, str | None, int | None]:
+    found = compare(a, b).divergence
     assert found is not None
     return found.digest, found.depth, found.counterpart, found.input
 
 
 def test_chains_part_at_a_root() -> None:
-    assert parting(chain(10, 11), chain(10, 11, roots=(1, 3))) == (
+    assert divergence(chain(10, 11), chain(10, 11, roots=(1, 3))) == (
         digest_of(3),
         0,
         digest_of(2),
@@ -157,7 +157,7 @@ def test_chains_part_at_a_root() -> None:
 
 
 def test_of_several_roots_the_counterpart_is_used_for_the_same() -> None:
-    found = parting(chain(10, roots=(1, 2, 3, 4)), chain(10, roots=(1, 5, 3, 6)))
+    found = divergence(chain(10, roots=(1, 2, 3, 4)), chain(10, roots=(1, 5, 3, 6)))
     assert found in {
         (digest_of(5), 0, digest_of(2), None),
         (digest_of(6), 0, digest_of(4), None),
@@ -168,14 +168,14 @@ def test_a_new_root_beside_is_not_where_an_old_chain_parts() -> None:
     a, b = chain(10, 11), chain(10, 11, roots=(1, 3))
     for number in range(20, 60):
         b.add(digest_of(number))
-    assert parting(a, b)[0] == digest_of(3)
+    assert divergence(a, b)[0] == digest_of(3)
 
 
 def test_chains_part_at_a_step() -> None:
     found = compare(chain(10, 11, 12), chain(10, 13, 12))
-    assert found.parting is not None
-    assert found.parting.reason == "digest differs"
-    assert parting(chain(10, 11, 12), chain(10, 13, 12)) == (
+    assert found.divergence is not None
+    assert found.divergence.reason == "digest differs"
+    assert divergence(chain(10, 11, 12), chain(10, 13, 12)) == (
         digest_of(13),
         2,
         digest_of(11),
@@ -187,23 +187,23 @@ def test_chains_part_at_an_input() -> None:
     a, b = chain(roots=(1, 2, 3)), chain(roots=(1, 2, 3))
     a.add(digest_of(10), [[Key(0)], [Key(1, "/a")]])
     b.add(digest_of(10), [[Key(0)], [Key(2, "/a")]])
-    assert parting(a, b) == (digest_of(10), 1, digest_of(10), 1)
+    assert divergence(a, b) == (digest_of(10), 1, digest_of(10), 1)
     c = chain(roots=(1, 2, 3))
     c.add(digest_of(10), [[Key(0)], [Key(1, "/b")]])
-    assert parting(a, c) == (digest_of(10), 1, digest_of(10), 1)
+    assert divergence(a, c) == (digest_of(10), 1, digest_of(10), 1)
     d = chain(roots=(1, 2, 3))
     d.add(digest_of(10), [[Key(0)], [Key(1, "/a")], [Key(2)]])
-    found = compare(a, d).parting
+    found = compare(a, d).divergence
     assert found is not None
     assert (found.input, found.reason) == (2, "it has 3 inputs, not 2")
 
 
 def test_what_is_only_longer_has_nothing_in_its_place() -> None:
-    found = compare(chain(10), chain(10, 11)).parting
+    found = compare(chain(10), chain(10, 11)).divergence
     assert found is not None
     assert (found.digest, found.counterpart) == (digest_of(11), None)
     assert found.reason == "there is nothing in its place"
-    assert compare(chain(10, 11), chain(10)).parting is None
+    assert compare(chain(10, 11), chain(10)).divergence is None
 
 
 def test_a_result_that_one_lacks_differs_and_its_time_does_not() -> None:
@@ -240,7 +240,7 @@ def test_swapping_the_sides_swaps_gained_and_lost(a: RecordGraph, b: RecordGraph
     ):
         assert (one.gained, one.lost, one.kept) == (other.lost, other.gained, other.kept)
     assert (there.gained, there.lost) == (back.lost, back.gained)
-    assert (there.parting is None) == (not there.records.gained)
+    assert (there.divergence is None) == (not there.records.gained)
 
 
 @given(graphs(), st.integers(0, 1000))
@@ -268,7 +268,7 @@ def test_the_table_and_the_document_say_the_same(keyed: str) -> None:
     arguments = (keyed, "--name", "app", "--name", "app-v2")
     document = json.loads(call("diff", "--json", *arguments).output)
     assert document["records"]["gained"] == found.records.gained
-    assert document["parting"]["reason"] == "digest differs"
+    assert document["divergence"]["reason"] == "digest differs"
     assert document["equal"] is False
     text = call("diff", *arguments).output
     rows = [line.split() for line in text.splitlines()]

@@ -17,7 +17,7 @@ from tests.graphs import graphs
 
 
 def canonical(*merged: cachefs.RecordGraph) -> bytes:
-    return codec.encode(cachefs.merge(merged).to_config())
+    return codec.encode(cachefs.RecordGraph.union(merged).to_config())
 
 
 def stored(cache: cachefs.Cache, name: str) -> bytes:
@@ -57,7 +57,11 @@ def test_the_laws_hold_for_any_graphs(
 ) -> None:
     union = canonical(a, b, c)
     assert canonical(c, a, b) == canonical(b, a, c) == union
-    assert canonical(cachefs.merge([a, b]), c) == canonical(a, cachefs.merge([b, c])) == union
+    assert (
+        canonical(cachefs.RecordGraph.union([a, b]), c)
+        == canonical(a, cachefs.RecordGraph.union([b, c]))
+        == union
+    )
     assert canonical(cachefs.RecordGraph(codec.decode(union)), a) == union
 
 
@@ -69,7 +73,7 @@ def test_caches_are_merged_across_kinds(
     second = make_place(kind).cache
     target = cachefs.open(f"type=local,dest={tmp_path / 'target'}")
     cachefs.merge_names([(first, ["app"]), (second, ["app-v2"])], target, ["all"])
-    union = cachefs.merge([first.load("app"), second.load("app-v2")])
+    union = cachefs.RecordGraph.union([first.load("app"), second.load("app-v2")])
     assert target.load("all").blobs() == union.blobs()
     assert len(target.load("all")) == len(union)
     assert target.verify(read_data=1.0).faults == []

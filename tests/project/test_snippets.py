@@ -152,7 +152,7 @@ def check_shell(block: Block, where: str) -> None:
             try:
                 words = shlex.split(command, comments=True)
             except ValueError:
-                continue  # a piece of a quoted text, and no command
+                continue  # a chunk of a quoted text, and no command
             if words and words[0].rpartition("/")[2] == "cachefs":
                 parse(words[1:], where)
 

@@ -61,7 +61,7 @@ class PlainFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
 
 class _Writing(io.BytesIO):
-    """Each piece that was written is there at once, as on many servers."""
+    """Each chunk that was written is there at once, as on many servers."""
 
     def __init__(self, fs: PlainFileSystem, path: str) -> None:
         super().__init__()

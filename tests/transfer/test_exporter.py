@@ -208,7 +208,7 @@ def test_a_blob_that_goes_between_plan_and_publish_is_sent_again(tmp_path: Path)
     class PrunedMeanwhile:
         """A source during whose reading somebody deletes what the plan wanted to keep."""
 
-        async def pieces(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
+        async def chunks(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
             del size
             blob_path(tmp_path, b"kept").unlink(missing_ok=True)
             content = blobs[digest]
@@ -238,7 +238,7 @@ def test_blobs_that_go_before_their_touch_are_sent_within_the_bounds(
     class Pruned:
         """A source of blobs that are all gone by the time they would be touched."""
 
-        async def pieces(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
+        async def chunks(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
             del size
             sending.append(1)
             most.append(len(sending))

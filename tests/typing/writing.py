@@ -22,7 +22,7 @@ graph.add_result(step, graph.add_layer(blob, parent=below))
 class Registry:
     """A source of a user's own: it only has to have the method."""
 
-    async def pieces(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
+    async def chunks(self, digest: cachefs.Digest, size: int | None) -> AsyncIterator[bytes]:
         yield f"{digest} of {size}".encode()
 
 

@@ -46,7 +46,7 @@ def test_manifests_decode_and_encode_to_the_same_bytes(recorded: Path, manifest:
     graph = cachefs.RecordGraph(config)
     assert codec.encode(graph.to_config()) == raw
     assert codec.encode(graph.select("max").to_config()) == raw
-    assert codec.encode(cachefs.merge([graph, graph]).to_config()) == raw
+    assert codec.encode(cachefs.RecordGraph.union([graph, graph]).to_config()) == raw
 
 
 @pytest.mark.parametrize(

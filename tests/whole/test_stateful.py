@@ -113,9 +113,9 @@ class TroubledFilesystem(SteppedFilesystem):
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         call = self.calls + 1
-        async for piece in super().read(path, size):
+        async for chunk in super().read(path, size):
             self._answer(call)
-            yield piece
+            yield chunk
 
     async def put(self, path: str, data: bytes) -> None:
         await self._answered(super().put(path, data))

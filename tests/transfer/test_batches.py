@@ -1,4 +1,4 @@
-"""Small blobs travel in groups: whole, checked, in bounds, and synced before a name needs them."""
+"""Small blobs travel in batches: whole, checked, in bounds, and synced before a name needs them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.filesystems.memory import MemoryFilesystem
 from cachefs.store import Store
-from cachefs.transfer.exporter import GROUP, GROUP_BYTES, Blob, _grouped
+from cachefs.transfer.exporter import BATCH, BATCH_BYTES, Blob, _batched
 
 SIZES = [0, 1, 100, SMALL, SMALL + 1, 3 * SMALL]
-"""On both sides of what travels in groups."""
+"""On both sides of what travels in batches."""
 
 
 def graph_of(blobs: dict[str, bytes]) -> cachefs.RecordGraph:
@@ -57,7 +57,7 @@ def exported(cache: cachefs.Cache, blobs: dict[str, bytes], source: object) -> i
 
 @pytest.mark.parametrize("target", ["local", "memory"])
 def test_files_and_bytes_of_all_sizes_arrive(target: str, tmp_path: Path) -> None:
-    blobs = blobs_of([*SIZES, *([50] * (2 * GROUP + 3))])
+    blobs = blobs_of([*SIZES, *([50] * (2 * BATCH + 3))])
     source: dict[str, object] = dict(files_of(blobs, tmp_path / "files"))
     for digest in list(blobs)[::3]:
         source[digest] = blobs[digest]
@@ -73,12 +73,12 @@ def test_files_and_bytes_of_all_sizes_arrive(target: str, tmp_path: Path) -> Non
 def test_groups_are_bounded_and_nothing_is_left_out() -> None:
     blobs = [Blob(d, len(b)) for d, b in blobs_of([10] * 200 + [SMALL] * 20).items()]
     unknown = Blob(cachefs.Digest.of(b"unknown"), None)
-    large, groups = _grouped([unknown, *blobs])
+    large, batches = _batched([unknown, *blobs])
     assert large == [unknown]
-    assert [blob for group in groups for blob in group] == blobs
-    assert all(len(group) <= GROUP for group in groups)
-    assert all(sum(blob.size or 0 for blob in group) <= GROUP_BYTES for group in groups)
-    assert len(groups) < 10
+    assert [blob for group in batches for blob in group] == blobs
+    assert all(len(group) <= BATCH for group in batches)
+    assert all(sum(blob.size or 0 for blob in group) <= BATCH_BYTES for group in batches)
+    assert len(batches) < 10
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged!", b"x" * 5000, None])
@@ -183,10 +183,10 @@ def test_threads_share_groups_and_keep_to_the_parallelism() -> None:
     paths = [str(number) for number in range(40)]
 
     async def work() -> None:
-        groups = [[(path, b"") for path in part] for part in (paths[:20], paths[20:])]
+        batches = [[(path, b"") for path in part] for part in (paths[:20], paths[20:])]
         async with asyncio.TaskGroup() as tasks:
-            for group in groups:
-                tasks.create_task(filesystem.put_group(group))
+            for group in batches:
+                tasks.create_task(filesystem.put_batch(group))
             await until(lambda: filesystem.now == 3)
             filesystem.free.set()
 
@@ -200,7 +200,7 @@ def test_a_group_that_is_cancelled_begins_nothing_more_and_waits_for_what_it_has
 
     async def work() -> int:
         putting = asyncio.ensure_future(
-            filesystem.put_group([(str(number), b"") for number in range(20)])
+            filesystem.put_batch([(str(number), b"") for number in range(20)])
         )
         await until(lambda: filesystem.now == 2)
         putting.cancel()
@@ -220,7 +220,7 @@ def test_one_that_fails_ends_its_group_and_is_named() -> None:
     filesystem.free.set()
     objects = [(f"key{number}", b"bad" if number == 5 else b"") for number in range(2000)]
     with pytest.raises(cachefs.StoreError) as caught:
-        run(Store(filesystem, "root/").put_group(objects))
+        run(Store(filesystem, "root/").put_batch(objects))
     assert (caught.value.operation, caught.value.key) == ("upload", "root/key5")
     assert len(filesystem.begun) < 2000
 
@@ -232,7 +232,7 @@ def test_errors_of_several_threads_are_one_error_and_no_noise(
 
     async def work() -> None:
         putting = asyncio.ensure_future(
-            filesystem.put_group([(str(number), b"bad") for number in range(9)])
+            filesystem.put_batch([(str(number), b"bad") for number in range(9)])
         )
         await until(lambda: filesystem.now == 3)
         filesystem.free.set()
@@ -247,10 +247,10 @@ def test_errors_of_several_threads_are_one_error_and_no_noise(
 
 def test_an_empty_group_is_nothing(tmp_path: Path) -> None:
     store = cachefs.open(tmp_path).layout.store
-    assert run(store.stat_group([])) == []
-    assert run(store.read_group([])) == []
-    assert run(store.touch_group([])) == []
-    run(store.put_group([]))
+    assert run(store.stat_batch([])) == []
+    assert run(store.read_batch([])) == []
+    assert run(store.touch_batch([])) == []
+    run(store.put_batch([]))
 
 
 def test_all_is_synced_before_a_manifest_names_it(
@@ -268,12 +268,12 @@ def test_all_is_synced_before_a_manifest_names_it(
 
         monkeypatch.setattr(LocalFilesystem, name, call)
 
-    for name in ("put_group", "put", "put_pieces", "settle"):
+    for name in ("put_batch", "put", "put_chunks", "settle"):
         noted(name)
     blobs = blobs_of([50, 60])
     cache = cachefs.open(tmp_path / "cache")
     exported(cache, blobs, blobs)
-    assert calls == ["put_group", "settle", "put"]
+    assert calls == ["put_batch", "settle", "put"]
     calls.clear()
     # What is kept may have been written by somebody who has not synced it yet.
     exported(cache, blobs, blobs)
