@@ -333,7 +333,7 @@ class RecordGraph:
             verdict[index] = below and (passes is None or passes(index))
         return verdict
 
-    # --- joining -----------------------------------------------------------------------------------
+    # --- joining ---------------------------------------------------------------------------------
 
     @staticmethod
     @collection_paused()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cachefs
-from cachefs import Key, RecordGraph, merge
+from cachefs import Key, RecordGraph
 from cachefs.wire.codec import encode
 from tests.graphs import digest_of, graphs, shuffled
 
@@ -65,25 +65,27 @@ def test_the_order_of_adding_never_shows(graph: RecordGraph, order: random.Rando
 
 @given(graphs())
 def test_merging_is_idempotent_and_empty_is_neutral(graph: RecordGraph) -> None:
-    assert canonical(merge([graph, graph])) == canonical(merge([graph]))
-    assert canonical(merge([graph, RecordGraph()])) == canonical(merge([graph]))
+    assert canonical(RecordGraph.union([graph, graph])) == canonical(RecordGraph.union([graph]))
+    assert canonical(RecordGraph.union([graph, RecordGraph()])) == canonical(
+        RecordGraph.union([graph])
+    )
 
 
 @given(graphs(), graphs())
 def test_merging_is_commutative(one: RecordGraph, other: RecordGraph) -> None:
-    assert canonical(merge([one, other])) == canonical(merge([other, one]))
+    assert canonical(RecordGraph.union([one, other])) == canonical(RecordGraph.union([other, one]))
 
 
 @given(graphs(8), graphs(8), graphs(8))
 def test_merging_is_associative(one: RecordGraph, two: RecordGraph, three: RecordGraph) -> None:
-    left = merge([merge([one, two]), three])
-    right = merge([one, merge([two, three])])
-    assert canonical(left) == canonical(right) == canonical(merge([three, one, two]))
+    left = RecordGraph.union([RecordGraph.union([one, two]), three])
+    right = RecordGraph.union([one, RecordGraph.union([two, three])])
+    assert canonical(left) == canonical(right) == canonical(RecordGraph.union([three, one, two]))
 
 
 @given(graphs(8), graphs(8))
 def test_a_merged_graph_has_all_that_its_parts_have(one: RecordGraph, other: RecordGraph) -> None:
-    union = merge([one, other])
+    union = RecordGraph.union([one, other])
     digests = {r.digest for r in one.records} | {r.digest for r in other.records}
     assert {r.digest for r in union.records} == digests
     assert set(union.blobs()) == set(one.blobs()) | set(other.blobs())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cachefs import RecordGraph, merge
+from cachefs import RecordGraph
 from cachefs.wire.cacheconfig import CacheConfig, Chain, Layer, Link, Record, Result
 from cachefs.wire.codec import encode
 from tests.graphs import digest_of
@@ -39,9 +39,9 @@ def test_min_keeps_a_final_result_that_is_a_chain() -> None:
 
 def test_chains_are_merged_and_stored() -> None:
     graph = chained()
-    union = merge([graph, chained(), RecordGraph()])
+    union = RecordGraph.union([graph, chained(), RecordGraph()])
     assert results(union) == results(graph)
-    assert encode(union.to_config()) == encode(merge([graph]).to_config())
+    assert encode(union.to_config()) == encode(RecordGraph.union([graph]).to_config())
     assert results(RecordGraph(union.to_config())) == results(graph)
 
 
@@ -53,7 +53,7 @@ def test_results_of_one_moment_come_in_one_order_however_layers_are_numbered() -
         for number in numbers:
             graph.add_result(record, graph.add_layer(digest_of(number)), WHEN)
         again = RecordGraph(graph.to_config())
-        same = (graph, again, merge([again, graph]), graph.select("max"))
+        same = (graph, again, RecordGraph.union([again, graph]), graph.select("max"))
         orders += [[g.layers[f.layers[0]].blob for f in g.results([0])] for g in same]
     assert all(order == orders[0] for order in orders)
 
@@ -67,4 +67,4 @@ def test_a_result_at_every_depth_of_a_deep_stack_takes_no_square_of_steps() -> N
     graph = RecordGraph(config)
     for chosen in (graph.select("max"), graph.select("min"), graph.without_blobs({"none"})):
         assert len(chosen.layers) == len(chosen.records) == depth
-    assert len(merge([graph, graph]).records) == depth
+    assert len(RecordGraph.union([graph, graph]).records) == depth

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import cachefs
 from cachefs.errors import ManifestError
-from cachefs.wire import cacheconfig, codec, oci, timestamps
+from cachefs.wire import codec, oci, timestamps
 from cachefs.wire.codec import decode, encode
 from tests.graphs import MOMENTS, digest_of, graphs
 
@@ -148,7 +148,7 @@ def test_invalid_manifests_are_refused_with_a_reason(what: str) -> None:
 
 
 def test_a_manifest_over_the_cap_is_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cacheconfig, "MAX_BYTES", 10)
+    monkeypatch.setattr(codec, "MAX_BYTES", 10)
     with pytest.raises(cachefs.ManifestError, match="more than 10 are refused"):
         decode(b"[" * 11)
 
