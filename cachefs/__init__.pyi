@@ -1,8 +1,9 @@
 from .amount import Amount
+from .between import copy, merge, plan_copy, plan_merge
 from .building.build import Build
 from .building.report import BuildReport, StepReport
 from .building.steps import Part, Source, Step, StepError
-from .cache import Cache, CachedResult, copy, execute_merge, merge_names, open, plan_merge
+from .cache import Cache, open
 from .digest import Digest
 from .errors import (
     AccessError,
@@ -20,17 +21,18 @@ from .errors import (
 from .graph import Found, Key, RecordGraph, output_key
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
-from .operations.copy import CopyError
+from .operations.copy import CopyError, CopyPlan
+from .operations.delete import BlobRemoval
 from .operations.diff import CacheDiff, Change, Divergence
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
-from .operations.prune import BlobToGo, BrokenName, Leftover, NameToGo, PrunePlan, PruneReport
+from .operations.prune import Leftover, MissingBlobs, NameRemoval, PrunePlan, PruneReport
 from .operations.repair import Fetch, Publication, RepairPlan, RepairReport
 from .operations.retention import PrunePolicy
 from .operations.usage import AgeClass, CacheUsage, NameUsage
 from .operations.verify import Fault, VerifyReport
 from .transfer.exporter import ExportReport
-from .transfer.importer import Miss
+from .transfer.importer import CachedResult, Miss
 from .transfer.sources import BlobSource
 
 __version__: str
@@ -39,9 +41,8 @@ __all__ = [
     "AccessError",
     "AgeClass",
     "Amount",
+    "BlobRemoval",
     "BlobSource",
-    "BlobToGo",
-    "BrokenName",
     "Build",
     "BuildReport",
     "Cache",
@@ -52,6 +53,7 @@ __all__ = [
     "CachedResult",
     "Change",
     "CopyError",
+    "CopyPlan",
     "Digest",
     "DigestError",
     "Divergence",
@@ -70,9 +72,10 @@ __all__ = [
     "MergePlan",
     "MergedName",
     "Miss",
+    "MissingBlobs",
     "NameDetails",
+    "NameRemoval",
     "NameSummary",
-    "NameToGo",
     "NameUsage",
     "NamedManifest",
     "NotFoundError",
@@ -94,9 +97,9 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "copy",
-    "execute_merge",
-    "merge_names",
+    "merge",
     "open",
     "output_key",
+    "plan_copy",
     "plan_merge",
 ]

@@ -1,12 +1,30 @@
-"""How much: a number of blobs, and their bytes."""
+"""Amounts: a number of blobs and their total size."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Amount(Struct, frozen=True):
-    """So many blobs with so many bytes."""
+    """A number of blobs, and their bytes together."""
 
     blobs: int = 0
     bytes: int = 0
+
+    @classmethod
+    def of(cls, sizes: Iterable[int]) -> Amount:
+        """The amount of blobs that have these sizes in bytes."""
+        listed = list(sizes)
+        return cls(len(listed), sum(listed))
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.blobs + other.blobs, self.bytes + other.bytes)
+
+    def __sub__(self, other: Amount) -> Amount:
+        """The difference; never below zero."""
+        return Amount(max(0, self.blobs - other.blobs), max(0, self.bytes - other.bytes))

@@ -65,7 +65,7 @@ def test_names_of_a_cache_share_base_layers_and_can_be_read(tmp_path: Path) -> N
     for name, generated in written.items():
         stored = cache.load(name)
         assert stored.blobs() == generated.graph.blobs()
-        assert all(cache.read(digest) == data for digest, data in generated.blobs.items())
+        assert all(cache.read_blob(digest) == data for digest, data in generated.blobs.items())
 
 
 def test_hypothesis_is_loaded_only_for_the_strategy() -> None:

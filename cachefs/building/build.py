@@ -18,12 +18,12 @@ from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
 from cachefs.building.scratch import Scratch
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
-from cachefs.cache import Cache, as_source
+from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
 from cachefs.transfer.exporter import ExportReport
-from cachefs.transfer.sources import FirstSource, MappingSource
+from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:

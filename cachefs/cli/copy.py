@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="SRC", type=LocationType("import"))
 @click.argument("target", metavar="DST", type=LocationType("export"))
 @click.option(
-    "--delete", is_flag=True, help="Afterwards delete names that SRC lacks, and orphaned blobs."
+    "--delete", is_flag=True, help="Then remove names that SRC lacks, and delete orphaned blobs."
 )
 @json_option
 @common_options
@@ -33,10 +33,10 @@ def command(source: Location, target: Location, *, delete: bool, as_json: bool) 
     """Copy a cache, as it is, from SRC to DST.
 
     All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST
-    gives others. What is there is not sent; every blob is verified on its way.
+    gives others. Blobs that are there are not sent; every blob is verified on its way.
 
-    A name that cannot be copied stays in DST as it was, and the exit status is 1; then --delete
-    deletes nothing. Blobs go by the rules of "cachefs prune": none that is younger than 72 hours.
+    A name that cannot be copied stays in DST as it was, and the exit status is 1; --delete then
+    removes nothing. Blobs are deleted as by "cachefs prune": none younger than 72 hours.
     """
     failure = None
     try:

@@ -16,7 +16,7 @@ from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from cachefs import Cache, CacheDiff, Change, Divergence
     from cachefs.location.options import Location
@@ -54,8 +54,8 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
     gained and lost, and marked ~. Times are not compared. The exit status is 0 when nothing
     differs, else 1.
     """  # noqa: D301 - click's mark, not a backslash
-    (first, names_of_a), (second, names_of_b) = _sides(locations, names)
-    found = first.diff(second, names_of_a, names_of_b)
+    first, second = _sides(locations, names)
+    found = first.diff(second)
     if as_json:
         print_json(to_builtins(found) | {"equal": found.is_equal})
     elif found.is_equal:
@@ -65,10 +65,8 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
     return Exit.DONE if found.is_equal else Exit.FAULTS
 
 
-def _sides(
-    locations: tuple[Location, ...], names: tuple[str, ...]
-) -> tuple[tuple[Cache, Sequence[str]], tuple[Cache, Sequence[str]]]:
-    """Each cache and its names; no names are those of its location, or all."""
+def _sides(locations: tuple[Location, ...], names: tuple[str, ...]) -> tuple[Cache, Cache]:
+    """Both caches, each with the names that were given for it."""
     if max(len(locations), len(names)) > PAIR:
         raise click.UsageError("two are compared: give at most two locations and two --name")
     caches = [cachefs.open(location) for location in locations]
@@ -76,7 +74,9 @@ def _sides(
         names = names or caches[0].location.names
         if len(names) != PAIR:
             raise click.UsageError("give B: another location, or two names of A with --name")
-    return (caches[0], names[:1]), (caches[-1], names[-1:])
+    if not names:
+        return caches[0], caches[-1]
+    return caches[0].with_names(names[:1]), caches[-1].with_names(names[-1:])
 
 
 def _print(found: CacheDiff) -> None:

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--name", "names", multiple=True, metavar="NAME", type=NAME, help="Merge this name of each SRC."
 )
-@click.option(
-    "--into", multiple=True, metavar="NAME", type=NAME, help="What the union is called in DST."
-)
+@click.option("--into", multiple=True, metavar="NAME", type=NAME, help="Name of the union in DST.")
 @confirmation_options
 @common_options
 def command(
@@ -45,15 +43,15 @@ def command(
       cachefs merge s3://bucket/ci/ --name main --name feature --into both
       cachefs merge s3://eu/ci/ s3://us/ci/ /var/cache/ci --into all
 
-    Of each SRC the names of its name=..., else of --name, else all. A name of DST that would be
-    lost, as it is not among what is merged, is asked about first.
+    Of each SRC, the names that its name=... gives are merged, else those of --name, else all. Asks
+    before it replaces a name of DST that is not among those merged.
     """  # noqa: D301 - click's mark, not a backslash
     sources = [cachefs.open(location) for location in locations[:-1] or locations]
     target = cachefs.open(locations[-1])
     new_names = into or (target.location.names if len(locations) > 1 else ())
     if not new_names:
-        raise click.UsageError("say what the union is to be called: give --into NAME")
-    chosen = [(source, source.location.names or names) for source in sources]
+        raise click.UsageError("the union needs a name: give --into NAME")
+    chosen = [one if one.location.names else one.with_names(names) for one in sources]
     plan = cachefs.plan_merge(chosen, target, new_names)
     if plan.over_limit:
         limit = "builders refuse to import a cache config of more than 1 MiB from this layout"
@@ -61,12 +59,12 @@ def command(
 
     def execute(plan: MergePlan) -> ExportReport:
         with progress_bar("copying") as callback:
-            return cachefs.execute_merge(plan, chosen, target, callback=callback)
+            return plan.execute(callback=callback)
 
     lost = one_line(", ".join(plan.replaces))
     confirmation.carry_out(
         plan,
-        execute,
+        None if plan.is_empty else execute,
         show=_print_plan,
         tell=_print_report,
         question=f"Replace {lost} with the union?" if lost else None,
@@ -75,7 +73,7 @@ def command(
 
 
 def _print_plan(plan: MergePlan) -> None:
-    rows = [[s.name, s.place, f"{s.records:,}", f"{s.layers:,}"] for s in plan.sources]
+    rows = [[s.name, s.root, f"{s.records:,}", f"{s.layers:,}"] for s in plan.sources]
     rows.append(["= " + ", ".join(plan.names), "", f"{plan.records:,}", f"{plan.layers:,}"])
     print_table(["name", "cache", "records", "layers"], rows, right="records|layers")
     click.echo()
@@ -83,8 +81,10 @@ def _print_plan(plan: MergePlan) -> None:
         f"{amount(plan.missing.blobs, 'blob')} ({size(plan.missing.bytes)}) to send, "
         f"manifest {size(plan.manifest_bytes)}"
     )
+    if plan.is_empty:
+        click.echo(one_line(f"{', '.join(plan.names)} is up to date"))
     for name in plan.replaces:
-        click.echo(one_line(f"{name} is there, is not merged, and will be replaced"))
+        click.echo(one_line(f"{name} exists, is not among those merged, and will be replaced"))
 
 
 def _print_report(report: ExportReport) -> None:

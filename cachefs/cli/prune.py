@@ -13,44 +13,48 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
 from cachefs.cli.output import age, amount, print_table, size
+from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
-    from cachefs import Amount, PrunePlan, PruneReport
+    from cachefs import Amount, PruneReport
     from cachefs.location.options import Location
 
 
 @click.command("prune")
 @click.argument("location", type=LOCATION)
 @click.option(
-    "--older-than", callback=quantities.duration, metavar="AGE", help="Names older than 30d go."
+    "--older-than",
+    callback=quantities.duration,
+    metavar="AGE",
+    help="Remove names older than this, such as 30d.",
 )
 @click.option(
     "--keep-last",
     callback=quantities.keep_last,
     multiple=True,
     metavar="[PATTERN=]N",
-    help="Of the names (that match) the newest N stay, the others go.",
+    help="Keep the newest N names (that match PATTERN), remove the others.",
 )
-@click.option("--keep", multiple=True, metavar="PATTERN", help="Names that match stay.")
+@click.option("--keep", multiple=True, metavar="PATTERN", help="Never remove names that match.")
 @click.option(
     "--max-size",
     callback=quantities.size,
     metavar="SIZE",
-    help="The names written longest ago go until 10GiB.",
+    help="Remove the oldest names until the cache fits, such as 10GiB.",
 )
-@click.option("--broken", is_flag=True, help="Names with blobs that are missing go.")
+@click.option("--missing-blobs", is_flag=True, help="Remove names with blobs that are missing.")
 @click.option(
     "--also",
     multiple=True,
     type=LOCATION,
     metavar="LOCATION",
-    help="Other manifests over the same blobs, to be honoured.",
+    help="Other manifests over the same blobs: what their names need is kept.",
 )
 @click.option(
     "--grace",
     callback=quantities.duration,
     metavar="AGE",
-    help="Blobs younger than this stay (default: 72h). Less is safe only while nobody writes.",
+    help="Grace period: keep younger blobs (default: 72h). Less is safe only while nothing writes.",
 )
 @confirmation_options
 @common_options
@@ -63,14 +67,14 @@ def command(
     also: tuple[Location, ...],
     grace: float | None,
     *,
-    broken: bool,
+    missing_blobs: bool,
     confirmation: Confirmation,
 ) -> Exit:
-    """Make the cache at LOCATION smaller: blobs that no name needs go.
+    """Make the cache at LOCATION smaller: delete blobs that no name needs.
 
-    Names go only as the options say; where --older-than and --keep-last are both given, those that
-    are older and not among the last. All manifests over the same blobs must be known: give the
-    others with --also. What cannot be read stops it before anything is deleted.
+    Names are removed only as the options say; with both --older-than and --keep-last, those that
+    are older and not among the newest N. All manifests over the same blobs must be known: give the
+    others with --also. If anything cannot be read, nothing is deleted.
     """
     cache = cachefs.open(location)
     others = [cachefs.open(other) for other in also]
@@ -79,21 +83,18 @@ def command(
         keep_last=keep_last,
         keep=keep,
         max_size=max_size,
-        broken=broken,
+        missing_blobs=missing_blobs,
     )
     plan = cache.plan_prune(policy, also=others, grace=grace)
-
-    def execute(plan: PrunePlan) -> PruneReport:
-        return cache.prune(plan, also=others)
-
     confirmation.carry_out(
         plan,
-        None if plan.is_empty else execute,
+        None if plan.is_empty else PrunePlan.execute,
         show=_print_plan,
         tell=_print_report,
         question="Delete these?",
     )
-    stays = any(broken.name not in {n.name.name for n in plan.names} for broken in plan.broken)
+    removed = {removal.manifest.name for removal in plan.names}
+    stays = any(one.name not in removed for one in plan.missing_blobs)
     return Exit.FAULTS if stays else Exit.DONE
 
 
@@ -101,29 +102,29 @@ def _print_plan(plan: PrunePlan) -> None:
     if plan.names:
         rows = [
             (
-                name.name.name,
-                name.reason,
-                "unknown" if name.age is None else age(plan.reference_time - name.age),
-                size(name.frees),
-                size(name.later),
+                removal.manifest.name,
+                removal.reason,
+                "unknown" if removal.age is None else age(plan.reference_time - removal.age),
+                size(removal.frees),
+                size(removal.later),
             )
-            for name in plan.names
+            for removal in plan.names
         ]
-        columns = ("name that goes", "reason", "written", "frees", "later")
+        columns = ("remove", "reason", "written", "frees", "later")
         print_table(columns, rows, right="frees|later")
         click.echo()
-    for broken in plan.broken:
-        click.echo(f"{broken.name} lacks {amount(len(broken.missing), 'blob')}", err=True)
+    for one in plan.missing_blobs:
+        click.echo(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
     lines = [
         ("delete", plan.deletes),
-        ("leave for the grace", plan.waiting),
+        ("wait for the grace period", plan.waiting),
         ("keep", plan.kept),
     ]
     click.echo("; ".join(f"{verb} {_sized(part)}" for verb, part in lines))
     if plan.leftovers:
-        click.echo(f"clear away {amount(len(plan.leftovers), 'write')} that never ended")
+        click.echo(f"delete the leftovers of {amount(len(plan.leftovers), 'interrupted write')}")
     if plan.fits is False:
-        click.echo("what has to stay is more than --max-size", err=True)
+        click.echo("what has to stay is larger than --max-size", err=True)
 
 
 def _sized(part: Amount) -> str:
@@ -135,9 +136,9 @@ def _print_report(report: PruneReport) -> None:
     if report.spared.blobs or report.spared_names:
         spared = (
             f"; {amount(len(report.spared_names), 'name')} and {_sized(report.spared)} "
-            "were written or used meanwhile, and stay"
+            "were written or used in the meantime, and stay"
         )
     click.echo(
-        f"deleted {amount(len(report.names), 'name')} and {_sized(report.deleted)} "
+        f"removed {amount(len(report.names), 'name')} and deleted {_sized(report.deleted)} "
         f"in {report.seconds:.1f} s{spared}"
     )

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     help="Fetch what is missing or damaged from this cache; may be given several times.",
 )
 @click.option(
-    "--drop-broken", is_flag=True, help="Take away names whose manifests cannot be read anywhere."
+    "--remove-unreadable",
+    is_flag=True,
+    help="Remove names whose manifests cannot be read, here or in a replica.",
 )
 @read_data_option
 @confirmation_options
@@ -42,29 +44,29 @@ def command(
     replicas: tuple[Location, ...],
     read_data: float,
     *,
-    drop_broken: bool,
+    remove_unreadable: bool,
     confirmation: Confirmation,
 ) -> Exit:
     """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
 
-    Blobs come from the caches of --from; what none of them has becomes a miss, so that builders
-    make it again, and the rest stays usable. With --dry-run, and with --json before anything is
-    done, the plan is what is printed; the exit status is 1 when something stays faulty.
+    Blobs come from the caches of --from. Results whose blobs none of them has become misses, so
+    that builders make them again; the rest stays usable. The exit status is 1 if something stays
+    faulty.
     """
     cache = cachefs.open(location)
     sources = [cachefs.open(replica) for replica in replicas]
     with progress_bar("reading") as callback:
         plan = cache.plan_repair(
-            sources, read_data=read_data, drop_broken=drop_broken, callback=callback
+            sources, read_data=read_data, remove_unreadable=remove_unreadable, callback=callback
         )
 
     def execute(plan: RepairPlan) -> RepairReport:
         with progress_bar("fetching") as callback:
-            return cache.repair(plan, sources, callback=callback)
+            return plan.execute(callback=callback)
 
     report = confirmation.carry_out(
         plan,
-        execute if plan else None,
+        None if plan.is_empty else execute,
         show=_print_plan,
         tell=_print_report,
         question="Repair?",
@@ -81,12 +83,12 @@ def _print_plan(plan: RepairPlan) -> None:
         effects = [amount(item.misses, "result") + " lost"] if item.misses else []
         effects += [amount(len(item.sizes), "size") + " corrected"] if item.sizes else []
         rows.append((verb, item.name, ", ".join(effects)))
-    rows += [("drop", name, "its manifest cannot be read") for name in plan.drop]
-    rows += [("delete", digest(item), "damaged, and nobody has it") for item in plan.discard]
+    rows += [("remove", name, "its manifest cannot be read") for name in plan.remove]
+    rows += [("delete", digest(item), "damaged, and no replica has it") for item in plan.delete]
     if rows:
         print_table(("repair", "what", "effect"), rows)
     elif plan.faults:
-        click.echo("there is nothing to be done about it")
+        click.echo("none of these can be repaired")
     else:
         click.echo("there are no faults")
 
@@ -99,8 +101,8 @@ def _print_report(report: RepairReport) -> None:
             for verb, changed, noun in (
                 ("rewrote", report.rewritten, "name"),
                 ("restored", report.restored, "name"),
-                ("dropped", report.dropped, "name"),
-                ("deleted", report.discarded, "damaged blob"),
+                ("removed", report.removed, "name"),
+                ("deleted", report.deleted, "damaged blob"),
             )
             if changed
         ),

@@ -1,26 +1,35 @@
-"""What the verbs ask of a layout, whichever it is."""
+"""The interface of a layout, and what is read through it."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cachefs.digest import Digest
-from cachefs.errors import DigestError
+from cachefs.errors import DigestError, UsageError
+from cachefs.filesystems.base import TEMPORARY
+from cachefs.store import Store
+from cachefs.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from typing import Self
 
-    from cachefs.store import Store
     from cachefs.wire.cacheconfig import CacheConfig
 
 
 @dataclass(frozen=True, slots=True)
 class NamedManifest:
-    """A name in a cache: the key of its manifest, its bytes, and its time in seconds since 1970.
+    """A name and its manifest as the store lists it.
 
-    ``version`` changes with the manifest, where the store has such a mark.
+    Attributes:
+        name: the name, or tag.
+        key: the key of the manifest.
+        size: bytes of the manifest.
+        modified: seconds since 1970, None if the store has no times.
+        version: changes whenever the manifest does; empty if the store has no such mark.
     """
 
     name: str
@@ -34,8 +43,8 @@ class NamedManifest:
 class Manifest:
     """A manifest as it was read: decoded and checked, with annotations on every layer.
 
-    ``raw`` are the bytes of a keyed layout's manifest; a copy to another keyed layout writes these
-    and not their re-encoding. None where the facts lay in several objects.
+    ``raw`` holds the bytes of a keyed layout's manifest; a copy to another keyed layout writes them
+    unchanged. None if the manifest was made from several objects.
     """
 
     name: str
@@ -48,20 +57,42 @@ class Layout(ABC):
 
     Attributes:
         store: where they lie.
-        blob_prefix: what the key of a blob begins with, up to its hexadecimal digits.
-        default_name: the name that is meant where none is given.
+        blob_prefix: the beginning of every blob's key, up to its hexadecimal digits.
+        manifest_prefix: the beginning of every manifest's key; empty if one object lists all names.
+        default_name: the name that is meant if none is given.
+        digest: the one manifest to read, if the cache was opened by a digest, else None.
+        builder_limit: bytes of a cache config above which builders refuse to import it from this
+            layout, None if there is no such limit.
     """
 
     store: Store
     blob_prefix: str
+    manifest_prefix: str = ""
     default_name: str
+    digest: str | None = None
+    builder_limit: int | None = None
+
+    def with_side(self, side: str) -> Self:
+        """The same layout, whose errors say which side of an operation it is on."""
+        layout = copy.copy(self)
+        layout.store = Store(self.store.filesystem, self.store.root, side)
+        return layout
+
+    def require_names(self, operation: str) -> None:
+        """Raise UsageError if the layout was opened by a manifest's digest."""
+        if self.digest is not None:
+            raise UsageError(
+                "a digest selects one manifest, and this needs all names: leave digest=... out",
+                operation=operation,
+                key=self.store.root,
+            )
 
     def blob_key(self, digest: Digest) -> str:
         """The key of a blob."""
         return self.blob_prefix + digest.hex
 
     def digest_of(self, key: str) -> Digest | None:
-        """The digest of the blob with this key; None for a key that is no blob's."""
+        """The digest of the blob with this key, None if it is not the key of a blob."""
         try:
             return Digest.from_hex(key.removeprefix(self.blob_prefix))
         except DigestError:
@@ -72,34 +103,52 @@ class Layout(ABC):
         """All names, sorted. Raises StoreError and ManifestError."""
 
     @abstractmethod
+    async def find(self, name: str) -> NamedManifest | None:
+        """The name as the store has it now, None if it is not there. Raises StoreError."""
+
+    @abstractmethod
     async def read(self, name: str) -> Manifest:
         """A name's manifest, decoded and checked.
 
-        Raises NotFoundError, StoreError, ManifestError, and IntegrityError where its parts are
-        damaged.
+        Raises NotFoundError, StoreError, ManifestError, and IntegrityError if a part is damaged.
         """
 
     @abstractmethod
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
-        """Put the manifest under each name, whole, in place of what was there.
+        """Write the manifest under each name, atomically, replacing what was there.
 
         All of its blobs must be in the store. Raises StoreError.
         """
 
     @abstractmethod
-    async def unpublish(self, names: Collection[str]) -> None:
-        """Take the names away; the blobs stay. Names that are not there are no error."""
+    async def remove(self, names: Collection[str]) -> None:
+        """Remove the names; the blobs stay. Names that are not there are ignored."""
 
     @abstractmethod
-    async def withdraw(self, name: NamedManifest) -> bool:
-        """Take the name away unless it has changed since it was listed: False then, True if gone.
+    async def remove_unchanged(self, name: NamedManifest) -> bool:
+        """Remove the name if its manifest is still the one that was listed.
 
-        Raises StoreError.
+        Returns whether the name is gone: False if it has changed. Raises StoreError.
         """
 
     async def unnamed_references(self) -> set[Digest]:
         """Every blob that manifests without a name need. Raises as :meth:`references`."""
         return set()
+
+    async def unclear_keys(self) -> list[str]:
+        """Keys among the manifests that no name can read, so that their blobs are unknown."""
+        return []
+
+    def temporary_prefixes(self, names: Iterable[NamedManifest]) -> set[str]:
+        """Prefixes under which interrupted writes of names and blobs leave temporary keys."""
+        directories = {name.key.rpartition("/")[0] for name in names}
+        return {f"{directory}/{TEMPORARY}".lstrip("/") for directory in directories} | {
+            self.blob_prefix
+        }
+
+    def encode(self, config: CacheConfig) -> bytes:
+        """The bytes of a cache config as this layout stores it."""
+        return codec.encode(config)
 
     @abstractmethod
     async def references(self, name: str) -> set[Digest]:

@@ -12,12 +12,13 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheNameError, ManifestError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
-from cachefs.location.keys import check_name
+from cachefs.location.keys import check_name, key_fault
 from cachefs.wire import cacheconfig, codec, timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from cachefs.filesystems.base import Stat
     from cachefs.store import Store
     from cachefs.wire.cacheconfig import CacheConfig
 
@@ -30,16 +31,24 @@ class KeyedLayout(Layout):
     def __init__(self, store: Store, blobs: str, manifests: str) -> None:
         self.store = store
         self.blob_prefix = f"{blobs}sha256:"
-        self.manifests = manifests
+        self.manifest_prefix = manifests
 
     async def names(self) -> list[NamedManifest]:
-        """All names: what lies under the manifests prefix and is no blob."""
-        found = []
-        for stat in await self.store.list(self.manifests):
-            name = stat.path[len(self.manifests) :]
-            if self.is_name_key(stat.path, self.manifests):
-                found.append(NamedManifest(name, stat.path, stat.size, stat.modified, stat.version))
-        return found
+        """All names: the keys under the manifests prefix that are not blobs."""
+        return [
+            self._named(stat)
+            for stat in await self.store.list(self.manifest_prefix)
+            if self.is_name_key(stat.path, self.manifest_prefix)
+        ]
+
+    def _named(self, stat: Stat) -> NamedManifest:
+        name = stat.path[len(self.manifest_prefix) :]
+        return NamedManifest(name, stat.path, stat.size, stat.modified, stat.version)
+
+    async def find(self, name: str) -> NamedManifest | None:
+        """Look up the manifest's key."""
+        stat = await self.store.stat(self.manifest_prefix + check_name(name))
+        return stat and self._named(stat)
 
     def is_name_key(self, key: str, manifests: str) -> bool:
         """Whether the key, with this prefix of manifests, is that of a name and not of a blob."""
@@ -47,7 +56,7 @@ class KeyedLayout(Layout):
 
     async def read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
-        key = self.manifests + check_name(name)
+        key = self.manifest_prefix + check_name(name)
         raw = await self.store.read(key, limit=codec.MAX_BYTES)
         try:
             config = codec.decode(raw)
@@ -59,24 +68,34 @@ class KeyedLayout(Layout):
         return Manifest(name, config, raw)
 
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
-        """The bytes that were read, or else what a builder would have written."""
+        """Write the bytes that were read, or what a builder would have written."""
         raw = manifest.raw if manifest.raw is not None else codec.encode(manifest.config)
         for name in names:
-            await self.store.put(self.manifests + check_name(name), raw)
+            await self.store.put(self.manifest_prefix + check_name(name), raw)
 
-    async def unpublish(self, names: Collection[str]) -> None:
+    async def remove(self, names: Collection[str]) -> None:
         """Delete the manifests."""
-        keys = [self.manifests + check_name(name) for name in sorted(names)]
+        keys = [self.manifest_prefix + check_name(name) for name in sorted(names)]
         await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
 
-    async def withdraw(self, name: NamedManifest) -> bool:
+    async def remove_unchanged(self, name: NamedManifest) -> bool:
         """Look the manifest up again, and delete it."""
         stat = await self.store.stat(name.key)
         if stat is None:
             return True
-        if NamedManifest(name.name, stat.path, stat.size, stat.modified, stat.version) != name:
+        if self._named(stat) != name:
             return False
         return await self.store.delete_unchanged(stat)
+
+    async def unclear_keys(self) -> list[str]:
+        """Keys under the manifests prefix that are not names, blobs or temporary."""
+        keys = [stat.path for stat in await self.store.list(self.manifest_prefix)]
+        return [key for key in keys if self._is_unclear(key)]
+
+    def _is_unclear(self, key: str) -> bool:
+        if key.rpartition("/")[2].startswith(TEMPORARY) or self.digest_of(key) is not None:
+            return False
+        return key_fault(key.removeprefix(self.manifest_prefix)) is not None
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""
@@ -84,7 +103,7 @@ class KeyedLayout(Layout):
 
 
 def _is_name(name: str) -> bool:
-    """Whether it can be one; an object store lists what interrupted writes left as any other."""
+    """Whether this can be a name; object stores list the leftovers of interrupted writes too."""
     if name.rpartition("/")[2].startswith(TEMPORARY):
         return False
     try:
@@ -95,7 +114,7 @@ def _is_name(name: str) -> bool:
 
 
 def _require_annotations(config: CacheConfig) -> None:
-    """Layers without facts are as if all were empty, as a builder reads them."""
+    """Give layers without annotations empty ones, as builders do when they read them."""
     for layer in config.layers:
         if layer.annotations is None:
             layer.annotations = cacheconfig.Annotations(created_at=timestamps.ZERO)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 
 from cachefs.digest import Digest, verify
 from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundError
+from cachefs.filesystems.base import TEMPORARY
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.layout.base import Layout, Manifest, NamedManifest
@@ -29,14 +31,11 @@ from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 from cachefs.wire.oci import Descriptor, Index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
     from cachefs.store import Store
 
 logger = logging.getLogger("cachefs")
-
-BUILDER_LIMIT: Final = 1024 * 1024
-"""A builder refuses to import a cache config of more bytes than this from this layout."""
 
 _LOCK_POLL: Final = 0.02
 """Seconds between two attempts to lock an index."""
@@ -64,6 +63,7 @@ class OCILayout(Layout):
 
     blob_prefix = "blobs/sha256/"
     default_name = "latest"
+    builder_limit = 1024 * 1024
 
     def __init__(
         self, store: Store, options: OCIOptions | None = None, digest: str | None = None
@@ -73,7 +73,7 @@ class OCILayout(Layout):
         self.digest = digest
 
     async def names(self) -> list[NamedManifest]:
-        """All tags. They are as old as ``index.json``, which holds them."""
+        """All tags. Their time is that of ``index.json``, which holds them."""
         try:
             index = await self._index()
         except NotFoundError:
@@ -86,6 +86,10 @@ class OCILayout(Layout):
             if (tag := item.annotations.get(oci.REF_NAME))
         ]
         return sorted(found, key=lambda name: name.name)
+
+    async def find(self, name: str) -> NamedManifest | None:
+        """Look the tag up in the index."""
+        return next((found for found in await self.names() if found.name == name), None)
 
     async def read(self, name: str) -> Manifest:
         """The cache config of a tag, its layers annotated from their descriptors."""
@@ -105,15 +109,14 @@ class OCILayout(Layout):
 
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
         """Write the config, then the manifest, then the index that names it."""
-        config = _bare(manifest.config)
-        raw = codec.encode(config)
-        if len(raw) > BUILDER_LIMIT:
+        raw = self.encode(manifest.config)
+        if len(raw) > self.builder_limit:
             logger.warning(
                 "the cache config of %s has %d bytes; builders refuse more than %d in this layout "
                 "(a keyed cache has no such limit)",
                 ";".join(names),
                 len(raw),
-                BUILDER_LIMIT,
+                self.builder_limit,
             )
         descriptor = _descriptor(cacheconfig.MEDIA_TYPE, raw)
         await self._put_blob(descriptor, raw)
@@ -124,24 +127,37 @@ class OCILayout(Layout):
         tags = {check_name(name): replace(top, annotations={oci.REF_NAME: name}) for name in names}
         await self._retag(tags)
 
-    async def unpublish(self, names: Collection[str]) -> None:
-        """Take the tags out of the index."""
+    def encode(self, config: CacheConfig) -> bytes:
+        """The cache config without its annotations, which the descriptors of layers hold."""
+        return codec.encode(_bare(config))
+
+    async def remove(self, names: Collection[str]) -> None:
+        """Remove the tags from the index."""
         await self._retag(dict.fromkeys(names))
 
-    async def withdraw(self, name: NamedManifest) -> bool:
-        """Take the tag out of the index, if it still stands on this manifest."""
+    async def remove_unchanged(self, name: NamedManifest) -> bool:
+        """Remove the tag from the index if it still points at this manifest."""
         digest = self.digest_of(name.key)
         await self._retag({name.name: None}, only=digest)
         return all(item.name != name.name for item in await self.names())
 
     async def unnamed_references(self) -> set[Digest]:
-        """What the index has without a tag; an image among these is an error, as it needs more."""
+        """Blobs of manifests without a tag. Raises ManifestError for an image."""
         found: set[Digest] = set()
         for item in (await self._index()).manifests:
             if not item.annotations.get(oci.REF_NAME):
                 untagged = OCILayout(self.store, self.options, item.digest)
                 found |= await untagged.references(item.digest)
         return found
+
+    async def unclear_keys(self) -> list[str]:
+        """Tags that the index has twice."""
+        tags = Counter(name.name for name in await self.names())
+        return [f"index.json, tag {tag}, twice" for tag, count in tags.items() if count > 1]
+
+    def temporary_prefixes(self, names: Iterable[NamedManifest]) -> set[str]:
+        """Also those beside ``index.json``."""
+        return super().temporary_prefixes(names) | {TEMPORARY}
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import CacheNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Names = str | Iterable[str]
 
 MAX_COMPONENT: Final = 255
 """Bytes between two slashes; local disks and some S3 servers keep no more."""
@@ -24,6 +29,11 @@ _FAULTS: Final = tuple(
         (r"(?:\A|/)\.\.?(?:/|\Z)", "has a component '.' or '..', which may lead out of the cache"),
     )
 )
+
+
+def as_names(names: Names) -> tuple[str, ...]:
+    """One name or several as a tuple, each once."""
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
 def key_fault(key: str) -> str | None:

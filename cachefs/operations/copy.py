@@ -1,55 +1,79 @@
-"""Copying a cache: every name of the source, or those it gives, to any other location."""
+"""Copying a cache: all its names, or some of them, to any other location."""
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each, run
-from cachefs.errors import (
-    CacheError,
-    IntegrityError,
-    ManifestError,
-    NotFoundError,
-    UsageError,
-)
+from cachefs.concurrency import run
+from cachefs.errors import CacheError, UsageError
 from cachefs.graph import RecordGraph
-from cachefs.layout.base import Manifest
-from cachefs.layout.keyed import KeyedLayout
+from cachefs.operations.mirror import remove_others
+from cachefs.operations.plan import Plan
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.lookup import slices
+from cachefs.transfer.manifests import read_manifests
 from cachefs.transfer.sources import LayoutSource
 from cachefs.transfer.workers import PARTS, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
     from concurrent.futures import Executor
 
     from fsspec.callbacks import Callback
 
     from cachefs.digest import Digest
-    from cachefs.layout.base import Layout
+    from cachefs.layout.base import Layout, Manifest
+    from cachefs.location.options import Location
     from cachefs.transfer.workers import CacheSpec
+
+logger = logging.getLogger("cachefs")
 
 
 class CopyError(CacheError):
-    """Some names could not be copied; :attr:`report` tells of the others, which are in place."""
+    """Some names could not be copied; :attr:`report` tells of the others, which were copied."""
 
     report: ExportReport
 
     @classmethod
     def of(cls, refused: Sequence[str], report: ExportReport) -> CopyError:
-        """The error for names that were refused, each with its reason."""
+        """The error for names that were not copied, each with its reason."""
         error = cls(
             f"not copied, so unchanged in the target: {'; '.join(refused)}",
             operation="copy",
         )
         error.report = report
         return error
+
+
+class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
+    """What a copy is going to do.
+
+    Attributes:
+        names: the names of the source, each with the names it gets in the target.
+        unreadable: names of the source that cannot be copied, each with the reason.
+        upload: blobs to be sent.
+        touch: blobs that are there and whose time will be renewed.
+        keep: blobs that are there and recent enough.
+        remove: names of the target that will be removed, because the source lacks them.
+    """
+
+    names: dict[str, list[str]]
+    unreadable: dict[str, str]
+    upload: Amount
+    touch: Amount
+    keep: Amount
+    remove: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to copy and nothing to remove."""
+        return not (self.names or self.remove)
 
 
 class Senders(NamedTuple):
@@ -60,130 +84,156 @@ class Senders(NamedTuple):
     target: CacheSpec
 
 
-async def copy_names(
-    source: Layout,
-    target: Layout,
-    names: Mapping[str, Sequence[str]],
-    *,
-    touch_refresh: float,
-    callback: Callback = DEFAULT_CALLBACK,
-    senders: Senders | None = None,
-) -> ExportReport:
-    """Copy each name of the source to one or more names of the target.
+class Copy:
+    """A copy from one layout to another.
 
-    Blobs that are there are not sent. A name whose blobs are not all in the source is not
-    published, and what it was in the target stays; the others are. Raises CopyError then, and
-    StoreError where the target fails.
+    Args:
+        source: where names and blobs come from.
+        target: where they go.
+        names: each name of the source with the names it gets in the target.
+        touch_refresh: seconds after which a blob's time is renewed.
+        grace: with a number of seconds, names that the source lacks are removed from the target
+            afterwards, and orphaned blobs older than this grace period are deleted.
+        senders: other processes or machines that send the blobs.
     """
-    started = time.perf_counter()
-    manifests, refused = await _read_all(source, list(names))
-    transfer = Transfer(target, LayoutSource(source), callback, tolerant=True)
-    blobs: dict[Digest, int] = {}
-    for manifest in manifests:
-        blobs |= RecordGraph(manifest.config).blobs()
-    sent = await _send_spread(senders, blobs, touch_refresh, callback) if senders else Sent()
-    # What others sent is kept now; what they could not send is tried once more, and judged, here.
-    await transfer.execute(await plan_export(target, blobs, touch_refresh))
-    await transfer.last_look()
-    done: list[str] = []
-    for manifest in manifests:
-        lost = [b for b in RecordGraph(manifest.config).blobs() if b in transfer.failures]
-        if lost:
-            refused.append(f"{manifest.name} lacks {len(lost)} blobs: {transfer.failures[lost[0]]}")
-            continue
-        await target.publish(names[manifest.name], _as_written(manifest, target))
-        done += names[manifest.name]
-    report = sent.added_to(transfer.report(done, time.perf_counter() - started))
-    if refused:
-        raise CopyError.of(refused, report)
-    return report
+
+    def __init__(
+        self,
+        source: Layout,
+        target: Layout,
+        names: Mapping[str, Sequence[str]],
+        *,
+        touch_refresh: float,
+        grace: float | None = None,
+        senders: Senders | None = None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._names = names
+        self._touch_refresh = touch_refresh
+        self._grace = grace
+        self._senders = senders
+
+    async def plan(self) -> CopyPlan:
+        """Read the source's manifests, and compare their blobs with the target's. Writes nothing.
+
+        Raises StoreError.
+        """
+        manifests, refused = await self._read()
+        plan = await plan_export(self._target, _blobs(manifests), self._touch_refresh)
+        kept = {name for new in self._names.values() for name in new}
+        others = set() if self._grace is None else {n.name for n in await self._target.names()}
+        return CopyPlan(
+            names={manifest.name: list(self._names[manifest.name]) for manifest in manifests},
+            unreadable=refused,
+            upload=Amount.of(blob.size or 0 for blob in plan.upload),
+            touch=Amount.of(blob.size or 0 for blob, _ in plan.touch),
+            keep=Amount.of(blob.size or 0 for blob in plan.keep),
+            remove=sorted(others - kept),
+        ).remembering(lambda _plan, callback: self.execute(callback))
+
+    async def execute(self, callback: Callback = DEFAULT_CALLBACK) -> ExportReport:
+        """Copy, and remove what is to be removed.
+
+        A name whose blobs the source lacks is not published and stays as it was in the target; the
+        others are copied. Raises CopyError then, and StoreError if the target fails.
+        """
+        started = time.perf_counter()
+        manifests, refused = await self._read()
+        transfer = Transfer(self._target, LayoutSource(self._source), callback, tolerant=True)
+        blobs = _blobs(manifests)
+        sent = await self._send_spread(blobs, callback)
+        # What workers sent is kept now. What they could not send is tried again here.
+        await transfer.bring(blobs, self._touch_refresh)
+        done: list[str] = []
+        for manifest in manifests:
+            lost = [b for b in RecordGraph(manifest.config).blobs() if b in transfer.failures]
+            if lost:
+                why = transfer.failures[lost[0]]
+                refused[manifest.name] = f"{manifest.name} lacks {len(lost)} blobs: {why}"
+                continue
+            await self._target.publish(self._names[manifest.name], manifest)
+            done += self._names[manifest.name]
+        report = sent.added_to(transfer.report(done, time.perf_counter() - started))
+        if refused:
+            raise CopyError.of(list(refused.values()), report)
+        if self._grace is not None:
+            report = await remove_others(self._source, self._target, report, self._grace)
+        return report
+
+    async def _read(self) -> tuple[list[Manifest], dict[str, str]]:
+        """The manifests that can be copied, and why the others cannot."""
+        manifests: list[Manifest] = []
+        refused: dict[str, str] = {}
+        for name, found in (await read_manifests(self._source, self._names)).items():
+            if isinstance(found, CacheError):
+                refused[name] = f"{name}: {found}"
+            else:
+                manifests.append(found)
+        return manifests, refused
+
+    async def _send_spread(self, blobs: Mapping[Digest, int], callback: Callback) -> Sent:
+        """Have workers send the blobs, if there are workers."""
+        if self._senders is None:
+            return Sent()
+        tasks = []
+        for part in slices(PARTS):
+            chosen = {digest: size for digest, size in blobs.items() if part.holds(digest)}
+            if chosen:
+                ends = self._senders.source, self._senders.target
+                tasks.append((*ends, chosen, self._touch_refresh))
+
+        def told(part: Sent) -> None:
+            callback.relative_update(part.uploaded.bytes)
+
+        parts = await spread(self._senders.executor, send_part, tasks, told)
+        uploaded = sum((part.uploaded for part in parts), Amount())
+        return Sent(uploaded, sum((part.touched for part in parts), Amount()))
 
 
 class Sent(NamedTuple):
-    """What workers sent, and what they touched."""
+    """The blobs that workers sent, and those they touched."""
 
     uploaded: Amount = Amount()
     touched: Amount = Amount()
 
     def added_to(self, report: ExportReport) -> ExportReport:
-        """The report in which this is counted as done, and no longer as kept."""
+        """The report in which these blobs count as sent and touched, not as kept."""
         return replace(
             report,
-            uploaded=_sum(report.uploaded, self.uploaded),
-            touched=_sum(report.touched, self.touched),
-            kept=_sum(report.kept, self.uploaded, self.touched, sign=-1),
+            uploaded=report.uploaded + self.uploaded,
+            touched=report.touched + self.touched,
+            kept=report.kept - self.uploaded - self.touched,
         )
-
-
-def _sum(first: Amount, *others: Amount, sign: int = 1) -> Amount:
-    return Amount(
-        max(0, first.blobs + sign * sum(other.blobs for other in others)),
-        max(0, first.bytes + sign * sum(other.bytes for other in others)),
-    )
-
-
-async def _send_spread(
-    senders: Senders, blobs: Mapping[Digest, int], touch_refresh: float, callback: Callback
-) -> Sent:
-    tasks = []
-    for part in slices(PARTS):
-        chosen = {digest: size for digest, size in blobs.items() if part.holds(digest)}
-        if chosen:
-            tasks.append((senders.source, senders.target, chosen, touch_refresh))
-
-    def told(part: Sent) -> None:
-        callback.relative_update(part.uploaded.bytes)
-
-    parts = await spread(senders.executor, send_part, tasks, told)
-    return Sent(
-        _sum(Amount(), *(p.uploaded for p in parts)), _sum(Amount(), *(p.touched for p in parts))
-    )
 
 
 def send_part(
     source: CacheSpec, target: CacheSpec, blobs: Mapping[Digest, int], touch_refresh: float
 ) -> Sent:
-    """Bring these blobs, with their sizes, to the target: what a worker does.
+    """Bring these blobs, with their sizes, to the target, as a worker.
 
-    What is wrong with the source's blobs is left to whoever gave out the work.
+    Errors of the source's blobs are left to the process that gave out the work.
     """
-
-    async def work() -> Sent:
-        layout = target.open()
-        transfer = Transfer(layout, LayoutSource(source.open()), tolerant=True)
-        await transfer.execute(await plan_export(layout, blobs, touch_refresh))
-        report = transfer.report((), 0.0)
-        return Sent(report.uploaded, report.touched)
-
-    return run(work())
+    transfer = Transfer(target.open(), LayoutSource(source.open()), tolerant=True)
+    run(transfer.bring(blobs, touch_refresh))
+    report = transfer.report((), 0.0)
+    return Sent(report.uploaded, report.touched)
 
 
-async def _read_all(source: Layout, names: Sequence[str]) -> tuple[list[Manifest], list[str]]:
-    """The manifests that can be copied, in order, and why the others cannot."""
-    read: dict[str, Manifest] = {}
-    refused: dict[str, str] = {}
-
-    async def one(name: str) -> None:
-        try:
-            read[name] = await source.read(name)
-        except (IntegrityError, ManifestError, NotFoundError) as error:
-            refused[name] = f"{name}: {error}"
-
-    await for_each(names, one, LOOKUPS)
-    return [read[n] for n in names if n in read], [refused[n] for n in names if n in refused]
-
-
-def _as_written(manifest: Manifest, target: Layout) -> Manifest:
-    """The bytes that were read are kept where they mean the same."""
-    return manifest if isinstance(target, KeyedLayout) else Manifest(manifest.name, manifest.config)
+def _blobs(manifests: Sequence[Manifest]) -> dict[Digest, int]:
+    blobs: dict[Digest, int] = {}
+    for manifest in manifests:
+        blobs |= RecordGraph(manifest.config).blobs()
+    return blobs
 
 
 async def renamed(
     source: Layout, wanted: Sequence[str], new_names: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """What is copied to what: all names or the wanted ones, kept unless the target names others.
+    """Each name to copy with its names in the target.
 
-    Raises UsageError when several names would become one.
+    These are all names or the wanted ones. They keep their names unless the target gives others.
+    Raises UsageError if there is nothing to copy or several names would become one.
     """
     chosen = list(wanted) or [name.name for name in await source.names()]
     if not chosen:
@@ -201,3 +251,17 @@ async def renamed(
         f"{len(chosen)} names of the source ({', '.join(chosen[:5])}) cannot all become "
         f"{';'.join(new_names)}; give the source's name, or leave out the target's"
     )
+
+
+async def unless_ignored(work: Coroutine[Any, Any, ExportReport], target: Location) -> ExportReport:
+    """The report of an export or copy; with ``ignore-error``, also if it failed."""
+    try:
+        return await work
+    except UsageError:
+        raise
+    except CacheError as error:
+        if not target.export.ignore_error:
+            raise
+        logger.warning("the export to %s failed and is ignored: %s", target, error)
+        done = error.report if isinstance(error, CopyError) else ExportReport(names=[])
+        return replace(done, error=str(error))

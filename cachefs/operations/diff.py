@@ -1,8 +1,8 @@
-"""How two caches, or two names of one, differ. Reads only.
+"""How two caches, or two names of one cache, differ. Reads only.
 
-Records are compared by content: two are equal when their digests are, and all that they are built
-on. So are layers: by blob, and all below. Results are compared by the blobs of their layers. Where
-something was made at another time and is otherwise equal, nothing differs.
+Records are compared by content: two are equal if their digests and everything that they are built
+on are equal. Layers are compared the same way, by their blobs, and results by the blobs of their
+layers. Times are not compared.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each
-from cachefs.errors import NotFoundError, UsageError
+from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
+from cachefs.transfer.manifests import read_names
 from cachefs.wire.cacheconfig import NO_PARENT
+from cachefs.wire.canonical import parents_first
 from cachefs.wire.rules import topological
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ T = TypeVar("T")
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """Digests that the second side has more and less than the first; sorted.
+    """How one kind of thing differs, as sorted digests.
 
     Attributes:
-        gained: of what only the second has.
-        lost: of what only the first has.
+        gained: digests of what only the second side has.
+        lost: digests of what only the first side has.
         kept: how many both have.
     """
 
@@ -43,14 +44,14 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Divergence(Struct, frozen=True, kw_only=True):
-    """Where two chains of records part.
+    """Where two chains of records first differ.
 
     Attributes:
-        digest: the lowest record of the second side that the first lacks. All that it is built on
-            is in both.
-        depth: how many records lie below it, one on the other.
-        counterpart: the digest of the record of the first side that stands in its place, if any.
-        input: the first input, from 0, in which the two differ; None where their digests do.
+        digest: the lowest record of the second side that the first side lacks. Both sides have
+            everything that it is built on.
+        depth: length of the longest chain of records below it.
+        counterpart: the digest of the first side's record that corresponds to it, if any.
+        input: the first input, counted from 0, in which the two differ; None if their digests do.
         reason: one line.
     """
 
@@ -65,13 +66,13 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
     """How the second side differs from the first.
 
     Attributes:
-        records: digests of records. One is here twice, gained and lost, whose inputs differ.
-        results: digests of records that both have, with a result that one of them lacks.
-        layers: the blobs of layers. One is here twice that lies on something else.
+        records: digests of records. A record whose inputs differ is both gained and lost.
+        results: digests of records that both sides have, with a result that one of them lacks.
+        layers: blobs of layers. A layer whose parent differs is both gained and lost.
         blobs: digests of blobs.
-        gained: the blobs that only the second needs.
-        lost: the blobs that only the first needs.
-        divergence: the first record from which the chains part; None where no record is gained.
+        gained: blobs that only the second side needs.
+        lost: blobs that only the first side needs.
+        divergence: where the chains first differ; None if no record is gained.
     """
 
     records: Change
@@ -90,31 +91,32 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
 
 
 async def load(layout: Layout, names: Collection[str] = ()) -> RecordGraph:
-    """The records of these names together, by default of all.
+    """The union of these names' records, by default of all names.
 
-    Raises UsageError for names that are not there, ManifestError and IntegrityError where one is
-    damaged, and StoreError: a difference is told of all or of nothing.
+    Raises UsageError for names that are not there, ManifestError and IntegrityError if one is
+    unreadable, and StoreError: a partial comparison would be misleading.
     """
-    wanted = list(dict.fromkeys(names)) or [name.name for name in await layout.names()]
-    found: dict[str, RecordGraph] = {}
+    wanted = list(names) or [name.name for name in await layout.names()]
+
+    async def read(name: str) -> RecordGraph:
+        return RecordGraph((await layout.read(name)).config)
+
+    graphs: list[RecordGraph] = []
     absent: list[str] = []
-
-    async def one(name: str) -> None:
-        try:
-            found[name] = RecordGraph((await layout.read(name)).config)
-        except NotFoundError:
+    for name, found in (await read_names(wanted, read)).items():
+        if isinstance(found, NotFoundError):
             absent.append(name)
-
-    await for_each(wanted, one, LOOKUPS)
+        elif isinstance(found, CacheError):
+            raise found
+        else:
+            graphs.append(found)
     if absent:
         raise UsageError(
             f"there is no {', '.join(sorted(absent))} to compare; 'cachefs ls' lists the names",
             operation="read",
             key=layout.store.root,
         )
-    return (
-        found[wanted[0]] if len(wanted) == 1 else RecordGraph.union(found[name] for name in wanted)
-    )
+    return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
 
 
 def compare(first: RecordGraph, second: RecordGraph) -> CacheDiff:
@@ -134,8 +136,8 @@ def compare(first: RecordGraph, second: RecordGraph) -> CacheDiff:
         ),
         layers=_change(a.layers, b.layers),
         blobs=_change({d: str(d) for d in old}, {d: str(d) for d in new}),
-        gained=Amount(len(new.keys() - old), sum(new[d] for d in new.keys() - old)),
-        lost=Amount(len(old.keys() - new), sum(old[d] for d in old.keys() - new)),
+        gained=Amount.of(new[d] for d in new.keys() - old),
+        lost=Amount.of(old[d] for d in old.keys() - new),
         divergence=_divergence(a, b),
     )
 
@@ -154,7 +156,7 @@ def _change(first: Mapping[T, str], second: Mapping[T, str]) -> Change:
 class _Contents:
     """Numbers for contents: equal contents have one number, whichever graph they come from.
 
-    A content names those that it is built on by their numbers, so that none is ever deep.
+    A content refers to those that it is built on by number, so that no content is deeply nested.
     """
 
     def __init__(self) -> None:
@@ -165,11 +167,11 @@ class _Contents:
 
 
 Inputs = tuple[tuple[tuple[int, str], ...], ...]
-"""For each input its alternatives, sorted: a record's content and a selector."""
+"""For each input its sorted alternatives: a record's content and a selector."""
 
 
 class _Key(NamedTuple):
-    """What makes a record: its digest, and for each input its alternatives."""
+    """What identifies a record: its digest, and for each input its alternatives."""
 
     digest: str
     inputs: Inputs
@@ -179,11 +181,11 @@ class _Side:
     """One of two graphs, by content.
 
     Attributes:
-        records: the digest of each content of a record.
-        keys: what each of these is made of.
-        depths: the records below it, one on the other.
-        layers: the blob of each content of a layer.
-        results: for each content of a record, the blobs of its results.
+        records: the digest of each record, by content.
+        keys: what identifies each record, by content.
+        depths: the length of the longest chain of records below each record, by content.
+        layers: the blob of each layer, by content.
+        results: the contents of each record's result layers, by the record's content.
     """
 
     def __init__(self, graph: RecordGraph, contents: _Contents) -> None:
@@ -215,24 +217,18 @@ class _Side:
                 results.add(top)
 
     def _take_layers(self, graph: RecordGraph, contents: _Contents) -> list[int]:
-        """The content of each layer: its blob and what is below."""
-        numbers: list[int | None] = [None] * len(graph.layers)
-        for start in range(len(graph.layers)):
-            walked = []
-            index = start
-            while index != NO_PARENT and numbers[index] is None:
-                walked.append(index)
-                index = graph.layers[index].parent
-            below = NO_PARENT if index == NO_PARENT else numbers[index]
-            for step in reversed(walked):
-                blob = graph.layers[step].blob
-                below = numbers[step] = contents.number((blob, below))
-                self.layers[below] = blob
-        return [number for number in numbers if number is not None]
+        """The content of each layer: its blob and the content below it."""
+        numbers = [NO_PARENT] * len(graph.layers)
+        for index in parents_first(graph.layers):
+            layer = graph.layers[index]
+            below = NO_PARENT if layer.parent == NO_PARENT else numbers[layer.parent]
+            numbers[index] = contents.number((layer.blob, below))
+            self.layers[numbers[index]] = layer.blob
+        return numbers
 
     @cached_property
     def uses(self) -> dict[int, Counter[tuple[str, int, str]]]:
-        """What each record is used for: by records of which digest, in which input, which part."""
+        """How each record is used: by records of which digest, in which input, which selector."""
         found: dict[int, Counter[tuple[str, int, str]]] = defaultdict(Counter)
         for key in self.keys.values():
             for position, alternatives in enumerate(key.inputs):
@@ -241,13 +237,13 @@ class _Side:
         return found
 
 
-# --- where chains part ---------------------------------------------------------------------------
+# --- divergence ----------------------------------------------------------------------------------
 
 
 def _divergence(a: _Side, b: _Side) -> Divergence | None:
-    """The lowest record of b that a lacks: all that lies below it is lower, so a has that.
+    """The lowest record of b that a lacks; a has everything below it.
 
-    Of several at one depth, one comes first that plainly stands in another's place.
+    Of several at one depth, a record with an evident counterpart is preferred.
     """
     gained = b.keys.keys() - a.keys.keys()
     if not gained:
@@ -272,9 +268,9 @@ def _divergence(a: _Side, b: _Side) -> Divergence | None:
 
 
 def _counterpart(content: int, a: _Side, b: _Side, lost: Sequence[int]) -> int | None:
-    """The lost record that is nearest: of this digest, or else built on the same.
+    """The most similar lost record: with the same digest, or else with the same inputs.
 
-    Of several, that with the most equal inputs, then that which is used for the same.
+    Of several, the one with the most equal inputs, then the one with the most equal uses.
     """
     key = b.keys[content]
     uses = b.uses.get(content, Counter())
@@ -292,7 +288,7 @@ def _counterpart(content: int, a: _Side, b: _Side, lost: Sequence[int]) -> int |
 def _told(key: _Key, other: _Key | None, depth: int) -> Divergence:
     position = None
     if other is None:
-        reason = "there is nothing in its place"
+        reason = "there is no counterpart"
     elif other.digest != key.digest:
         reason = "digest differs"
     elif len(other.inputs) != len(key.inputs):

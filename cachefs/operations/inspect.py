@@ -1,4 +1,4 @@
-"""Looking into a cache: what its names hold, as plain data. Reads only."""
+"""Inspecting a cache: what its names hold, as plain data. Reads only."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from cachefs.concurrency import LOOKUPS, for_each
-from cachefs.errors import CacheError, UnreachableError, UsageError
+from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph
+from cachefs.transfer.manifests import read_names
+from cachefs.wire.cacheconfig import NO_PARENT
+from cachefs.wire.canonical import parents_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cachefs.layout.base import Layout, Manifest, NamedManifest
+    from cachefs.wire.cacheconfig import Layer
 
 
 class NameSummary(Struct, frozen=True, kw_only=True):
-    """A name at a glance.
+    """A name in short.
 
     Attributes:
         name: the name, or tag.
-        modified: seconds since 1970, None where the store has no times.
+        modified: seconds since 1970, None if the store has no times.
         manifest_bytes: size of the manifest object.
-        layers: how many layers it has.
-        blobs: how many different blobs these are.
+        layers: number of layers.
+        blobs: number of distinct blobs of these layers.
         bytes: bytes of the blobs, as the manifest states them.
-        records: how many records it has.
-        results: how many of them have a result.
-        fault: why it cannot be read; the figures are then 0.
+        records: number of records.
+        results: number of records that have a result.
+        fault: why the manifest cannot be read; the figures are then 0.
     """
 
     name: str
@@ -64,15 +67,15 @@ class RecordDetails(Struct, frozen=True, kw_only=True):
 
 
 class NameDetails(Struct, frozen=True, kw_only=True):
-    """All that a name's manifest holds.
+    """Everything that a name's manifest holds.
 
     Attributes:
         name: the name, or tag.
         bytes: bytes of the blobs, each counted once.
-        depth: layers of the highest stack.
+        depth: number of layers in the longest chain.
         layers: by index.
         records: by index.
-        fault: why it cannot be read; the rest is then empty.
+        fault: why the manifest cannot be read; the rest is then empty.
     """
 
     name: str
@@ -84,62 +87,50 @@ class NameDetails(Struct, frozen=True, kw_only=True):
 
 
 async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSummary]:
-    """A summary of every name, or of these in their order.
+    """Summarize every name, or these in their order.
 
-    A name that cannot be read, or is not there, has its fault in its summary. Raises StoreError
-    where names cannot be listed, UnreachableError where the store stops to answer.
+    A name that cannot be read, or is not there, has its fault in its summary. Raises StoreError.
     """
     listed = {name.name: name for name in await layout.names()}
     wanted = list(names or listed)
-    found: dict[str, NameSummary] = {}
 
-    async def one(name: str) -> None:
-        if name not in listed:
-            found[name] = NameSummary(name=name, fault="there is no such name")
-            return
-        manifest = await _read(layout, name)
-        found[name] = _summary(listed[name], manifest)
+    async def read(name: str) -> NameSummary:
+        return _summary(listed[name], await layout.read(name))
 
-    await for_each(wanted, one, LOOKUPS)
-    return [found[name] for name in wanted]
+    found = await read_names([name for name in wanted if name in listed], read)
+    return [_faulty_summary(listed.get(n), n, found.get(n)) for n in wanted]
+
+
+def _faulty_summary(
+    listed: NamedManifest | None, name: str, found: NameSummary | CacheError | None
+) -> NameSummary:
+    """What was found, an error as a summary with a fault."""
+    if isinstance(found, NameSummary):
+        return found
+    if listed is None:
+        return NameSummary(name=name, fault="there is no such name")
+    return NameSummary(
+        name=name, modified=listed.modified, manifest_bytes=listed.size, fault=str(found)
+    )
 
 
 async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails]:
-    """All that these names hold, in their order; what cannot be read has its fault.
+    """Describe these names in their order; what cannot be read has its fault.
 
-    Raises UnreachableError where the store stops to answer, CacheNameError for what is no name.
+    Raises CacheNameError for an invalid name, and StoreError.
     """
-    found: dict[str, NameDetails] = {}
 
-    async def one(name: str) -> None:
-        manifest = await _read(layout, name)
-        if isinstance(manifest, CacheError):
-            found[name] = NameDetails(name=name, fault=str(manifest))
-        else:
-            found[name] = describe(manifest)
+    async def read(name: str) -> NameDetails:
+        return describe(await layout.read(name))
 
-    await for_each(names, one, LOOKUPS)
-    return [found[name] for name in names]
+    found = await read_names(names, read)
+    return [
+        NameDetails(name=name, fault=str(each)) if isinstance(each, CacheError) else each
+        for name, each in ((name, found[name]) for name in names)
+    ]
 
 
-async def _read(layout: Layout, name: str) -> Manifest | CacheError:
-    """The manifest, or why it cannot be read. A store that is out of reach is no name's fault."""
-    try:
-        return await layout.read(name)
-    except (UnreachableError, UsageError):
-        raise
-    except CacheError as error:
-        return error
-
-
-def _summary(name: NamedManifest, manifest: Manifest | CacheError) -> NameSummary:
-    if isinstance(manifest, CacheError):
-        return NameSummary(
-            name=name.name,
-            modified=name.modified,
-            manifest_bytes=name.size,
-            fault=str(manifest),
-        )
+def _summary(name: NamedManifest, manifest: Manifest) -> NameSummary:
     graph = RecordGraph(manifest.config)
     sizes = graph.blobs()
     return NameSummary(
@@ -155,7 +146,7 @@ def _summary(name: NamedManifest, manifest: Manifest | CacheError) -> NameSummar
 
 
 def describe(manifest: Manifest) -> NameDetails:
-    """All that a manifest holds."""
+    """Everything that a manifest holds."""
     graph = RecordGraph(manifest.config)
     layers = []
     for index, layer in enumerate(graph.layers):
@@ -184,23 +175,16 @@ def describe(manifest: Manifest) -> NameDetails:
     return NameDetails(
         name=manifest.name,
         bytes=sum(graph.blobs().values()),
-        depth=_depth([layer.parent for layer in graph.layers]),
+        depth=_depth(graph.layers),
         layers=layers,
         records=records,
     )
 
 
-def _depth(parents: Sequence[int]) -> int:
-    """Layers of the highest stack."""
-    height = [0] * len(parents)
-    for start in range(len(parents)):
-        walked = []
-        index = start
-        while index != -1 and not height[index]:
-            walked.append(index)
-            index = parents[index]
-        below = 0 if index == -1 else height[index]
-        for step in reversed(walked):
-            below += 1
-            height[step] = below
-    return max(height, default=0)
+def _depth(layers: Sequence[Layer]) -> int:
+    """The number of layers in the longest chain."""
+    depths = [0] * len(layers)
+    for index in parents_first(layers):
+        parent = layers[index].parent
+        depths[index] = 1 if parent == NO_PARENT else depths[parent] + 1
+    return max(depths, default=0)

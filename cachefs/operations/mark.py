@@ -1,19 +1,15 @@
-"""Which blobs are needed: every name of every manifests prefix read, and looked at again.
+"""Which blobs are needed: read every name of every manifests prefix, then look at them again.
 
-Fails closed: whatever cannot be listed, read or understood comes out as an error, for a blob that
-nobody is seen to need is about to be deleted.
+Fails closed: a blob that seems to be orphaned is about to be deleted, so anything that cannot be
+listed, read or understood is raised as an error.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import LOOKUPS, for_each
-from cachefs.errors import ManifestError, NotFoundError, UsageError
-from cachefs.filesystems.base import TEMPORARY
-from cachefs.layout.keyed import KeyedLayout
-from cachefs.layout.oci import OCILayout
-from cachefs.location.keys import key_fault
+from cachefs.errors import CacheError, ManifestError, NotFoundError, UsageError
+from cachefs.transfer.manifests import read_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,10 +22,10 @@ COARSE: Final = 2.0
 
 
 class Marks:
-    """What the names of some layouts over the same blobs need.
+    """The blobs that the names of some layouts over the same blobs need.
 
     Args:
-        layouts: where the names are, in an order that the other methods go by.
+        layouts: where the names are; the other methods take a position in this list.
     """
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
@@ -39,109 +35,96 @@ class Marks:
         self._unnamed: set[Digest] = set()
 
     def assume(self, position: int, names: Iterable[NamedManifest]) -> None:
-        """Take these names as read, as long as they do not change; what they need is known."""
+        """Treat these names as read until they change; their blobs are known to be needed."""
         for name in names:
             self._names[position][name.name] = name
             self._needs[position][name.name] = frozenset()
 
     def names(self, position: int) -> list[NamedManifest]:
-        """The names of one layout at the latest look, sorted."""
+        """The names of one layout when they were last listed, sorted."""
         return [self._names[position][name] for name in sorted(self._names[position])]
 
     def needs(self, position: int, name: str) -> frozenset[Digest]:
-        """What a name needs."""
+        """The blobs that a name needs."""
         return self._needs[position][name]
 
     @property
     def unnamed(self) -> frozenset[Digest]:
-        """What manifests without a name need."""
+        """The blobs that manifests without a name need."""
         return frozenset(self._unnamed)
 
     def needed(self) -> set[Digest]:
-        """Every blob that is needed by anything."""
+        """Every blob that any manifest needs."""
         return self._unnamed.union(*(blobs for of in self._needs for blobs in of.values()))
 
     async def look(self, settled: float | None = None) -> None:
         """List all names again, and read those that are new or have changed.
 
         Args:
-            settled: seconds since 1970, by the store: what was last written well before is told
-                from a later writing by its time. None: a name without a version is read again.
+            settled: seconds since 1970 by the store's clock: a manifest last written well before
+                has changed if its time has. None: a name without a version is always read again.
 
-        Raises StoreError, ManifestError and IntegrityError; then nothing is to be deleted.
+        Raises StoreError, ManifestError and IntegrityError; then nothing may be deleted.
         """
         for position, layout in enumerate(self.layouts):
             listed = {name.name: name for name in await layout.names()}
-            await _refuse_unclear(layout)
+            await _require_clear(layout)
             self._unnamed |= await layout.unnamed_references()
             before = self._names[position]
             changed = [
                 name
-                for name in listed.values()
-                if not (before.get(name.name) == name and _is_told_apart(name, settled))
+                for name, now in listed.items()
+                if not (before.get(name) == now and _shows_changes(now, settled))
             ]
             needs = self._needs[position]
             self._needs[position] = {n: needs[n] for n in listed if n in needs}
             self._names[position] = listed
             await self._read(position, changed)
 
-    async def _read(self, position: int, names: Iterable[NamedManifest]) -> None:
+    async def _read(self, position: int, names: Sequence[str]) -> None:
         layout = self.layouts[position]
-
-        async def one(name: NamedManifest) -> None:
-            try:
-                self._needs[position][name.name] = frozenset(await layout.references(name.name))
-            except NotFoundError:
-                if any(there.name == name.name for there in await layout.names()):
-                    raise
-                del self._names[position][name.name]
-                self._needs[position].pop(name.name, None)
-
-        await for_each(names, one, LOOKUPS)
+        for name, found in (await read_names(names, layout.references)).items():
+            if isinstance(found, NotFoundError):
+                # Without the name, its blobs are not needed; with it, a part is missing.
+                if any(there.name == name for there in await layout.names()):
+                    raise found
+                del self._names[position][name]
+                self._needs[position].pop(name, None)
+            elif isinstance(found, CacheError):
+                raise found
+            else:
+                self._needs[position][name] = frozenset(found)
 
     def require_names(self) -> None:
-        """Raises UsageError where a layout has no names: all of its blobs would be orphans."""
+        """Raise UsageError if a layout has no names: all of its blobs would be orphaned."""
         for layout, names in zip(self.layouts, self._names, strict=True):
             if not names:
                 raise no_names(layout)
 
 
-async def _refuse_unclear(layout: Layout) -> None:
-    """Raises ManifestError for what lies among the manifests and has no name to read it by."""
-    if isinstance(layout, OCILayout):
-        tags = [name.name for name in await layout.names()]
-        unclear = [f"index.json, tag {tag}, twice" for tag in tags if tags.count(tag) > 1]
-    elif isinstance(layout, KeyedLayout):
-        keys = [stat.path for stat in await layout.store.list(layout.manifests)]
-        unclear = [key for key in keys if not _is_clear(layout, key)]
-    else:
-        unclear = []
+async def _require_clear(layout: Layout) -> None:
+    """Raise ManifestError for anything among the manifests that no name can read."""
+    unclear = await layout.unclear_keys()
     if unclear:
         raise ManifestError(
-            "this is among the manifests but has no name to read it by, so it is not known which "
-            "blobs it needs; move it away",
+            "this lies among the manifests but cannot be read by a name, so the blobs it needs are "
+            "unknown; move it away",
             operation="read",
             key=layout.store.root + unclear[0],
         )
 
 
-def _is_clear(layout: KeyedLayout, key: str) -> bool:
-    is_temporary = key.rpartition("/")[2].startswith(TEMPORARY)
-    if is_temporary or layout.digest_of(key) is not None:
-        return True
-    return key_fault(key.removeprefix(layout.manifests)) is None
-
-
 def no_names(layout: Layout) -> UsageError:
-    """The error for a place without names."""
+    """The error for a layout without names."""
     return UsageError(
-        "no names were found, so every blob would go: check the location and its prefixes",
+        "no names were found, so every blob would be deleted: check the location and its prefixes",
         operation="prune",
         key=layout.store.root,
     )
 
 
-def _is_told_apart(name: NamedManifest, settled: float | None) -> bool:
+def _shows_changes(name: NamedManifest, settled: float | None) -> bool:
+    """Whether the name would look different if its manifest had been written again."""
     if name.version:
         return True
     return settled is not None and name.modified is not None and name.modified < settled - COARSE

@@ -1,4 +1,4 @@
-"""The second half of a mirror: what the source lacks goes from the target, by the prune's rules."""
+"""The second half of a mirror: removing what the source lacks from the target, as a prune does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def require_whole(source_names: Collection[str], target_names: Collection[str]) -> None:
-    """Raises UsageError where a location chooses names: the others would be deleted."""
+    """Raise UsageError if a location selects names: the others would be removed."""
     if source_names or target_names:
         raise UsageError(
             "a copy that deletes makes the target's names equal to the source's, so neither "
@@ -26,18 +26,18 @@ def require_whole(source_names: Collection[str], target_names: Collection[str]) 
         )
 
 
-async def delete_others(
+async def remove_others(
     source: Layout, target: Layout, copied: ExportReport, grace: float
 ) -> ExportReport:
-    """Take away the target's names that were not copied and that the source still lacks.
+    """Remove the target's names that were not copied and that the source still lacks.
 
-    To be called after all names were copied; returns the report with what went. Blobs that nothing
-    needs any more go once they are past the grace, in seconds. Raises as
+    To be called after all names were copied. Orphaned blobs past the grace period, in seconds, are
+    deleted. Returns the report with what was removed. Raises as
     :func:`cachefs.operations.prune.plan_prune`.
     """
     wanted = {name.name for name in await source.names()} | set(copied.names)
-    plan = await plan_prune(target, PrunePolicy(wanted=frozenset(wanted)), grace=grace)
-    pruned = await execute_prune(target, plan)
+    plan = await plan_prune([target], PrunePolicy(wanted=frozenset(wanted)), grace=grace)
+    pruned = await execute_prune([target], plan)
     return replace(
         copied,
         removed=pruned.names,

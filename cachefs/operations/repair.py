@@ -1,7 +1,7 @@
-"""Repairing a cache: what is lost is fetched from replicas, or becomes a miss that builders take.
+"""Repairing a cache: fetch lost blobs from replicas, or make misses of the results that need them.
 
-The plan is made from a fresh verify and says all that will be done. Carrying it out looks at each
-manifest again first: one that has changed since is left to its writer.
+The plan is made from a fresh verify. Executing it reads each manifest again first, and leaves one
+that has changed since to its writer.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
+from cachefs.operations.plan import Plan
 from cachefs.operations.verify import Fault, verify
-from cachefs.transfer.exporter import Blob, ExportPlan, Transfer, export
+from cachefs.transfer.exporter import Blob, Transfer, export
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import look_up
+from cachefs.transfer.manifests import read_manifests, read_names, readable_manifest
 from cachefs.transfer.sources import FirstSource, LayoutSource
 from cachefs.wire import codec
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Fetch(Struct, frozen=True, kw_only=True):
-    """A blob that a replica has, whole: its bytes, and the replica's place in the list of them."""
+    """A blob that a replica has intact: its size in bytes, and the index of the replica."""
 
     digest: str
     bytes: int
@@ -44,16 +46,17 @@ class Fetch(Struct, frozen=True, kw_only=True):
 
 
 class Publication(Struct, frozen=True, kw_only=True):
-    """A manifest that is published anew.
+    """A manifest that is published again.
 
     Attributes:
         name: its name.
         original: the digest of the manifest that it is made from.
-        replica: the place of the replica that manifest comes from; None for the cache itself.
-        lost: blobs that nobody has; every result that needs one becomes a miss.
-        misses: how many results that are.
-        sizes: blobs of which the manifest stated a wrong size, and their bytes.
-        obstacle: a damaged part of the manifest that is deleted first, as its size is right.
+        replica: the index of the replica that the manifest comes from; None for the cache itself.
+        lost: blobs that no cache has; every result that needs one becomes a miss.
+        misses: number of these results.
+        sizes: the true size in bytes of each blob for which the manifest states a wrong one.
+        obstacle: a damaged part of the manifest that has to be deleted first: its size is right, so
+            that a writer would keep it.
     """
 
     name: str
@@ -65,39 +68,49 @@ class Publication(Struct, frozen=True, kw_only=True):
     obstacle: str | None = None
 
 
-class RepairPlan(Struct, frozen=True, kw_only=True):
-    """What a repair will do, in this order, and what it was made from.
+class RepairReport(Struct, frozen=True, kw_only=True):
+    """What a repair did.
 
     Attributes:
-        faults: what verify found.
-        fetch: blobs that come from replicas.
-        publish: manifests that are rewritten or restored.
-        drop: names whose manifests nobody can read, which are taken away.
-        discard: damaged blobs that are deleted, as exporters would go on to take them for whole.
-        leave: faults that stay.
+        fetched: blobs that came from replicas.
+        rewritten: names whose manifests were corrected.
+        restored: names whose manifests came from a replica.
+        removed: names that were removed because their manifests are unreadable.
+        deleted: digests of damaged blobs that were deleted.
+        left: each name or object that stays faulty, with the reason.
     """
-
-    faults: list[Fault]
-    fetch: list[Fetch] = []
-    publish: list[Publication] = []
-    drop: list[str] = []
-    discard: list[str] = []
-    leave: list[Fault] = []
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.fetch or self.publish or self.drop or self.discard)
-
-
-class RepairReport(Struct, frozen=True, kw_only=True):
-    """What a repair did. ``left`` tells of each name or object that stays faulty, and why."""
 
     fetched: Amount = Amount()
     rewritten: list[str] = []
     restored: list[str] = []
-    dropped: list[str] = []
-    discarded: list[str] = []
+    removed: list[str] = []
+    deleted: list[str] = []
     left: dict[str, str] = {}
+
+
+class RepairPlan(Plan[RepairReport], frozen=True, kw_only=True):
+    """What a repair is going to do, in this order.
+
+    Attributes:
+        faults: what verify found.
+        fetch: blobs that come from replicas.
+        publish: manifests that will be rewritten or restored.
+        remove: names with unreadable manifests that will be removed.
+        delete: damaged blobs that will be deleted, because exporters would take them for intact.
+        leave: faults that stay.
+    """
+
+    faults: list[Fault]
+    fetch: list[Fetch]
+    publish: list[Publication]
+    remove: list[str]
+    delete: list[str]
+    leave: list[Fault]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.fetch or self.publish or self.remove or self.delete)
 
 
 # --- planning ------------------------------------------------------------------------------------
@@ -108,23 +121,27 @@ async def plan_repair(
     replicas: Sequence[Layout] = (),
     names: Collection[str] = (),
     *,
+    touch_refresh: float,
     read_data: float = 0.0,
-    drop_broken: bool = False,
+    remove_unreadable: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
 ) -> RepairPlan:
     """Verify the cache and find a remedy for every fault. Nothing is written.
 
     Args:
         layout: the cache.
-        replicas: caches that may have what it lacks, the preferred one first. What they are
-            counted on for is read and verified.
-        names: repair these only, by default all. Then no blob is deleted: others may need it.
+        replicas: caches that may have what it lacks, in order of preference. The blobs that the
+            plan takes from them are read and verified.
+        names: repair only these, by default all. With names no blob is deleted, because other names
+            may need it.
+        touch_refresh: seconds after which the time of a blob that a restored manifest needs is
+            renewed.
         read_data: as for verify; only a blob that was read is known to be damaged.
-        drop_broken: take away names whose manifests cannot be read here or in a replica.
+        remove_unreadable: remove names whose manifests are unreadable here and in every replica.
         callback: told of the bytes that verify reads.
 
-    Raises StoreError, also where a replica cannot be asked, and UsageError, also for a replica
-    that has no names: what it does not have would be given up as lost.
+    Raises StoreError, also for a replica, and UsageError, also for a replica without names: blobs
+    would be given up as lost because it does not have them.
     """
     for replica in replicas:
         if not await replica.names():
@@ -135,27 +152,30 @@ async def plan_repair(
                 key=replica.store.root,
             )
     report = await verify(layout, names, read_data=read_data, callback=callback)
-    broken = {f.names[0]: f for f in report.faults if f.kind == "manifest" and f.names}
-    restored = await _restorable(replicas, broken)
+    unreadable = {f.names[0]: f for f in report.faults if f.kind == "manifest" and f.names}
+    restored = await _restorable(replicas, unreadable)
     search = _Search(_stored_sizes(report.faults))
     search.wanted.update(_digests(report.faults, "missing", "damaged"))
     search.wanted.update(await _lacking(layout, [manifest for _, manifest in restored.values()]))
     await search.find(replicas)
     publish = await _rewrites(layout, search, report.faults)
-    for name, (place, manifest) in restored.items():
+    for name, (position, manifest) in restored.items():
         again = search.publication(manifest)
-        publish.append(replace(again, replica=place, obstacle=broken[name].digest))
-    dropped = broken.keys() - restored.keys() if drop_broken else set()
-    remedied = restored.keys() | dropped
+        publish.append(replace(again, replica=position, obstacle=unreadable[name].digest))
+    removed = unreadable.keys() - restored.keys() if remove_unreadable else set()
+    remedied = restored.keys() | removed
     damaged = _digests(report.faults, "damaged")
-    damaged += _digests((broken[name] for name in sorted(dropped)), "manifest")
-    return RepairPlan(
+    damaged += _digests((unreadable[name] for name in sorted(removed)), "manifest")
+    plan = RepairPlan(
         faults=report.faults,
         fetch=[search.found[digest] for digest in sorted(search.found)],
         publish=sorted(publish, key=lambda publication: publication.name),
-        drop=sorted(dropped),
-        discard=[] if names else [str(d) for d in dict.fromkeys(damaged) if d not in search.found],
+        remove=sorted(removed),
+        delete=[] if names else [str(d) for d in dict.fromkeys(damaged) if d not in search.found],
         leave=[f for f in report.faults if f.kind == "manifest" and not remedied & set(f.names)],
+    )
+    return plan.remembering(
+        lambda plan, callback: execute_repair(layout, plan, replicas, touch_refresh, callback)
     )
 
 
@@ -174,31 +194,18 @@ def _stored_sizes(faults: Iterable[Fault]) -> dict[Digest, int]:
 async def _restorable(
     replicas: Sequence[Layout], names: Iterable[str]
 ) -> dict[str, tuple[int, Manifest]]:
-    """The manifests that a replica has under these names, with the replica's place."""
+    """The manifests that a replica has under these names, with the index of the replica."""
     found: dict[str, tuple[int, Manifest]] = {}
-    for name in names:
-        for place, replica in enumerate(replicas):
-            manifest = await _readable(replica, name)
-            if manifest is not None:
-                found[name] = (place, manifest)
-                break
+    for position, replica in enumerate(replicas):
+        lacking = [name for name in names if name not in found]
+        for name, manifest in (await read_manifests(replica, lacking)).items():
+            if not isinstance(manifest, CacheError):
+                found[name] = (position, manifest)
     return found
 
 
-async def _readable(layout: Layout, name: str) -> Manifest | None:
-    """The manifest, None where there is none that can be read. Raises StoreError."""
-    try:
-        return await layout.read(name)
-    except NotFoundError:
-        return None
-    except (StoreError, UsageError):
-        raise
-    except CacheError:
-        return None
-
-
 async def _lacking(layout: Layout, manifests: Iterable[Manifest]) -> list[Digest]:
-    """Blobs of manifests that come from elsewhere and that the cache has not, or not as stated."""
+    """Blobs of manifests from replicas that the cache lacks, or has with another size."""
     sizes: dict[Digest, int] = {}
     for manifest in manifests:
         sizes |= RecordGraph(manifest.config).blobs()
@@ -207,45 +214,44 @@ async def _lacking(layout: Layout, manifests: Iterable[Manifest]) -> list[Digest
 
 
 async def _rewrites(layout: Layout, search: _Search, faults: Iterable[Fault]) -> list[Publication]:
-    """How the manifests that faults of blobs affect become right."""
-    found: list[Publication] = []
-    for name in sorted({n for fault in faults if fault.kind != "manifest" for n in fault.names}):
-        manifest = await _readable(layout, name)
-        if manifest is not None:
-            publication = search.publication(manifest)
-            if publication.lost or publication.sizes:
-                found.append(publication)
-    return found
+    """The corrected manifests of the names that faults of blobs affect."""
+    names = sorted({n for fault in faults if fault.kind != "manifest" for n in fault.names})
+
+    async def read(name: str) -> Publication:
+        return search.publication(await layout.read(name))
+
+    found = (await read_names(names, read)).values()
+    return [p for p in found if not isinstance(p, CacheError) and (p.lost or p.sizes)]
 
 
 @dataclass(slots=True)
 class _Search:
-    """Blobs that are wanted, those that a replica has, and the true sizes that are known."""
+    """The search for blobs in replicas: those wanted, those found, and the true sizes known."""
 
     sizes: dict[Digest, int]
     wanted: set[Digest] = field(default_factory=set)
     found: dict[Digest, Fetch] = field(default_factory=dict)
 
     async def find(self, replicas: Sequence[Layout]) -> None:
-        """Read and verify what each replica has of that which those before it had not."""
-        for place, replica in enumerate(replicas):
+        """Read and verify in each replica the blobs that those before it lack."""
+        for position, replica in enumerate(replicas):
             there = await look_up(replica, sorted(self.wanted - self.found.keys()))
 
             async def one(
-                item: tuple[Digest, Stat], place: int = place, replica: Layout = replica
+                item: tuple[Digest, Stat], position: int = position, replica: Layout = replica
             ) -> None:
                 digest, stat = item
                 try:
                     await check_blob(replica, digest, stat.size)
                 except (IntegrityError, NotFoundError):
                     return
-                self.found[digest] = Fetch(digest=str(digest), bytes=stat.size, replica=place)
+                self.found[digest] = Fetch(digest=str(digest), bytes=stat.size, replica=position)
                 self.sizes[digest] = stat.size
 
             await for_each(there.items(), one, replica.store.filesystem.parallelism)
 
     def publication(self, manifest: Manifest) -> Publication:
-        """How this manifest becomes right."""
+        """This manifest, corrected."""
         graph = RecordGraph(manifest.config)
         stated = graph.blobs()
         lost = sorted(stated.keys() & (self.wanted - self.found.keys()))
@@ -276,51 +282,36 @@ def _means_the_same(one: Manifest, other: Manifest) -> bool:
     return codec.encode(one.config) == codec.encode(other.config)
 
 
-# --- carrying it out -----------------------------------------------------------------------------
+# --- executing -----------------------------------------------------------------------------------
 
 
-async def repair(
+async def execute_repair(
     layout: Layout,
     plan: RepairPlan,
-    replicas: Sequence[Layout] = (),
-    *,
+    replicas: Sequence[Layout],
     touch_refresh: float,
     callback: Callback = DEFAULT_CALLBACK,
 ) -> RepairReport:
-    """Carry out a plan: blobs first, then manifests, and deletions last.
+    """Fetch blobs, then publish manifests, then remove and delete.
 
-    Args:
-        layout: the cache.
-        plan: what :func:`plan_repair` gave for it.
-        replicas: the same, in the same order.
-        touch_refresh: seconds after which the time of a blob that a restored manifest needs is
-            renewed.
-        callback: told of the bytes fetched.
-
-    What has changed since the plan was made, or can no longer be had from a replica, is left as it
-    is and told in the report. Raises StoreError where the cache itself fails, and UsageError where
-    replicas of the plan are missing.
+    What has changed since the plan was made, or can no longer be fetched from a replica, is left as
+    it is and reported. Raises StoreError if the cache itself fails.
     """
-    places = [item.replica for item in plan.fetch]
-    places += [item.replica for item in plan.publish if item.replica is not None]
-    counted_on = max(places, default=-1) + 1
-    if counted_on > len(replicas):
-        raise UsageError(f"the plan counts on {counted_on} replicas: give them again")
     work = _Repair(layout, replicas, touch_refresh)
     for fault in plan.leave:
         work.left[fault.names[0] if fault.names else fault.key] = fault.reason
     await work.fetch(plan.fetch, callback)
     for publication in plan.publish:
         await work.publish(publication)
-    for name in plan.drop:
-        await work.drop(name)
+    for name in plan.remove:
+        await work.remove(name)
     if not work.skipped:
-        await for_each(plan.discard, work.discard, layout.store.filesystem.parallelism)
+        await for_each(plan.delete, work.delete, layout.store.filesystem.parallelism)
     return work.report()
 
 
 class _Repair:
-    """A repair under way, and what it has done."""
+    """A repair that is being executed, and what it has done."""
 
     def __init__(self, layout: Layout, replicas: Sequence[Layout], touch_refresh: float) -> None:
         self.left: dict[str, str] = {}
@@ -328,42 +319,39 @@ class _Repair:
         self._layout = layout
         self._replicas = replicas
         self._touch_refresh = touch_refresh
-        self._fetched: list[Amount] = []
+        self._fetched = Amount()
         self._rewritten: list[str] = []
         self._restored: list[str] = []
-        self._dropped: list[str] = []
-        self._discarded: list[str] = []
+        self._removed: list[str] = []
+        self._deleted: list[str] = []
 
     def report(self) -> RepairReport:
         """What was done."""
         return RepairReport(
-            fetched=Amount(
-                sum(amount.blobs for amount in self._fetched),
-                sum(amount.bytes for amount in self._fetched),
-            ),
+            fetched=self._fetched,
             rewritten=self._rewritten,
             restored=self._restored,
-            dropped=self._dropped,
-            discarded=sorted(self._discarded),
+            removed=self._removed,
+            deleted=sorted(self._deleted),
             left=self.left,
         )
 
     async def fetch(self, items: Sequence[Fetch], callback: Callback) -> None:
-        """Bring blobs from the replicas, verified, in place of what is there."""
-        for place, replica in enumerate(self._replicas):
-            blobs = [Blob(Digest(i.digest), i.bytes) for i in items if i.replica == place]
+        """Bring blobs from the replicas, verified, replacing what is there."""
+        for position, replica in enumerate(self._replicas):
+            blobs = [Blob(Digest(i.digest), i.bytes) for i in items if i.replica == position]
             transfer = Transfer(self._layout, LayoutSource(replica), callback, tolerant=True)
-            await transfer.execute(ExportPlan(upload=blobs, touch=[], keep=[], replace=[]))
-            self._fetched.append(transfer.report([], 0.0).uploaded)
+            await transfer.send(blobs)
+            self._fetched += transfer.report([], 0.0).uploaded
             for digest, error in transfer.failures.items():
                 self.left[str(digest)] = str(error)
 
     async def publish(self, publication: Publication) -> None:
         """Rewrite or restore a manifest, if it is still what the plan was made from."""
         name = publication.name
-        own = await _readable(self._layout, name)
+        own = await readable_manifest(self._layout, name)
         replica = publication.replica
-        source = own if replica is None else await _readable(self._replicas[replica], name)
+        source = own if replica is None else await readable_manifest(self._replicas[replica], name)
         if source is None or _content(source) != publication.original:
             self._skip(name)
         elif replica is None:
@@ -372,7 +360,7 @@ class _Repair:
         elif own is None:
             await self._restore(_mended(source, publication), publication)
         elif _means_the_same(own, _mended(source, publication)):
-            # Another tag of the same manifest was restored a moment ago.
+            # Another tag of the same manifest has just been restored.
             self._restored.append(name)
         else:
             self._skip(name)
@@ -396,21 +384,21 @@ class _Repair:
         else:
             self._restored.append(manifest.name)
 
-    async def drop(self, name: str) -> None:
-        """Take a name away whose manifest still cannot be read."""
-        if await _readable(self._layout, name) is None:
-            await self._layout.unpublish([name])
-            self._dropped.append(name)
+    async def remove(self, name: str) -> None:
+        """Remove a name if its manifest is still unreadable."""
+        if await readable_manifest(self._layout, name) is None:
+            await self._layout.remove([name])
+            self._removed.append(name)
         else:
             self._skip(name)
 
-    async def discard(self, digest: str) -> None:
-        """Delete a blob that is damaged still."""
+    async def delete(self, digest: str) -> None:
+        """Delete a blob if it is still damaged."""
         if await self._delete_damaged(Digest(digest)):
-            self._discarded.append(digest)
+            self._deleted.append(digest)
 
     async def _delete_damaged(self, digest: Digest) -> bool:
-        """Read it once more right before: by now somebody may have sent it again."""
+        """Read the blob once more right before the delete: it may have been sent again."""
         try:
             await check_blob(self._layout, digest)
         except IntegrityError:
@@ -421,13 +409,13 @@ class _Repair:
         return False
 
     def _skip(self, name: str) -> None:
-        """A writer was here; deleting what its manifest may name would not be a repair."""
+        """Leave a name that was written to. No blob is deleted then: its manifest may need it."""
         self.skipped = True
         self.left[name] = "its manifest has changed since the plan was made"
 
 
 def _mended(manifest: Manifest, publication: Publication) -> Manifest:
-    """The manifest without what is lost and with true sizes; as it is where there is neither."""
+    """The manifest without lost blobs and with true sizes; unchanged if there are neither."""
     if not (publication.lost or publication.sizes):
         return manifest
     graph = RecordGraph(manifest.config).without_blobs(publication.lost)

@@ -1,4 +1,4 @@
-"""Which names of a cache are to go: by age, by count, by size, because they are broken. Pure."""
+"""Which names a prune removes: by age, by count, by size, or because blobs are missing. Pure."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 class PrunePolicy(Struct, frozen=True, kw_only=True):
-    """What a prune may take away beside orphans; by default nothing.
+    """Which names a prune removes besides deleting orphaned blobs; by default none.
 
-    A name that ``keep`` matches, or that is among the last of its group, never goes. Of the others
-    those go that are older than ``older_than``; where that is not given, all those of a group.
+    A name is never removed if ``keep`` matches it or it is among the newest of its ``keep_last``
+    pattern. Of the others, names older than ``older_than`` are removed; without ``older_than``,
+    all names that match a ``keep_last`` pattern are.
 
     Attributes:
         older_than: seconds since a name was written.
-        keep_last: by pattern, how many of the names that match are kept, the newest first. A name
-            belongs to the first pattern that matches it; one that none matches is in no group.
-        keep: patterns of names that stay whatever else is said.
-        max_size: bytes of all different blobs together; the names written longest ago go first.
-        broken: also names with blobs that are not in the store go.
-        wanted: names that stay; all others go. None: no name goes for this.
+        keep_last: how many of the names that match a pattern are kept, the newest ones. A name
+            belongs to the first pattern that matches it.
+        keep: patterns of names that are never removed.
+        max_size: bytes of all distinct blobs together; the oldest names are removed first.
+        missing_blobs: whether to remove names with blobs that are not in the store.
+        wanted: names that stay; all others are removed. None: this removes no name.
 
     Patterns are those of :mod:`fnmatch`; ``*`` matches a slash too.
     """
@@ -37,13 +38,13 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
     keep_last: dict[str, int] = {}
     keep: tuple[str, ...] = ()
     max_size: int | None = None
-    broken: bool = False
+    missing_blobs: bool = False
     wanted: frozenset[str] | None = None
 
     def check(self) -> None:
-        """Raises UsageError for what makes no sense."""
+        """Raise UsageError for values out of range."""
         if self.older_than is not None and self.older_than < 0:
-            raise UsageError("older_than is negative: every name would go")
+            raise UsageError("older_than is negative: every name would be removed")
         if any(count < 0 for count in self.keep_last.values()):
             raise UsageError("keep_last is negative")
         if self.max_size is not None and self.max_size < 0:
@@ -56,27 +57,27 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
 
 
 class Candidate(NamedTuple):
-    """A name as policies see it. ``age`` is in seconds, None where the store has no times."""
+    """A name as policies see it. ``age`` is in seconds, None if the store has no times."""
 
     name: str
     age: float | None
     blobs: frozenset[Digest]
-    broken: bool
+    misses_blobs: bool
 
 
 def choose(
     candidates: Sequence[Candidate], policy: PrunePolicy, sizes: Mapping[Digest, int]
 ) -> dict[str, str]:
-    """The names that go, each with the reason, the oldest first. Raises UsageError.
+    """The names to remove, each with the reason, the oldest first. Raises UsageError.
 
     Args:
         candidates: all names of the cache.
-        policy: what goes.
+        policy: which names to remove.
         sizes: the bytes of every blob in the store.
     """
     policy.check()
     if policy.needs_times and any(candidate.age is None for candidate in candidates):
-        raise UsageError("the store has no times, so that no name can be chosen by its age")
+        raise UsageError("the store has no times, so no name can be selected by its age")
     oldest_first = sorted(candidates, key=lambda c: (-(c.age or 0.0), c.name))
     groups = _groups(oldest_first, policy)
     protected = {name for group in groups.values() for name in group.kept}
@@ -90,7 +91,7 @@ def choose(
     }
     if policy.max_size is not None:
         staying = [c for c in oldest_first if c.name not in reasons]
-        for name in _too_much(staying, policy.max_size, protected, sizes):
+        for name in _over_limit(staying, policy.max_size, protected, sizes):
             reasons[name] = "the cache is too large"
     return {c.name: reasons[c.name] for c in oldest_first if c.name in reasons}
 
@@ -98,7 +99,7 @@ def choose(
 def _reason(candidate: Candidate, policy: PrunePolicy, superseded: Collection[str]) -> str | None:
     if policy.wanted is not None and candidate.name not in policy.wanted:
         return "not in the source"
-    if policy.broken and candidate.broken:
+    if policy.missing_blobs and candidate.misses_blobs:
         return "blobs are missing"
     if policy.older_than is not None:
         is_old = candidate.age is not None and candidate.age > policy.older_than
@@ -128,27 +129,27 @@ def _matches(name: str, patterns: Collection[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _too_much(
+def _over_limit(
     oldest_first: Sequence[Candidate],
     limit: int,
     protected: Collection[str],
     sizes: Mapping[Digest, int],
 ) -> list[str]:
-    """The names to take away, one after the other, until what the rest needs fits."""
+    """The names to remove, in this order, until what the others need fits."""
     users: dict[Digest, int] = {}
     for candidate in oldest_first:
         for blob in candidate.blobs:
             users[blob] = users.get(blob, 0) + 1
     total = sum(sizes.get(blob, 0) for blob in users)
-    going = []
+    removals = []
     for candidate in oldest_first:
         if total <= limit:
             break
         if candidate.name in protected:
             continue
-        going.append(candidate.name)
+        removals.append(candidate.name)
         for blob in candidate.blobs:
             users[blob] -= 1
             if not users[blob]:
                 total -= sizes.get(blob, 0)
-    return going
+    return removals

@@ -1,7 +1,7 @@
-"""What a cache uses: bytes a name, what is shared, orphaned and missing. Reads only.
+"""What a cache uses: bytes by name, shared, orphaned and missing blobs. Reads only.
 
-Manifests are read first and blobs listed once after that, as exporters write them the other way
-round: a blob that is missing then was not on its way.
+Manifests are read first and blobs are listed once after that. Exporters write in the opposite
+order, so a blob that is missing then was not just being uploaded.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each
-from cachefs.errors import CacheError, NotFoundError, StoreError, UsageError
+from cachefs.errors import CacheError, NotFoundError
 from cachefs.graph import RecordGraph
-from cachefs.layout.oci import OCILayout
 from cachefs.transfer.lookup import list_blobs
+from cachefs.transfer.manifests import NAME_FAULTS, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 DAY: Final = 86_400
 
 AGES: Final = (1, 7, 30)
-"""Days at which one class of ages ends and the next begins."""
+"""Days at which one age class ends and the next begins."""
 
 
 class NameUsage(Struct, frozen=True, kw_only=True):
@@ -38,11 +37,11 @@ class NameUsage(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: the name, or tag.
-        modified: seconds since 1970, None where the store has no times.
-        total: all of its blobs, each counted once.
-        unique: those that nothing else needs: what would become free without this name.
-        shared: those that other names, or manifests without a name, need too.
-        fault: why it cannot be read; the figures are then 0.
+        modified: seconds since 1970, None if the store has no times.
+        total: its blobs, each counted once.
+        unique: blobs that no other manifest needs: what removing this name would free.
+        shared: blobs that other names, or manifests without a name, need too.
+        fault: why the manifest cannot be read; the figures are then 0.
     """
 
     name: str
@@ -54,11 +53,11 @@ class NameUsage(Struct, frozen=True, kw_only=True):
 
 
 class AgeClass(Struct, frozen=True, kw_only=True):
-    """Stored blobs of about an age.
+    """Stored blobs in one age range.
 
     Attributes:
-        days: they were written, or renewed, less than so many days ago, and at least as many as the
-            class before says. None for all that are older.
+        days: the end of the range: the blobs were written or touched less than so many days ago,
+            and at least as many as the class before says. None for all older blobs.
         amount: the blobs.
     """
 
@@ -67,24 +66,25 @@ class AgeClass(Struct, frozen=True, kw_only=True):
 
 
 class CacheUsage(Struct, frozen=True, kw_only=True):
-    """What a cache uses. A blob has the size that is stored, else the one that manifests state.
+    """What a cache uses. Sizes are those in the store, or if a blob is missing, in manifests.
 
     Attributes:
         names: each name, or those that were asked for.
-        named: the blobs that names need, counted for each name that needs them.
-        referenced: the same, each counted once.
-        dedup: bytes of ``named`` over bytes of ``referenced``; None where there are none.
+        named: the blobs that names need, counted once for each name.
+        referenced: the same blobs, counted once.
+        dedup: bytes of ``named`` divided by the bytes of these blobs counted once; None if there
+            are none.
         stored: all blobs in the store.
-        orphaned: stored, and no manifest needs them. Those of an export that is under way, and of
-            names under another prefix, are among them.
-        uncertain: stored, and no manifest that could be read needs them, but one could not be read:
-            then these may be its blobs, and ``orphaned`` is empty.
-        missing: needed by a name, and not in the store.
+        orphaned: stored blobs that no manifest needs. They include those of an export under way,
+            and of names under another prefix.
+        uncertain: stored blobs that no readable manifest needs, if there is an unreadable one that
+            may need them; ``orphaned`` is then empty.
+        missing: blobs that a manifest needs and that are not in the store.
         ages: stored blobs by age, the youngest first.
-        undated: stored blobs whose age the store does not tell.
-        oldest: when the oldest blob was written or renewed, in seconds since 1970.
-        newest: the same of the newest.
-        fault: why what lies among the manifests without a name cannot be read.
+        undated: stored blobs whose age is unknown.
+        oldest: when the oldest blob was written or touched, in seconds since 1970.
+        newest: the same for the newest blob.
+        fault: why a manifest without a name cannot be read.
     """
 
     names: list[NameUsage]
@@ -105,20 +105,18 @@ class CacheUsage(Struct, frozen=True, kw_only=True):
 async def measure(
     layout: Layout, names: Collection[str] = (), *, now: float | None = None
 ) -> CacheUsage:
-    """What the cache uses, from its manifests and one listing of its blobs.
+    """Measure what the cache uses, from its manifests and one listing of its blobs.
 
     Args:
         layout: the cache.
-        names: report these only, in their order; what they share is still told from all names.
-        now: seconds since 1970, that ages count from; by default this machine's time.
+        names: report only these, in their order; sharing is still computed from all names.
+        now: the time that ages count from, in seconds since 1970; by default this machine's.
 
-    A manifest that cannot be read has its fault in its name's figures. Raises StoreError where the
-    store cannot be asked, ManifestError where the names cannot be told, and UsageError for a cache
-    that was opened by a manifest's digest.
+    An unreadable manifest has its fault in its name's figures. Raises StoreError, ManifestError if
+    the names cannot be listed, and UsageError for a cache that was opened by a manifest's digest.
     """
-    if isinstance(layout, OCILayout) and layout.digest is not None:
-        raise UsageError("what a cache uses is told by all of its names: leave digest=... out")
-    needs = await _read_manifests(layout)
+    layout.require_names("measure")
+    needs = await _read_needs(layout)
     there = await list_blobs(layout)
     for digest, stat in there.items():
         needs.sizes[digest] = stat.size
@@ -149,7 +147,7 @@ async def measure(
 
 @dataclass(slots=True)
 class _Needs:
-    """What manifests need, and the sizes of these blobs."""
+    """The blobs that manifests need, and their sizes."""
 
     listed: list[NamedManifest]
     names: dict[str, set[Digest]] = field(default_factory=dict)
@@ -160,57 +158,48 @@ class _Needs:
 
     @property
     def incomplete(self) -> bool:
-        """Whether a manifest could not be read, so that more blobs may be needed."""
+        """Whether a manifest is unreadable, so that more blobs may be needed."""
         return bool(self.faults) or self.fault is not None
 
     def amount(self, digests: Iterable[Digest]) -> Amount:
-        """How many these are, with their bytes."""
-        sizes = [self.sizes.get(digest, 0) for digest in digests]
-        return Amount(len(sizes), sum(sizes))
+        """How many blobs these are, and their bytes."""
+        return Amount.of(self.sizes.get(digest, 0) for digest in digests)
 
 
-async def _read_manifests(layout: Layout) -> _Needs:
+async def _read_needs(layout: Layout) -> _Needs:
     needs = _Needs(await layout.names())
-    times = Counter(name.name for name in needs.listed)
-    for name, count in times.items():
+    counts = Counter(name.name for name in needs.listed)
+    for name, count in counts.items():
         if count > 1:
-            needs.faults[name] = f"the tag is there {count} times: which manifest is meant?"
+            needs.faults[name] = f"the tag is there {count} times, so its manifest is ambiguous"
 
-    async def one(name: str) -> None:
-        try:
-            needs.names[name] = await _needed(layout, name, needs.sizes)
-        except CacheError as error:
-            _require_answer(error)
-            needs.faults[name] = str(error)
+    async def read(name: str) -> set[Digest]:
+        return await _needed(layout, name, needs.sizes)
 
-    await for_each([name for name in times if name not in needs.faults], one, LOOKUPS)
+    distinct = [name for name in counts if name not in needs.faults]
+    for name, found in (await read_names(distinct, read)).items():
+        if isinstance(found, CacheError):
+            needs.faults[name] = str(found)
+        else:
+            needs.names[name] = found
     try:
         needs.unnamed = await layout.unnamed_references()
-    except CacheError as error:
-        _require_answer(error)
+    except NAME_FAULTS as error:
         if needs.listed or not isinstance(error, NotFoundError):
             needs.fault = str(error)
     return needs
 
 
 async def _needed(layout: Layout, name: str, sizes: dict[Digest, int]) -> set[Digest]:
-    """What a name needs; the sizes that it states are noted."""
+    """The blobs that a name needs; the sizes that its manifest states are noted."""
     manifest = await layout.read(name)
     stated = RecordGraph(manifest.config).blobs()
     for digest, size in stated.items():
         sizes[digest] = max(size, sizes.get(digest, 0))
     if manifest.raw is not None:
         return set(stated)
-    # The facts lay in several objects, which are blobs too.
+    # The manifest was made from several objects, which are blobs too.
     return stated.keys() | await layout.references(name)
-
-
-def _require_answer(error: CacheError) -> None:
-    """Raise the error again where it says nothing of the manifest: the store cannot be asked."""
-    if isinstance(error, UsageError) or (
-        isinstance(error, StoreError) and not isinstance(error, NotFoundError)
-    ):
-        raise error
 
 
 def _of_name(name: NamedManifest, needs: _Needs, shared: Collection[Digest]) -> NameUsage:

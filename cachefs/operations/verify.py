@@ -1,7 +1,7 @@
 """Verifying a cache: every fault in one report. Reads only.
 
-Manifests are read first and blobs looked up after that, as exporters write them the other way
-round: a blob that is missing then was not on its way.
+Manifests are read first and blobs are looked up after that. Exporters write in the opposite order,
+so a blob that is missing then was not just being uploaded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each, run
+from cachefs.concurrency import for_each, run
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import Slice, list_blobs, look_up, slices
+from cachefs.transfer.manifests import NAME_FAULTS, read_names
 from cachefs.transfer.workers import PARTS, list_spread, spread
 
 if TYPE_CHECKING:
@@ -39,22 +40,22 @@ _KINDS: Final[Sequence[Kind]] = ("manifest", "missing", "damaged", "size")
 _DAY: Final = 86_400
 
 _FINENESS: Final = 8
-"""Steps of a rotation that a sample spans at least."""
+"""Minimum number of rotation steps that a sample spans."""
 
 
 class Fault(Struct, frozen=True, kw_only=True):
     """One thing that is wrong.
 
     Attributes:
-        kind: ``manifest``: it cannot be read as one. ``missing``: a blob is not there.
-            ``damaged``: a blob's bytes are not those of its digest. ``size``: a blob is right, and
-            what a manifest says of its size is not.
-        names: the names that are affected, sorted; none for a blob that no name needs.
+        kind: ``manifest``: it is unreadable. ``missing``: a blob is not there. ``damaged``: a
+            blob's bytes do not have its digest. ``size``: a blob is intact, but a manifest states
+            a wrong size for it.
+        names: the affected names, sorted; empty for a blob that no name needs.
         key: the full path of the object in the store.
         reason: one line.
-        digest: the blob, where it is one.
-        stated: bytes that manifests say it has, where they do.
-        stored: bytes that it has, where it is there.
+        digest: the blob, if it is one.
+        stated: the size in bytes that manifests state, if they do.
+        stored: the size in bytes in the store, if the blob is there.
     """
 
     kind: Kind
@@ -71,10 +72,10 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         names: the names whose manifests were read.
-        blobs: what they need: present or not, with the sizes they state.
+        blobs: the blobs that they need, present or not, with the sizes they state.
         read: blobs whose bytes were read and hashed.
-        faults: manifests first; sorted.
-        start: where the part of the digest space that was read begins, from 0 to 1.
+        faults: sorted, manifests first.
+        start: where the sampled part of the digest space begins, from 0 to 1.
         seconds: the whole time.
     """
 
@@ -99,16 +100,16 @@ async def verify(
 
     Args:
         layout: the cache.
-        names: check these only; by default all, and then blobs that no name needs are read too.
+        names: check only these; by default all, and then orphaned blobs are read too.
         read_data: the share of the digest space, from 0 to 1, whose blobs are read and hashed.
-            A blob of the wrong size is always read, to tell which of the two is wrong.
-        start: where that share begins, from 0 to 1. By default it moves on from day to day, so
-            that a run a day has read everything after about ``1 / read_data`` days.
+            A blob of the wrong size is always read, to find out which of the two is wrong.
+        start: where that share begins, from 0 to 1. By default it advances every day, so that
+            daily runs read everything in about ``1 / read_data`` days.
         callback: told of the bytes read.
         workers: other processes or machines, which list and read slices of the digest space.
 
-    A blob that comes damaged is fetched once more before it counts as damaged. Raises UsageError
-    for a share or start out of range, and StoreError where the store cannot be asked.
+    A damaged blob is fetched once more before it is reported. Raises UsageError for a share or
+    start out of range, and StoreError.
     """
     began = time.perf_counter()
     start = rotation(read_data, time.time()) if start is None else start
@@ -126,8 +127,8 @@ async def verify(
     await (reading.spread(suspects, workers) if workers else reading.read(suspects))
     return VerifyReport(
         names=needed.names,
-        blobs=Amount(len(needed.sizes), sum(max(s.values()) for s in needed.sizes.values())),
-        read=Amount(reading.blobs, reading.bytes),
+        blobs=Amount.of(max(stated.values()) for stated in needed.sizes.values()),
+        read=reading.amount,
         faults=sorted(needed.faults + reading.faults, key=_place),
         start=start,
         seconds=time.perf_counter() - began,
@@ -138,14 +139,14 @@ def _place(fault: Fault) -> tuple[int, list[str], str]:
     return _KINDS.index(fault.kind), fault.names, fault.key
 
 
-# --- which part is read --------------------------------------------------------------------------
+# --- sampling ------------------------------------------------------------------------------------
 
 
 def rotation(share: float, now: float) -> float:
     """Where a sample begins, from 0 to 1, at a time in seconds since 1970.
 
-    From one day to the next it moves on by not quite the share. The circle has a prime number of
-    steps, so that runs every second day or every week come everywhere too.
+    It advances every day by slightly less than the share. The circle has a prime number of steps,
+    so that runs every second day or every week also cover everything.
     """
     if not 0.0 < share < 1.0:
         return 0.0
@@ -160,13 +161,13 @@ def _prime_from(number: int) -> int:
 
 
 def sampled(share: float, start: float) -> list[Slice]:
-    """The slices of the digest space that a share of it is, from ``start`` on and round the end.
+    """The slices of the digest space that a share from ``start`` on consists of, wrapping around.
 
     Raises UsageError.
     """
     if not (0.0 <= share <= 1.0 and 0.0 <= start <= 1.0):
         raise UsageError(
-            f"a share of {share} from {start} on is none: both are numbers from 0 to 1"
+            f"a share of {share} from {start} on is not valid: both are numbers from 0 to 1"
         )
     if share in {0.0, 1.0}:
         return [Slice()] if share else []
@@ -184,14 +185,14 @@ def _digits(position: float) -> str:
 
 @dataclass(slots=True)
 class _Needed:
-    """What manifests need: for each blob, the names and the sizes that they state (0: none)."""
+    """The blobs that manifests need, each with the names and the sizes they state (0: none)."""
 
     names: list[str]
     faults: list[Fault] = field(default_factory=list)
     sizes: dict[Digest, dict[str, int]] = field(default_factory=dict)
 
     def note(self, layout: Layout, names: list[str], error: CacheError) -> None:
-        """Take down a manifest that cannot be read."""
+        """Note an unreadable manifest."""
         fault = Fault(
             kind="manifest",
             names=names,
@@ -207,25 +208,20 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
     if not names:
         try:
             needed.names = [name.name for name in await layout.names()]
-        except (StoreError, UsageError):
-            raise
-        except CacheError as error:
+        except NAME_FAULTS as error:
+            if isinstance(error, StoreError):
+                raise
             needed.note(layout, [], error)
 
-    async def one(name: str) -> None:
-        try:
-            manifest = await layout.read(name)
-        except UsageError:
-            raise
-        except CacheError as error:
-            if isinstance(error, StoreError) and not isinstance(error, NotFoundError):
-                raise
-            needed.note(layout, [name], error)
-        else:
-            for digest, size in RecordGraph(manifest.config).blobs().items():
-                needed.sizes.setdefault(digest, {})[name] = size
+    async def read(name: str) -> dict[Digest, int]:
+        return RecordGraph((await layout.read(name)).config).blobs()
 
-    await for_each(needed.names, one, LOOKUPS)
+    for name, found in (await read_names(needed.names, read)).items():
+        if isinstance(found, CacheError):
+            needed.note(layout, [name], found)
+            continue
+        for digest, size in found.items():
+            needed.sizes.setdefault(digest, {})[name] = size
     return needed
 
 
@@ -233,20 +229,19 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
 
 
 class _Reading:
-    """Judges blobs, many at a time, holding a chunk of each that is read."""
+    """Checks blobs, several at a time, and collects their faults."""
 
     def __init__(
         self, layout: Layout, sizes: Mapping[Digest, Mapping[str, int]], callback: Callback
     ) -> None:
         self.faults: list[Fault] = []
-        self.blobs = 0
-        self.bytes = 0
+        self.amount = Amount()
         self._layout = layout
         self._sizes = sizes
         self._callback = callback
 
     def judge(self, there: Mapping[Digest, Stat], parts: Sequence[Slice]) -> dict[Digest, Stat]:
-        """Note what is missing; what is to be read lies in the parts or has a wrong size."""
+        """Note missing blobs, and return those to read: in the parts, or of a wrong size."""
         for digest in self._sizes:
             if digest not in there:
                 self._note("missing", digest, None, "it is not there")
@@ -259,11 +254,11 @@ class _Reading:
         return suspects
 
     async def read(self, suspects: Mapping[Digest, Stat]) -> None:
-        """Read these blobs here."""
+        """Read these blobs in this process."""
         await for_each(suspects.items(), self._read, self._layout.store.filesystem.parallelism)
 
     async def spread(self, suspects: Mapping[Digest, Stat], workers: Workers) -> None:
-        """Have these blobs read by others, slice by slice."""
+        """Have these blobs read by workers, slice by slice."""
         tasks = []
         for part in slices(PARTS):
             blobs = {digest: stat for digest, stat in suspects.items() if part.holds(digest)}
@@ -274,8 +269,7 @@ class _Reading:
 
     def _take(self, part: PartRead) -> None:
         self.faults += part.faults
-        self.blobs += part.read.blobs
-        self.bytes += part.read.bytes
+        self.amount += part.read
         self._callback.relative_update(part.read.bytes)
 
     async def _read(self, item: tuple[Digest, Stat]) -> None:
@@ -284,7 +278,7 @@ class _Reading:
         try:
             await check_blob(self._layout, digest, stat.size)
         except NotFoundError:
-            self._note("missing", digest, None, "it has gone while it was looked at")
+            self._note("missing", digest, None, "it was deleted while it was being verified")
             return
         except IntegrityError as error:
             reason = self._difference(digest, stat, wrong) if wrong else error.reason
@@ -292,8 +286,7 @@ class _Reading:
         else:
             if wrong:
                 self._note("size", digest, stat, self._difference(digest, stat, wrong), wrong)
-        self.blobs += 1
-        self.bytes += stat.size
+        self.amount += Amount(1, stat.size)
         self._callback.relative_update(stat.size)
 
     def _disagreeing(self, digest: Digest, stat: Stat) -> list[str]:
@@ -337,7 +330,7 @@ class PartRead(NamedTuple):
 def read_part(
     cache: CacheSpec, suspects: Mapping[Digest, Stat], sizes: Mapping[Digest, Mapping[str, int]]
 ) -> PartRead:
-    """Read a part's blobs: what a worker does. ``sizes`` are those that names state."""
+    """Read a part's blobs, as a worker. ``sizes`` are those that names state."""
     reading = _Reading(cache.open(), sizes, DEFAULT_CALLBACK)
     run(reading.read(suspects))
-    return PartRead(reading.faults, Amount(reading.blobs, reading.bytes))
+    return PartRead(reading.faults, reading.amount)

@@ -1,4 +1,4 @@
-"""The one write path: plan, send blobs, look once more, and publish the manifests last."""
+"""The one write path: plan, send blobs, look them up once more, and publish manifests last."""
 
 from __future__ import annotations
 
@@ -31,22 +31,30 @@ if TYPE_CHECKING:
 
 
 BATCH: Final = 64
-"""Small blobs that are read, checked and sent together at most."""
+"""Small blobs that are read, verified and sent together at most."""
 
 BATCH_BYTES: Final = 1024 * 1024
 
 
 class Blob(NamedTuple):
-    """A blob to be stored, and its size in bytes (None: not known)."""
+    """A blob to be stored, and its size in bytes (None if unknown)."""
 
     digest: Digest
     size: int | None
 
 
 class ExportReport(Struct, frozen=True, kw_only=True):
-    """What an export or copy did. ``seconds`` is the whole time, ``error`` why it was given up.
+    """What an export, copy or merge did.
 
-    ``removed`` and ``deleted`` are the names and blobs that a mirroring copy took away.
+    Attributes:
+        names: the names that were published.
+        uploaded: blobs that were sent.
+        touched: blobs that were there and whose time was renewed.
+        kept: blobs that were there and recent enough.
+        seconds: the whole time.
+        error: why the operation failed, if the failure was to be ignored.
+        removed: names that a mirroring copy removed.
+        deleted: blobs that a mirroring copy deleted.
     """
 
     names: list[str]
@@ -62,7 +70,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 class ExportPlan(NamedTuple):
     """What the store needs: blobs to send, blobs whose time to renew, and blobs that stay.
 
-    ``replace`` are those among the blobs to send that are there, too old or of a wrong size.
+    ``replace`` holds those of the blobs to send that are there, but too old or of a wrong size.
     """
 
     upload: list[Blob]
@@ -81,9 +89,9 @@ async def plan_export(
 
     Args:
         layout: the target.
-        blobs: each blob's size in bytes, 0 where it is not known.
+        blobs: each blob's size in bytes, 0 if unknown.
         touch_refresh: seconds after which a blob's time is renewed.
-        clock: our own time, seconds since 1970.
+        clock: this machine's time, in seconds since 1970.
     """
     there = await look_up(layout, list(blobs))
     plan = ExportPlan([], [], [], [])
@@ -96,7 +104,7 @@ async def plan_export(
         elif blob.size not in {None, stat.size}:
             plan.upload.append(blob)
             plan.replace.append(blob)
-        elif not _is_old(stat, now, touch_refresh):
+        elif not _needs_touch(stat, now, touch_refresh):
             plan.keep.append(Blob(digest, stat.size))
         elif layout.store.filesystem.touches:
             plan.touch.append((Blob(digest, stat.size), stat))
@@ -106,8 +114,8 @@ async def plan_export(
     return plan
 
 
-def _is_old(stat: Stat, now: float, touch_refresh: float) -> bool:
-    """A time in the future comes from another clock and says nothing: it is renewed."""
+def _needs_touch(stat: Stat, now: float, touch_refresh: float) -> bool:
+    """Whether a blob's time is to be renewed: it is old, or in the future by another clock."""
     if stat.modified is None:
         return False
     age = now - stat.modified
@@ -115,14 +123,15 @@ def _is_old(stat: Stat, now: float, touch_refresh: float) -> bool:
 
 
 class Transfer:
-    """Brings a target's blobs into the planned state, and counts what it did.
+    """Brings blobs to a target, and counts what it did.
 
     Args:
         layout: the target.
         source: where blobs to be sent come from.
-        callback: told of each byte that is sent.
-        tolerant: gather what is wrong with the source's blobs in :attr:`failures` and go on, in
-            place of raising it. What is wrong with the target is raised always.
+        callback: told of the bytes sent.
+        tolerant: collect errors of the source's blobs in :attr:`failures` and go on, in place of
+            raising the first one. Errors of the target are always raised.
+        clock: this machine's time, in seconds since 1970.
     """
 
     def __init__(
@@ -132,6 +141,7 @@ class Transfer:
         callback: Callback = DEFAULT_CALLBACK,
         *,
         tolerant: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.layout = layout
         self.failures: dict[Digest, CacheError] = {}
@@ -139,13 +149,42 @@ class Transfer:
         self._source = source
         self._callback = callback
         self._tolerant = tolerant
+        self._clock = clock
         self._uploaded: dict[Digest, int] = {}
         self._touched: dict[Digest, int] = {}
         self._kept: dict[Digest, int] = {}
         self._replaced: dict[Digest, int] = {}
 
-    async def execute(self, plan: ExportPlan) -> None:
-        """Send and touch what the plan says. Raises StoreError and IntegrityError."""
+    async def bring(self, blobs: Mapping[Digest, int], touch_refresh: float) -> None:
+        """Send the blobs that the target lacks, touch the old ones, and look them up once more.
+
+        When it returns, a manifest that needs these blobs may be published.
+
+        Args:
+            blobs: each blob's size in bytes, 0 if unknown.
+            touch_refresh: seconds after which a blob's time is renewed.
+
+        Raises StoreError and IntegrityError.
+        """
+        plan = await plan_export(self.layout, blobs, touch_refresh, self._clock)
+        await self._execute(plan)
+        await self._look_again()
+
+    async def send(self, blobs: Sequence[Blob]) -> None:
+        """Send the blobs, whether they are there or not. Raises as :meth:`bring`."""
+        await self._execute(ExportPlan(upload=[*blobs], touch=[], keep=[], replace=[]))
+
+    def report(self, names: Iterable[str], seconds: float) -> ExportReport:
+        """What was done."""
+        return ExportReport(
+            names=list(names),
+            uploaded=Amount.of(self._uploaded.values()),
+            touched=Amount.of(self._touched.values()),
+            kept=Amount.of(self._kept.values()),
+            seconds=seconds,
+        )
+
+    async def _execute(self, plan: ExportPlan) -> None:
         self._callback.set_size(_bytes_of(plan.upload))
         self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
         self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
@@ -166,12 +205,12 @@ class Transfer:
         await self._upload_also(gone)
         await self.layout.store.settle()
 
-    async def last_look(self) -> None:
-        """Send what was there and has gone since: someone may have pruned it as unreferenced.
+    async def _look_again(self) -> None:
+        """Send blobs that were there and have been deleted since: a prune may have been under way.
 
-        A blob that was touched, or sent again because it was old, was there as well: whoever looked
-        at it before may have deleted it after. Where nothing was sent or touched, nothing has come
-        between this look and the plan's: that one stands.
+        This covers blobs that were touched, or sent again because they were old: a prune that saw
+        them before may have deleted them after. If nothing was sent or touched, nothing happened
+        between this look-up and the plan's, so that one holds.
         """
         if not (self._uploaded or self._touched):
             return
@@ -186,14 +225,14 @@ class Transfer:
             await self.layout.store.settle()
 
     async def _upload_also(self, blobs: Sequence[Blob]) -> None:
-        """Send what the plan did not expect to send."""
+        """Send blobs that the plan did not expect to send."""
         self._callback.set_size((self._callback.size or 0) + _bytes_of(blobs))
         await self._upload_all(blobs)
 
     async def _upload_all(self, blobs: Iterable[Blob]) -> None:
-        """Stream the large ones, the largest first, and send the small ones in batches meanwhile.
+        """Stream the large blobs, the largest first, while small ones are sent in batches.
 
-        Two batches at a time, so that one is read and hashed while the other is sent.
+        Two batches are under way, so that one is read and hashed while the other is sent.
         """
         source = self._source
         large = sorted(blobs, key=lambda blob: blob.size or 0, reverse=True)
@@ -205,23 +244,13 @@ class Transfer:
             group.create_task(for_each(large, self._upload, self._parallelism))
             group.create_task(for_each(batches, partial(self._upload_batch, source), 2))
 
-    def report(self, names: Iterable[str], seconds: float) -> ExportReport:
-        """What was done."""
-        return ExportReport(
-            names=list(names),
-            uploaded=_amount(self._uploaded),
-            touched=_amount(self._touched),
-            kept=_amount(self._kept),
-            seconds=seconds,
-        )
-
     async def _upload(self, blob: Blob) -> None:
         chunks = self._told(self._verified(blob))
         key = self.layout.blob_key(blob.digest)
         try:
             self._uploaded[blob.digest] = await self.layout.store.upload(key, chunks, blob.size)
         except (IntegrityError, StoreError) as error:
-            self._refused(blob, error)
+            self._note_or_raise(blob, error)
 
     async def _upload_batch(self, source: BatchSource, blobs: Sequence[Blob]) -> None:
         wanted = [(blob.digest, blob.size or 0) for blob in blobs]
@@ -231,14 +260,14 @@ class Transfer:
             if isinstance(data, bytes):
                 sending[blob] = data
             else:
-                self._refused(blob, data)
+                self._note_or_raise(blob, data)
         await self.layout.store.put_batch(
             [(self.layout.blob_key(blob.digest), data) for blob, data in sending.items()]
         )
         self._uploaded |= {blob.digest: len(data) for blob, data in sending.items()}
         self._callback.relative_update(_bytes_of(sending))
 
-    def _refused(self, blob: Blob, error: CacheError) -> None:
+    def _note_or_raise(self, blob: Blob, error: CacheError) -> None:
         """Note what is wrong with a blob of the source, or raise it."""
         of_source = isinstance(error, IntegrityError) or error.side == "source"
         if not (self._tolerant and of_source):
@@ -258,7 +287,7 @@ class Transfer:
 
 
 def _batched(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
-    """The large blobs, and the small ones in batches that are small enough to be held."""
+    """The large blobs, and the small ones in batches that fit in memory."""
     large: list[Blob] = []
     batches: list[list[Blob]] = []
     held = 0
@@ -283,7 +312,7 @@ async def _all_checked(
 
 
 def _checked(wanted: tuple[Digest, int], data: bytes | CacheError) -> bytes | CacheError:
-    """The blob's bytes if they are its own."""
+    """The bytes if they are the blob's, else the error."""
     if isinstance(data, bytes):
         try:
             verify(data, *wanted)
@@ -294,10 +323,6 @@ def _checked(wanted: tuple[Digest, int], data: bytes | CacheError) -> bytes | Ca
 
 def _bytes_of(blobs: Iterable[Blob]) -> int:
     return sum(blob.size or 0 for blob in blobs)
-
-
-def _amount(sizes: Mapping[Digest, int]) -> Amount:
-    return Amount(len(sizes), sum(sizes.values()))
 
 
 async def export(
@@ -313,12 +338,11 @@ async def export(
 ) -> ExportReport:
     """Store a manifest's blobs, then the manifest under each name.
 
-    Raises StoreError and IntegrityError; then no name has changed, and what was sent is
-    unreferenced until the next export of it.
+    Raises StoreError and IntegrityError; then no name has changed, and the blobs that were sent are
+    orphaned until the next export that needs them.
     """
     started = time.perf_counter()
-    transfer = Transfer(layout, source, callback)
-    await transfer.execute(await plan_export(layout, blobs, touch_refresh, clock))
-    await transfer.last_look()
+    transfer = Transfer(layout, source, callback, clock=clock)
+    await transfer.bring(blobs, touch_refresh)
     await layout.publish(names, manifest)
     return transfer.report(names, time.perf_counter() - started)

@@ -1,7 +1,7 @@
-"""The one read path: manifests to a graph, and blobs that are verified before anyone sees them.
+"""The one read path: manifests to a graph, and blobs that are verified before they are used.
 
-What cannot be read is a :class:`Miss` with its reason, never an exception in the middle of
-somebody's build: the step runs again, and that is all.
+What cannot be read is a :class:`Miss` with its reason, never an exception in the middle of a build:
+the step just runs again.
 """
 
 from __future__ import annotations
@@ -11,33 +11,35 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar, cast
 
 from cachefs.concurrency import ended
+from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.files import write_all
 from cachefs.store import verified
+from cachefs.transfer.manifests import read_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from pathlib import Path
 
-    from cachefs.digest import Digest
     from cachefs.layout.base import Layout, Manifest
+    from cachefs.wire.cacheconfig import Layer
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """Why something is not to be had from the cache. False in a condition.
+    """Why something could not be read from the cache. False in a condition.
 
     Attributes:
-        what: the name or digest that was asked for.
+        what: the name or digest that was requested.
         reason: one line.
-        absent: True where it simply is not there, False where it is damaged or out of reach.
+        absent: True if it is just not there, False if it is damaged or the store failed.
     """
 
     what: str
@@ -51,22 +53,54 @@ class Miss:
         return f"{self.what}: {self.reason}"
 
 
-async def read_manifests(layout: Layout, names: Sequence[str]) -> list[Manifest | Miss]:
-    """Each name's manifest, or why there is none. Raises UsageError for a name that is none."""
+class CachedResult:
+    """A result that the cache has, fetched only when it is pulled.
 
-    async def one(name: str) -> Manifest | Miss:
-        try:
-            return await layout.read(name)
-        except UsageError:
-            raise
-        except CacheError as error:
-            return missed(name, error)
+    Attributes:
+        layers: its layers, from the bottom up.
+        created_at: when it was made, as RFC 3339 text.
+    """
 
-    return list(await asyncio.gather(*(one(name) for name in names)))
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        created_at: str,
+        fetch: Callable[[str, Path, int | None], Path | Miss],
+    ) -> None:
+        self.layers = layers
+        self.created_at = created_at
+        self._fetch = fetch
+
+    def __repr__(self) -> str:
+        return f"<CachedResult of {len(self.layers)} layers from {self.created_at}>"
+
+    def pull(self, directory: str | os.PathLike[str]) -> list[Path] | Miss:
+        """Fetch the layers' blobs into a directory, each as a file named by its 64 hex digits.
+
+        The directory is made. Layers are fetched from the bottom up; the first that cannot be read
+        is returned as a miss. Blocks until it is done.
+        """
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        paths = []
+        for layer in self.layers:
+            size = (layer.annotations.size or None) if layer.annotations else None
+            fetched = self._fetch(layer.blob, Path(directory, Digest(layer.blob).hex), size)
+            if isinstance(fetched, Miss):
+                return fetched
+            paths.append(fetched)
+        return paths
+
+
+async def load_manifests(layout: Layout, names: Sequence[str]) -> list[Manifest | Miss]:
+    """Each name's manifest, or why it cannot be read. Raises UsageError for an invalid name."""
+    found = await read_names(names, layout.read, store_errors=True)
+    return [
+        missed(name, each) if isinstance(each, CacheError) else each for name, each in found.items()
+    ]
 
 
 def missed(what: str, error: CacheError) -> Miss:
-    """The miss that an error while reading amounts to."""
+    """The miss for an error that reading raised."""
     return Miss(what, str(error), absent=isinstance(error, NotFoundError))
 
 
@@ -81,31 +115,31 @@ async def _collect(layout: Layout, digest: Digest, size: int | None) -> bytes:
 
 
 async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | None = None) -> None:
-    """Write a blob to a file: it appears, whole and verified, or not at all.
+    """Write a blob to a file, which appears complete and verified or not at all.
 
-    Raises NotFoundError, IntegrityError and StoreError, and UsageError for a path that no file can
-    be written to; what was at the path then stays.
+    Raises NotFoundError, IntegrityError and StoreError, and UsageError for a path that cannot be a
+    file; then whatever was at the path stays.
     """
     if path.is_dir() or not path.parent.is_dir():
-        where = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        where = "it is a directory" if path.is_dir() else f"there is no directory {path.parent}"
         raise UsageError(where, operation="write", key=str(path))
-    aside = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
+    temporary = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
 
     async def write() -> None:
         with mapped("write", str(path)):
-            with aside.open("wb", 0) as file:
+            with temporary.open("wb", 0) as file:
                 await _copy(layout, digest, size, file)
-            aside.replace(path)
+            temporary.replace(path)
 
     try:
         await _twice(write)
     finally:
         with suppress(FileNotFoundError):
-            aside.unlink()
+            temporary.unlink()
 
 
 async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> BinaryIO:
-    """A file at its start with the verified blob, in memory up to 8 MiB, else on disk, unnamed.
+    """A file at its start with the verified blob; in memory up to 8 MiB, else an unnamed file.
 
     Raises NotFoundError, IntegrityError and StoreError.
     """
@@ -124,7 +158,7 @@ async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
 
 
 async def check_blob(layout: Layout, digest: Digest, size: int | None = None) -> None:
-    """Read a blob to its end and keep nothing of it.
+    """Read a blob to its end and discard it.
 
     Raises NotFoundError, IntegrityError (after a second fetch) and StoreError.
     """
@@ -147,7 +181,7 @@ def _chunks(layout: Layout, digest: Digest, size: int | None) -> AsyncIterator[b
 
 
 async def _twice(work: Callable[[], Awaitable[T]]) -> T:
-    """A blob that comes damaged is fetched once more: the wire may be at fault, not the store."""
+    """Fetch a damaged blob once more: the network may have damaged it, not the store."""
     try:
         return await work()
     except IntegrityError:

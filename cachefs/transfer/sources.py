@@ -11,7 +11,6 @@ from cachefs.digest import Verifier
 from cachefs.errors import CacheError, NotFoundError
 from cachefs.filesystems.failures import failed, mapped
 from cachefs.filesystems.local import file_chunks, read_files
-from cachefs.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class BlobSource(Protocol):
-    """Anything that gives a blob's bytes."""
+    """Anything that yields a blob's bytes."""
 
     def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The bytes in chunks of bounded size, not verified. Raises NotFoundError."""
@@ -31,16 +30,16 @@ class BlobSource(Protocol):
 
 @runtime_checkable
 class BatchSource(BlobSource, Protocol):
-    """A source that gives many small blobs in one go."""
+    """A source that reads many small blobs in one call."""
 
     async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
-        """Each one's bytes, by digest and size, not verified, or the error that it failed with."""
+        """Each blob's bytes, by digest and size, not verified, or the error that it failed with."""
         ...
 
 
 @runtime_checkable
 class VerifyingSource(BlobSource, Protocol):
-    """A source that verifies bytes while it reads them, which costs less than doing it later."""
+    """A source that verifies bytes while it reads them, which is cheaper than doing it later."""
 
     def verified_chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """As :meth:`chunks`, ending in IntegrityError unless the bytes are the blob's."""
@@ -58,7 +57,7 @@ class MappingSource:
         return self._chunks(digest)
 
     async def verified_chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        """The same, verified: a file is shown to the verifier as it is read."""
+        """The same bytes, verified: the verifier sees a file's bytes as they are read."""
         verifier = Verifier(digest, size)
         async with ended(self._chunks(digest, verifier.update)) as chunks:
             async for chunk in chunks:
@@ -82,7 +81,7 @@ class MappingSource:
                     yield chunk
 
     async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
-        """The bytes, and the contents of the files, which are read in one turn."""
+        """The bytes, and the contents of the files, which one thread reads."""
         held = {digest: self._blobs.get(digest) for digest, _ in blobs}
         files = [
             (Path(blob), size)
@@ -106,14 +105,14 @@ class LayoutSource:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._store = Store(layout.store.filesystem, layout.store.root, "source")
+        self._store = layout.with_side("source").store
 
     def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        """The blob as it comes from the other store."""
+        """The blob as the other store returns it."""
         return self._store.chunks(self._layout.blob_key(digest), size)
 
     async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
-        """The blobs as they come from the other store."""
+        """The blobs as the other store returns them."""
         return await self._store.read_batch(
             [(self._layout.blob_key(digest), size) for digest, size in blobs]
         )
@@ -144,3 +143,26 @@ def _absent(digest: Digest) -> NotFoundError:
     return NotFoundError(
         "no source has this blob", operation="read", side="source", digest=str(digest)
     )
+
+
+@runtime_checkable
+class HasLayout(Protocol):
+    """Anything that has a layout, such as a cache."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where names, manifests and blobs lie."""
+        ...
+
+
+def as_source(
+    source: HasLayout | BlobSource | Mapping[str, bytes | Path | str] | Sequence[HasLayout],
+) -> BlobSource:
+    """What an export can take blobs from, as a BlobSource."""
+    if isinstance(source, HasLayout):
+        return LayoutSource(source.layout)
+    if isinstance(source, BlobSource):
+        return source
+    if isinstance(source, list | tuple):
+        return FirstSource([as_source(one) for one in source])
+    return MappingSource(source)  # type: ignore[arg-type]  # only a mapping is left

@@ -80,7 +80,7 @@ def test_a_large_blob_streams(account_url: str) -> None:
     layer = graph.add_layer(digest, size=len(blob))
     graph.add_result(graph.add(digest), layer)
     cache.export(graph, {digest: blob})
-    assert cache.read(digest, len(blob)) == blob
+    assert cache.read_blob(digest, len(blob)) == blob
 
 
 def test_a_wrong_key_is_an_access_error(account_url: str) -> None:

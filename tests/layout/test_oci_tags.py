@@ -34,4 +34,4 @@ def test_every_tag_of_32_exporters_is_kept(tmp_path: Path) -> None:
         graph, blobs = built(number)
         read = cache.load(f"t{number:02}")
         assert {record.digest for record in read.records} == {r.digest for r in graph.records}
-        assert {digest: cache.read(digest) for digest in read.blobs()} == blobs
+        assert {digest: cache.read_blob(digest) for digest in read.blobs()} == blobs

@@ -91,13 +91,15 @@ def test_figures_of_the_recorded_caches(recorded: Path, a: str, b: str) -> None:
         json.loads((recorded / "s3" / folder / "manifests" / name).read_text())
         for folder, name in ((folder_a, name_a), (folder_b, name_b))
     ]
-    assert_as_counted(first.diff(second, [name_a], [name_b]), configs[0], configs[1])
+    assert_as_counted(
+        first.with_names(name_a).diff(second.with_names(name_b)), configs[0], configs[1]
+    )
 
 
 def test_the_changed_file_of_the_recorded_cache_is_where_the_chains_part(keyed: str) -> None:
     """A file of the context changed from app to app-v2: a root of another digest."""
     cache = cachefs.open(keyed)
-    found = cache.diff(cache, ["app"], ["app-v2"])
+    found = cache.with_names("app").diff(cache.with_names("app-v2"))
     divergence = found.divergence
     assert divergence is not None
     assert (divergence.depth, divergence.input, divergence.reason) == (0, None, "digest differs")
@@ -116,8 +118,8 @@ def test_a_copy_in_another_layout_is_equal(keyed: str, tmp_path: Path) -> None:
     cachefs.copy(first, second)
     assert first.diff(second).is_equal
     assert first.diff(second).divergence is None
-    assert first.diff(second, ["app"]).divergence is not None
-    assert first.diff(second, ["app"], ["app"]).is_equal
+    assert first.with_names("app").diff(second).divergence is not None
+    assert first.with_names("app").diff(second.with_names("app")).is_equal
 
 
 def test_a_digest_in_the_location_is_a_side(recorded: Path) -> None:
@@ -125,7 +127,7 @@ def test_a_digest_in_the_location_is_a_side(recorded: Path) -> None:
     tag = json.loads((folder / "index.json").read_text())["manifests"][0]
     name = tag["annotations"]["org.opencontainers.image.ref.name"]
     one = cachefs.open(f"type=local,src={folder},digest={tag['digest']}")
-    assert one.diff(cachefs.open(folder), other_names=[name]).is_equal
+    assert one.diff(cachefs.open(folder, name=name)).is_equal
 
 
 # --- made for it ---------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ def test_what_is_only_longer_has_nothing_in_its_place() -> None:
     found = compare(chain(10), chain(10, 11)).divergence
     assert found is not None
     assert (found.digest, found.counterpart) == (digest_of(11), None)
-    assert found.reason == "there is nothing in its place"
+    assert found.reason == "there is no counterpart"
     assert compare(chain(10, 11), chain(10)).divergence is None
 
 
@@ -264,7 +266,7 @@ def test_two_names_and_two_caches(keyed: str, recorded: Path) -> None:
 
 def test_the_table_and_the_document_say_the_same(keyed: str) -> None:
     cache = cachefs.open(keyed)
-    found = cache.diff(cache, ["app"], ["app-v2"])
+    found = cache.with_names("app").diff(cache.with_names("app-v2"))
     arguments = (keyed, "--name", "app", "--name", "app-v2")
     document = json.loads(call("diff", "--json", *arguments).output)
     assert document["records"]["gained"] == found.records.gained
@@ -292,7 +294,7 @@ def test_a_name_that_is_not_there_is_a_mistake_and_damage_is_told(
 ) -> None:
     cache = cachefs.open(keyed)
     with pytest.raises(cachefs.UsageError, match="there is no absent, gone to compare"):
-        cache.diff(cache, ["gone", "app", "absent"])
+        cache.with_names(["gone", "app", "absent"]).diff(cache)
     place = make_place("keyed")
     place.objects["manifests/app"] = b"{"
     with pytest.raises(cachefs.ManifestError):

@@ -28,7 +28,7 @@ def stored(cache: cachefs.Cache, name: str) -> bytes:
 
 def test_a_union_reads_back_as_the_graphs_say(make_place: MakePlace) -> None:
     cache = make_place("keyed").cache
-    report = cachefs.merge_names([(cache, ["app", "app-v2"])], cache, ["both", "again"])
+    report = cachefs.merge([cache.with_names(["app", "app-v2"])], cache, ["both", "again"])
     assert report.names == ["both", "again"]
     assert report.uploaded.blobs == 0
     assert stored(cache, "both") == stored(cache, "again")
@@ -45,7 +45,7 @@ def test_the_laws_hold_in_a_store(make_place: MakePlace) -> None:
         ("one", "app", "more"),
         ("one", "one", "same"),
     ):
-        cachefs.merge_names([(cache, [first, second])], cache, [into])
+        cachefs.merge([cache.with_names([first, second])], cache, [into])
     expected = stored(cache, "one")
     assert {stored(cache, name) for name in ("other", "more", "same")} == {expected}
 
@@ -72,7 +72,7 @@ def test_caches_are_merged_across_kinds(
     first = cachefs.open(recorded / "s3" / "max")
     second = make_place(kind).cache
     target = cachefs.open(f"type=local,dest={tmp_path / 'target'}")
-    cachefs.merge_names([(first, ["app"]), (second, ["app-v2"])], target, ["all"])
+    cachefs.merge([first.with_names("app"), second.with_names("app-v2")], target, ["all"])
     union = cachefs.RecordGraph.union([first.load("app"), second.load("app-v2")])
     assert target.load("all").blobs() == union.blobs()
     assert len(target.load("all")) == len(union)
@@ -83,34 +83,36 @@ def test_a_plan_is_plain_and_changes_nothing(make_place: MakePlace, tmp_path: Pa
     place = make_place("keyed")
     before = dict(place.objects)
     source, target = place.cache, cachefs.open(tmp_path / "target")
-    plan = cachefs.plan_merge([(source, ())], target, ["all"])
+    plan = cachefs.plan_merge([source], target, ["all"])
     assert [merged.name for merged in plan.sources] == sorted(place.needs())
     assert plan.missing == plan.blobs
     assert plan.replaces == []
     assert dict(place.objects) == before
     assert not (tmp_path / "target").exists()
     # Only what is not part of the union is lost.
-    assert cachefs.plan_merge([(source, ["app"])], source, ["app", "app-v2"]).replaces == ["app-v2"]
+    assert cachefs.plan_merge([source.with_names(["app"])], source, ["app", "app-v2"]).replaces == [
+        "app-v2"
+    ]
 
 
 def test_missing_names_are_all_told(make_place: MakePlace) -> None:
     cache = make_place("keyed").cache
     with pytest.raises(cachefs.UsageError, match=r"nobody.*none"):
-        cachefs.plan_merge([(cache, ["app", "none", "nobody"])], cache, ["all"])
+        cachefs.plan_merge([cache.with_names(["app", "none", "nobody"])], cache, ["all"])
     with pytest.raises(cachefs.UsageError):
-        cachefs.plan_merge([(cache, ["app"])], cache, [])
+        cachefs.plan_merge([cache.with_names(["app"])], cache, [])
     assert "all" not in [name.name for name in cache.names()]
 
 
 def test_names_that_change_meanwhile_stop_the_merge(make_place: MakePlace) -> None:
     cache = make_place("keyed").cache
-    sources = [(cache, ["app", "app-v2"])]
+    sources = [cache.with_names(["app", "app-v2"])]
     plan = cachefs.plan_merge(sources, cache, ["all"])
     key = next(name.key for name in cache.names() if name.name == "app")
     path = Path(cache.layout.store.root, key)
     path.write_bytes(b'{"layers":[],"records":[]}')
     with pytest.raises(cachefs.CacheError, match="plan again"):
-        cachefs.execute_merge(plan, sources, cache)
+        plan.execute()
     assert "all" not in [name.name for name in cache.names()]
 
 
@@ -121,7 +123,7 @@ def test_a_blob_that_no_source_has_whole_stops_the_merge(
     target = cachefs.open(tmp_path / "target")
     flip(place.objects, place.blob_key(next(iter(place.needs()["app"]))))
     with pytest.raises(cachefs.IntegrityError):
-        cachefs.merge_names([(place.cache, ["app"])], target, ["all"])
+        cachefs.merge([place.cache.with_names("app")], target, ["all"])
     assert target.names() == []
 
 
@@ -133,8 +135,8 @@ def test_a_config_that_builders_refuse_is_told_before(tmp_path: Path) -> None:
     source.export(graph, {}, names=["large"])
     oci = cachefs.open(f"type=local,dest={tmp_path / 'oci'}")
     keyed = cachefs.open(tmp_path / "keyed")
-    assert cachefs.plan_merge([(source, ())], oci, ["all"]).over_limit
-    assert not cachefs.plan_merge([(source, ())], keyed, ["all"]).over_limit
+    assert cachefs.plan_merge([source], oci, ["all"]).over_limit
+    assert not cachefs.plan_merge([source], keyed, ["all"]).over_limit
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -65,7 +65,7 @@ def put_orphan(folder: Path, content: bytes, days: float) -> str:
 
 def pruned(cache: cachefs.Cache, policy: PrunePolicy | None = None, **options: Any) -> Any:
     plan = cache.plan_prune(policy, **options)
-    report = cache.prune(plan, also=options.get("also", ()))
+    report = plan.execute()
     assert report.deleted == plan.deletes
     assert report.spared.blobs == 0
     assert report.spared_names == []
@@ -111,14 +111,16 @@ def test_the_plan_shows_what_a_name_frees(folder: Path) -> None:
     only_app = set(cache.load("app").blobs()) - set(cache.load("app-v2").blobs())
     plan = pruned(cache, PrunePolicy(older_than=30 * DAY))
     [going] = plan.names
-    assert going.name.name == "app"
+    assert going.manifest.name == "app"
     assert going.reason == "too old"
     assert going.age == pytest.approx(40 * DAY, abs=600)
     assert {blob.digest for blob in plan.blobs} == only_app
     assert going.frees == sum(blob.size for blob in plan.blobs)
     assert going.later == 0
     assert names(cache) == ["app-v2"]
-    assert all(isinstance(cache.read(b, s), bytes) for b, s in cache.load("app-v2").blobs().items())
+    assert all(
+        isinstance(cache.read_blob(b, s), bytes) for b, s in cache.load("app-v2").blobs().items()
+    )
 
 
 def test_blobs_of_a_name_that_goes_stay_for_the_grace(folder: Path) -> None:
@@ -138,7 +140,7 @@ def test_tags_go_from_an_oci_directory(recorded: Path, tmp_path: Path) -> None:
     cache = cachefs.open(tmp_path / "oci")
     needed = run(cache.layout.references("v2"))
     plan = pruned(cache, PrunePolicy(keep_last={"*": 0}, keep=("v*",)))
-    assert [name.name.name for name in plan.names] == ["latest"]
+    assert [name.manifest.name for name in plan.names] == ["latest"]
     assert names(cache) == ["v2"]
     blobs = {path.name for path in (tmp_path / "oci" / "blobs" / "sha256").iterdir()}
     assert blobs == {digest.hex for digest in needed}
@@ -160,10 +162,12 @@ def test_a_plan_is_plain_data(folder: Path) -> None:
     plan = cache.plan_prune(PrunePolicy(keep_last={"*": 1}))
     again = msgspec.json.decode(msgspec.json.encode(plan), type=cachefs.PrunePlan)
     assert again == plan
-    assert cache.prune(again).names == [name.name.name for name in plan.names]
+    with pytest.raises(cachefs.UsageError, match="plan again"):
+        again.execute()
+    assert plan.execute().names == [name.manifest.name for name in plan.names]
 
 
-# --- several manifests over the same blobs, broken names, leftovers -------------------------------
+# --- several manifests over the same blobs, missing blobs, leftovers ------------------------------
 
 
 def test_other_manifests_over_the_same_blobs_are_honoured(folder: Path) -> None:
@@ -177,16 +181,19 @@ def test_other_manifests_over_the_same_blobs_are_honoured(folder: Path) -> None:
     pruned(other, PrunePolicy(keep_last={"*": 0}), also=[cache])
     assert names(other) == []
     assert set(files(folder)) < set(before)
-    assert all(isinstance(cache.read(b), bytes) for b in cache.load("app").blobs())
+    assert all(isinstance(cache.read_blob(b), bytes) for b in cache.load("app").blobs())
 
 
-def test_a_plan_is_executed_with_the_places_it_was_made_with(folder: Path) -> None:
+def test_a_plan_remembers_the_other_manifests_it_was_made_with(folder: Path) -> None:
     (folder / "others").mkdir()
-    shutil.copy(folder / "manifests" / "app-v2", folder / "others" / "app-v2")
+    shutil.copy(folder / "manifests" / "app", folder / "others" / "app")
     cache = cachefs.open(folder)
     other = cachefs.open(f"type=fsspec,url=file://{folder}/,manifests_prefix=others/")
-    with pytest.raises(cachefs.UsageError, match="same places"):
-        cache.prune(cache.plan_prune(also=[other]))
+    plan = cache.plan_prune(PrunePolicy(wanted=frozenset({"app"})), also=[other], grace=0.0)
+    assert plan.deletes.blobs
+    shutil.copy(folder / "manifests" / "app-v2", folder / "others" / "app-v2")
+    report = plan.execute()
+    assert (report.deleted.blobs, report.spared) == (0, plan.deletes)
     with pytest.raises(cachefs.UsageError, match="no blobs in common"):
         cache.plan_prune(also=[cachefs.open(folder / "elsewhere")])
 
@@ -197,8 +204,8 @@ def test_names_with_missing_blobs_are_told_and_go_only_when_asked(folder: Path) 
     (folder / "blobs" / lost[0]).unlink()
     plan = pruned(cache)
     assert plan.is_empty
-    assert [(b.name, b.missing) for b in plan.broken] == [("app-v2", [lost[0]])]
-    plan = pruned(cache, PrunePolicy(broken=True))
+    assert [(b.name, b.blobs) for b in plan.missing_blobs] == [("app-v2", [lost[0]])]
+    plan = pruned(cache, PrunePolicy(missing_blobs=True))
     assert [name.reason for name in plan.names] == ["blobs are missing"]
     assert names(cache) == ["app"]
     assert not any((folder / "blobs" / blob).exists() for blob in lost)
@@ -279,7 +286,7 @@ def test_a_doubt_stops_everything(folder: Path, how: str, error: type[Exception]
     assert blobs == {path for path in files(folder) if path.startswith("blobs/")}
     if how != "no names":
         with pytest.raises(error):
-            cache.prune(plan)
+            plan.execute()
         assert blobs == {path for path in files(folder) if path.startswith("blobs/")}
 
 
@@ -294,13 +301,13 @@ def test_clocks_that_differ_stop_it(folder: Path, skew: float) -> None:
     layout = cachefs.open(folder).layout
     put_orphan(folder, b"old", days=100)
     with pytest.raises(cachefs.StoreError, match="clock"):
-        run(prune.plan_prune(layout, clock=lambda: time.time() + skew))
+        run(prune.plan_prune([layout], clock=lambda: time.time() + skew))
 
 
 @pytest.mark.parametrize("skew", [-290.0, 0.0, 290.0])
 def test_clocks_that_nearly_agree_do_not(folder: Path, skew: float) -> None:
     layout = cachefs.open(folder).layout
-    assert run(prune.plan_prune(layout, clock=lambda: time.time() + skew)).is_empty
+    assert run(prune.plan_prune([layout], clock=lambda: time.time() + skew)).is_empty
 
 
 def test_a_blob_from_the_future_stays(folder: Path) -> None:
@@ -322,7 +329,7 @@ def test_a_blob_that_was_touched_since_the_plan_stays(folder: Path) -> None:
     cache = cachefs.open(folder)
     plan = cache.plan_prune()
     os.utime(folder / "blobs" / orphan)
-    report = cache.prune(plan)
+    report = plan.execute()
     assert (report.deleted.blobs, report.spared) == (0, cachefs.Amount(1, 3))
     assert (folder / "blobs" / orphan).exists()
 
@@ -335,9 +342,9 @@ def test_a_blob_that_a_new_name_needs_stays(folder: Path) -> None:
     layer = graph.add_layer(orphan, size=3)
     graph.add_result(graph.add(orphan), layer)
     (folder / "manifests" / "new").write_bytes(codec.encode(graph.to_config()))
-    report = cache.prune(plan)
+    report = plan.execute()
     assert (report.deleted.blobs, report.spared.blobs) == (0, 1)
-    assert cache.read(orphan) == b"old"
+    assert cache.read_blob(orphan) == b"old"
 
 
 def test_a_name_that_was_written_since_the_plan_stays_with_its_blobs(folder: Path) -> None:
@@ -346,7 +353,7 @@ def test_a_name_that_was_written_since_the_plan_stays_with_its_blobs(folder: Pat
     plan = cache.plan_prune(PrunePolicy(older_than=30 * DAY))
     before = files(folder)
     (folder / "manifests" / "app").write_bytes(before["manifests/app"])
-    report = cache.prune(plan)
+    report = plan.execute()
     assert (report.names, report.spared_names) == ([], ["app"])
     assert report.spared == plan.deletes
     assert files(folder) == before
@@ -378,7 +385,7 @@ def test_a_delete_whose_answer_is_lost_is_looked_up(folder: Path, effect: bool) 
     cache = cachefs.open(folder)
     plan = cache.plan_prune()
     lost = Losing(cache.layout, effect, lambda _path: None)
-    report = cache.prune(plan)
+    report = plan.execute()
     assert len(lost.sent) == 1
     assert report.deleted == cachefs.Amount(1, 3)
     assert not (folder / "blobs" / orphan).exists()
@@ -389,9 +396,9 @@ def test_what_was_sent_again_after_a_lost_answer_stays(folder: Path) -> None:
     cache = cachefs.open(folder)
     plan = cache.plan_prune()
     Losing(cache.layout, effect=True, between=lambda path: Path(path).write_bytes(b"old") and None)
-    report = cache.prune(plan)
+    report = plan.execute()
     assert report.spared.blobs == 1
-    assert cache.read(orphan) == b"old"
+    assert cache.read_blob(orphan) == b"old"
 
 
 # --- generated caches on every kind of store, against a model -------------------------------------
@@ -420,18 +427,18 @@ def test_a_generated_cache_is_pruned_as_the_model_says(store: cachefs.Cache) -> 
     time.sleep(1.1)  # S3 has whole seconds
     policy = PrunePolicy(keep_last={"pr-*": 0})
     plan = store.plan_prune(policy, grace=0.0)
-    assert {name.name.name for name in plan.names} == {"pr-1", "pr-2"}
+    assert {name.manifest.name for name in plan.names} == {"pr-1", "pr-2"}
     assert {blob.digest for blob in plan.blobs} == orphans
     assert plan.deletes.bytes == sum(everything[blob] for blob in orphans)
     assert sum(name.frees for name in plan.names) == plan.deletes.bytes
     assert plan.kept.bytes == sum(everything[blob] for blob in needed)
-    report = store.prune(plan)
+    report = plan.execute()
     assert sorted(report.names) == ["pr-1", "pr-2"]
     assert report.deleted == plan.deletes
     assert set(names(store)) == expected
     for name in expected:
         for blob in written[name].blobs:
-            assert store.read(blob) == written[name].blobs[blob]
+            assert store.read_blob(blob) == written[name].blobs[blob]
     for blob in orphans:
         assert run(store.layout.store.stat(store.layout.blob_key(Digest(blob)))) is None
     assert store.plan_prune(grace=0.0).is_empty
@@ -444,7 +451,7 @@ SIZES = {A: 1, B: 10, C: 100}
 
 
 def candidate(name: str, days: float, *blobs: Digest) -> Candidate:
-    return Candidate(name, days * DAY, frozenset(blobs), broken=False)
+    return Candidate(name, days * DAY, frozenset(blobs), misses_blobs=False)
 
 
 CANDIDATES = [
@@ -531,7 +538,7 @@ def test_the_command_deletes_only_when_told(folder: Path) -> None:
     assert files(folder) == before
     done = command(folder, "--keep-last", "1", "--yes")
     assert done.exit_code == 0, done.output
-    assert "deleted 1 name and " in done.output
+    assert "removed 1 name and " in done.output
     assert len(names(cachefs.open(folder))) == 1
 
 
@@ -549,7 +556,7 @@ def test_the_command_takes_all_policies(folder: Path) -> None:
     shutil.copy(folder / "manifests" / "app", folder / "others" / "app")
     also = f"type=fsspec,url=file://{folder}/,manifests_prefix=others/"
     options: Sequence[object] = ("--older-than", "1w", "--keep", "app", "--max-size", "10GiB")
-    done = command(folder, *options, "--also", also, "--grace", "1h30m", "--broken", "--yes")
+    done = command(folder, *options, "--also", also, "--grace", "1h30m", "--missing-blobs", "--yes")
     assert done.exit_code == 0, done.output
     assert names(cachefs.open(folder)) == ["app"]
 
@@ -568,7 +575,7 @@ def test_a_broken_name_that_stays_shows_in_the_status(folder: Path) -> None:
     cache = cachefs.open(folder)
     only_v2 = set(cache.load("app-v2").blobs()) - set(cache.load("app").blobs())
     (folder / "blobs" / min(only_v2)).unlink()
-    for options, status in ((["--yes"], 1), (["--broken", "--yes"], 0)):
+    for options, status in ((["--yes"], 1), (["--missing-blobs", "--yes"], 0)):
         arguments = ["prune", str(folder), *options]
         done = CliRunner().invoke(program, arguments, standalone_mode=False)
         assert done.return_value == status, done.output

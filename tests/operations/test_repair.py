@@ -49,22 +49,19 @@ def without(found: Results, lost: Iterable[str]) -> Results:
 
 
 def repaired(
-    place: Place, replicas: Iterable[Place] = (), *, drop_broken: bool = False
+    place: Place, replicas: Iterable[Place] = (), *, remove_unreadable: bool = False
 ) -> cachefs.RepairReport:
     sources = [replica.cache for replica in replicas]
-    plan = place.cache.plan_repair(sources, read_data=1.0, drop_broken=drop_broken)
-    # A plan is plain data: what came through JSON is as good.
-    return place.cache.repair(decoded(plan), sources)
-
-
-def decoded(plan: cachefs.RepairPlan) -> cachefs.RepairPlan:
-    return msgspec.json.decode(msgspec.json.encode(plan), type=cachefs.RepairPlan)
+    plan = place.cache.plan_repair(sources, read_data=1.0, remove_unreadable=remove_unreadable)
+    # A plan is plain data: all of it comes through JSON.
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=cachefs.RepairPlan) == plan
+    return plan.execute()
 
 
 def assert_clean(place: Place) -> None:
     report = place.cache.verify(read_data=1.0)
     assert report.faults == []
-    assert not place.cache.plan_repair(read_data=1.0)
+    assert place.cache.plan_repair(read_data=1.0).is_empty
     for name in report.names:
         config = place.cache.manifest(name).config
         raw = codec.encode(config)
@@ -82,8 +79,8 @@ def assert_clean(place: Place) -> None:
 def test_what_is_whole_is_left_alone(place: Place) -> None:
     before = dict(place.objects)
     plan = place.cache.plan_repair(read_data=1.0)
-    assert not plan
-    assert place.cache.repair(plan) == cachefs.RepairReport()
+    assert plan.is_empty
+    assert plan.execute() == cachefs.RepairReport()
     assert dict(place.objects) == before
 
 
@@ -93,7 +90,7 @@ def test_what_nobody_has_becomes_a_miss_and_the_rest_stays(place: Place, seed: i
     done = damage_some(place, seed)
     report = repaired(place)
     assert report.left == {}
-    assert report.discarded == sorted(d for d, damage in done.items() if damage != "delete")
+    assert report.deleted == sorted(d for d, damage in done.items() if damage != "delete")
     assert_clean(place)
     for name, graph in graphs(place).items():
         assert results(graph) == without(results(before[name]), done)
@@ -113,7 +110,7 @@ def test_what_a_replica_has_comes_back(
     replica = make_place(replica_kind)
     kept = dict(replica.objects)
     report = repaired(place, [replica])
-    assert (report.fetched.blobs, report.rewritten, report.discarded) == (len(done), [], [])
+    assert (report.fetched.blobs, report.rewritten, report.deleted) == (len(done), [], [])
     assert dict(place.objects) == before
     assert dict(replica.objects) == kept
 
@@ -215,7 +212,7 @@ def test_a_broken_manifest_that_nobody_has_stays_or_is_dropped(
     report = repaired(place)
     assert list(report.left) == ["app-v2"]
     assert dict(place.objects) == before
-    assert repaired(place, drop_broken=True).dropped == ["app-v2"]
+    assert repaired(place, remove_unreadable=True).removed == ["app-v2"]
     assert [name.name for name in place.cache.names()] == ["app"]
     assert_clean(place)
 
@@ -233,9 +230,9 @@ def test_tags_that_share_a_broken_manifest_are_restored_or_dropped_together(
     assert (sorted(report.restored)[-2:], report.left) == (["one", "two"], {})
     assert dict(place.objects) == whole
     flip(place.objects, place.manifest_key("one"))
-    dropped = repaired(place, drop_broken=True)
-    assert dropped.dropped[-2:] == ["one", "two"]
-    assert len(dropped.discarded) == 1
+    dropped = repaired(place, remove_unreadable=True)
+    assert dropped.removed[-2:] == ["one", "two"]
+    assert len(dropped.deleted) == 1
     assert_clean(place)
 
 
@@ -244,7 +241,7 @@ def test_a_part_of_a_cache_that_is_damaged_and_unnamed_is_deleted(make_place: Ma
     orphan = place.blob_key(str(cachefs.Digest.of(b"orphan")))
     before = dict(place.objects)
     place.objects[orphan] = b"0rphan"
-    assert len(repaired(place).discarded) == 1
+    assert len(repaired(place).deleted) == 1
     assert dict(place.objects) == before
 
 
@@ -267,17 +264,17 @@ def test_what_changed_since_the_plan_is_left(place: Place) -> None:
     whole = place.objects[place.blob_key(lost)]
     flip(place.objects, place.blob_key(lost))
     plan = place.cache.plan_repair(read_data=1.0)
-    assert ([p.name for p in plan.publish], plan.discard) == (["app", "app-v2"], [str(lost)])
+    assert ([p.name for p in plan.publish], plan.delete) == (["app", "app-v2"], [str(lost)])
     # Somebody exports app anew, and knows nothing of the damage.
     graph.add(cachefs.output_key("new", 0))
     place.cache.export(graph, {}, names=["app"], mode="max")
-    report = place.cache.repair(plan)
+    report = plan.execute()
     assert list(report.left) == ["app"]
-    assert (report.rewritten, report.discarded) == (["app-v2"], [])
+    assert (report.rewritten, report.deleted) == (["app-v2"], [])
     # Somebody sends the blob again: there is nothing to delete any more.
     plan = place.cache.plan_repair(read_data=1.0)
     place.objects[place.blob_key(lost)] = whole
-    assert place.cache.repair(plan).discarded == []
+    assert plan.execute().deleted == []
     assert place.objects[place.blob_key(lost)] == whole
 
 
@@ -287,11 +284,11 @@ def test_a_broken_manifest_that_was_written_meanwhile_is_left(make_place: MakePl
     whole = place.objects[place.manifest_key("app-v2")]
     place.objects[key] = b"{"
     restoring = place.cache.plan_repair([replica.cache])
-    dropping = place.cache.plan_repair(drop_broken=True)
-    assert dropping.drop == ["app"]
+    dropping = place.cache.plan_repair(remove_unreadable=True)
+    assert dropping.remove == ["app"]
     place.objects[key] = whole
-    assert list(place.cache.repair(restoring, [replica.cache]).left) == ["app"]
-    assert list(place.cache.repair(dropping).left) == ["app"]
+    assert list(restoring.execute().left) == ["app"]
+    assert list(dropping.execute().left) == ["app"]
     assert place.objects[key] == whole
 
 
@@ -302,10 +299,8 @@ def test_a_replica_that_lost_it_meanwhile_leaves_the_fault(make_place: MakePlace
     before = dict(place.objects)
     plan = place.cache.plan_repair([replica.cache])
     delete(replica.objects, replica.blob_key(digest))
-    assert list(place.cache.repair(plan, [replica.cache]).left) == [digest]
+    assert list(plan.execute().left) == [digest]
     assert dict(place.objects) == before
-    with pytest.raises(cachefs.UsageError, match="1 replicas"):
-        place.cache.repair(plan)
 
 
 def test_a_replica_that_cannot_be_asked_is_an_error(
@@ -325,7 +320,7 @@ def test_with_names_given_no_blob_is_deleted(make_place: MakePlace) -> None:
     flip(place.objects, place.blob_key(shared))
     one = cachefs.open(f"type=fsspec,url=file://{place.location},name=app")
     plan = one.plan_repair(read_data=1.0)
-    assert ([p.name for p in plan.publish], plan.discard) == (["app"], [])
+    assert ([p.name for p in plan.publish], plan.delete) == (["app"], [])
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -346,7 +341,7 @@ def test_the_command(make_place: MakePlace) -> None:
     assert dry.returncode == 1
     assert "fetch" in dry.stdout
     document = json.loads(cli("repair", place.location, "--dry-run", "--json").stdout)
-    assert document["plan"]["discard"] == [digest]
+    assert document["plan"]["delete"] == [digest]
     unasked = cli("repair", place.location)
     assert unasked.returncode == 2
     assert "--yes" in unasked.stderr
@@ -357,12 +352,12 @@ def test_the_command(make_place: MakePlace) -> None:
     assert dict(place.objects) == whole
     place.objects[place.manifest_key("app")] = b"{"
     assert cli("repair", place.location, "--dry-run").returncode == 1
-    assert "nothing to be done" in cli("repair", place.location).stdout
-    dropped = cli("repair", place.location, "--drop-broken", "-y")
+    assert "none of these can be repaired" in cli("repair", place.location).stdout
+    dropped = cli("repair", place.location, "--remove-unreadable", "-y")
     assert dropped.returncode == 0
     assert "dropped 1 name" in dropped.stdout
 
 
 def test_the_folder_is_not_made_by_looking(tmp_path: Path) -> None:
-    assert not cachefs.open(tmp_path / "none").plan_repair()
+    assert cachefs.open(tmp_path / "none").plan_repair().is_empty
     assert not (tmp_path / "none").exists()

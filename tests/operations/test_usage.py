@@ -107,8 +107,7 @@ def test_orphans_are_uncertain_beside_a_manifest_that_cannot_be_read(place: Plac
 
 
 def test_only_the_names_of_the_location_are_listed(place: Place) -> None:
-    chosen = place.cache.location.with_names("app-v2", "absent")
-    usage = cachefs.open(chosen, fs=place.cache.place.fs).usage()
+    usage = place.cache.with_names(["app-v2", "absent"]).usage()
     whole = place.cache.usage()
     assert usage.names[0] == whole.names[1]
     assert (usage.names[1].name, usage.names[1].fault) == ("absent", "there is no such name")

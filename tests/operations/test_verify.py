@@ -117,7 +117,7 @@ def test_blobs_that_no_name_needs_are_read_too(make_place: MakePlace) -> None:
     place.objects[place.blob_key(orphan)] = b"0rphan"
     assert place.cache.verify().faults == []
     assert found(place.cache.verify(read_data=1.0)) == {("damaged", (), orphan)}
-    assert place.cache.verify("app", "app-v2", read_data=1.0).faults == []
+    assert place.cache.verify(["app", "app-v2"], read_data=1.0).faults == []
 
 
 def test_a_store_that_cannot_be_asked_is_an_error(moto_s3: S3Server, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import cachefs
 from cachefs.digest import Digest
 from cachefs.filesystems import base
 from cachefs.layout.base import Manifest
-from cachefs.operations import mark, prune
+from cachefs.operations import delete, mark, prune
 from cachefs.operations.retention import PrunePolicy
-from cachefs.transfer import exporter, lookup
+from cachefs.transfer import exporter, lookup, manifests
 from cachefs.transfer.sources import MappingSource
 from cachefs.wire import codec
 from tests.race.scheduler import Actor, Body, Case, Search, explore
@@ -32,7 +32,7 @@ OLD, NEW, OTHER = b"was there", b"is new", b"another name's"
 @pytest.fixture(autouse=True)
 def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An actor's own calls have one order here, so that workers without work only cost time."""
-    for module in (base, lookup, mark, prune):
+    for module in (base, delete, lookup, manifests):
         monkeypatch.setattr(module, "LOOKUPS", 2)
 
 
@@ -84,10 +84,10 @@ def pruner(
 ) -> Body:
     async def body(actor: Actor) -> None:
         layout = SteppedFilesystem(world, actor.turn, actor.note, **store).layout()
-        plan = await prune.plan_prune(layout, policy, grace=grace, clock=lambda: world.now)
+        plan = await prune.plan_prune([layout], policy, grace=grace, clock=lambda: world.now)
         if between is not None:
             await between()
-        await prune.execute_prune(layout, plan)
+        await prune.execute_prune([layout], plan)
 
     return body
 
@@ -202,11 +202,11 @@ def test_control_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_control_a_plain_delete_without_a_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def delete(self: Any, blob: Any) -> None:
+    async def delete_blindly(self: Any, blob: Any) -> None:
         store = self._layout.store
         await store.delete(self._layout.blob_key(Digest(blob.digest)))
 
-    monkeypatch.setattr(prune._Deletion, "_delete", delete)
+    monkeypatch.setattr(delete.Deletion, "_delete", delete_blindly)
     assert explore(race(10 * G), stop_at_first=True).violations
 
 

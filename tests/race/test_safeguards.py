@@ -8,7 +8,7 @@ import pytest
 
 from cachefs.digest import Digest
 from cachefs.filesystems.base import Stat
-from cachefs.operations import prune
+from cachefs.operations import delete, prune
 from cachefs.operations.retention import PrunePolicy
 from cachefs.transfer.exporter import Transfer
 from tests.race.scheduler import Actor, Body, explore
@@ -37,10 +37,10 @@ def test_the_last_look_sees_every_delete_before_it() -> None:
 
 
 def test_control_no_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def last_look(_transfer: Transfer) -> None:
+    async def look_again(_transfer: Transfer) -> None:
         return
 
-    monkeypatch.setattr(Transfer, "last_look", last_look)
+    monkeypatch.setattr(Transfer, "_look_again", look_again)
     search = explore(race(10 * G, conditional=False))
     deleted_before_publishing = [
         schedule
@@ -119,16 +119,16 @@ class Repeating(SteppedFilesystem):
 def pruning_through(kind: type[SteppedFilesystem]) -> tuple[World, dict[str, Body]]:
     world = world_with_an_orphan()
 
-    async def prune(actor: Actor) -> None:
+    async def pruner(actor: Actor) -> None:
         layout = kind(world, actor.turn, actor.note).layout()
-        plan = await prune.plan_prune(layout, grace=G, clock=lambda: world.now)
-        await prune.execute_prune(layout, plan)
+        plan = await prune.plan_prune([layout], grace=G, clock=lambda: world.now)
+        await prune.execute_prune([layout], plan)
 
-    return world, {"writer": writer(world, OLD), "pruner": prune}
+    return world, {"writer": writer(world, OLD), "pruner": pruner}
 
 
 def test_a_delete_whose_answer_was_lost_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "PAUSES", (0.0,))
+    monkeypatch.setattr(delete, "PAUSES", (0.0,))
     search = explore(lambda: pruning_through(Losing))
     assert not search.violations, found(search)
 

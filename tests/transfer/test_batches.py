@@ -47,7 +47,7 @@ def files_of(blobs: dict[str, bytes], folder: Path) -> dict[str, Path]:
 
 def assert_holds(cache: cachefs.Cache, blobs: dict[str, bytes]) -> None:
     for digest, data in blobs.items():
-        assert cache.read(digest) == data
+        assert cache.read_blob(digest) == data
 
 
 def exported(cache: cachefs.Cache, blobs: dict[str, bytes], source: object) -> int:

@@ -84,7 +84,7 @@ def test_blobs_come_from_bytes_paths_and_other_caches(tmp_path: Path) -> None:
     )
     assert counts(cache.export(graph, [here, other], mode="max")) == (3, 0, 0)
     for content in (b"bytes", b"path", b"elsewhere"):
-        assert cache.read(cachefs.Digest.of(content)) == content
+        assert cache.read_blob(cachefs.Digest.of(content)) == content
 
 
 def test_several_names_and_the_same_bytes_twice(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_touch_sends_no_bytes(engine: str, recording: Recording, moto_s3: S3Se
     copies = [r for r in proxy.requests if r.method == "PUT" and "x-amz-copy-source" in r.headers]
     assert len(copies) == 2
     assert all(r.headers["x-amz-metadata-directive"] == "REPLACE" for r in copies)
-    assert cache.read(cachefs.Digest.of(b"x" * 5000)) == b"x" * 5000
+    assert cache.read_blob(cachefs.Digest.of(b"x" * 5000)) == b"x" * 5000
 
 
 def test_a_blob_that_goes_between_plan_and_publish_is_sent_again(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_sixteen_exporters_of_one_name_leave_a_complete_cache(tmp_path: Path) ->
     graph = cache.load()
     assert len(graph.records) == 2
     for digest, size in graph.blobs().items():
-        assert isinstance(cache.read(digest, size), bytes)
+        assert isinstance(cache.read_blob(digest, size), bytes)
     assert not list(tmp_path.rglob(".cachefs-*"))
 
 
@@ -298,5 +298,5 @@ def test_sixteen_threads_share_one_cache_on_s3(engine: str, seaweed_s3: S3Server
     graph = cache.load()
     assert len(graph.records) == 2
     for digest, size in graph.blobs().items():
-        assert isinstance(cache.read(digest, size), bytes)
+        assert isinstance(cache.read_blob(digest, size), bytes)
     assert len(seaweed_s3.keys(bucket, "blobs/")) == 17

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.test_export import blob_path, built
 
 import cachefs
 from cachefs.concurrency import run
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
+from tests.transfer.test_exporter import blob_path, built
 
 Recording = Callable[[S3Server], RecordingProxy]
 
@@ -60,7 +60,7 @@ def test_the_callers_mistakes_are_errors(tmp_path: Path) -> None:
     with pytest.raises(cachefs.CacheNameError):
         cache.load("../outside")
     with pytest.raises(cachefs.DigestError):
-        cache.read("sha256:../../x")
+        cache.read_blob("sha256:../../x")
     with pytest.raises(cachefs.LocationError):
         cachefs.open("type=s3,buket=b")
 
@@ -89,7 +89,11 @@ def test_a_missing_or_bad_blob_is_a_miss(
     damage(blob_path(tmp_path / "cache", b"content"))
     target = tmp_path / "target"
     target.write_bytes(b"what was there")
-    for miss in (cache.read(digest, 7), cache.open(digest, 7), cache.fetch(digest, target, 7)):
+    for miss in (
+        cache.read_blob(digest, 7),
+        cache.open_blob(digest, 7),
+        cache.fetch_blob(digest, target, 7),
+    ):
         assert isinstance(miss, cachefs.Miss)
         assert not miss
         assert reason in miss.reason
@@ -101,12 +105,12 @@ def test_blobs_are_read_opened_and_fetched(tmp_path: Path) -> None:
     cache = cachefs.open(tmp_path / "cache")
     cache.export(*built(b"content"))
     digest = cachefs.Digest.of(b"content")
-    assert cache.read(digest) == b"content"
-    opened = cache.open(digest)
+    assert cache.read_blob(digest) == b"content"
+    opened = cache.open_blob(digest)
     assert not isinstance(opened, cachefs.Miss)
     with opened:
         assert opened.read() == b"content"
-    assert cache.fetch(digest, tmp_path / "target") == tmp_path / "target"
+    assert cache.fetch_blob(digest, tmp_path / "target") == tmp_path / "target"
     assert (tmp_path / "target").read_bytes() == b"content"
 
 
@@ -114,11 +118,11 @@ def test_a_path_that_cannot_be_written_is_the_callers_mistake(tmp_path: Path) ->
     cache = cachefs.open(tmp_path / "cache")
     cache.export(*built(b"content"))
     digest = cachefs.Digest.of(b"content")
-    with pytest.raises(cachefs.UsageError, match="there is no folder"):
-        cache.fetch(digest, tmp_path / "nowhere" / "target")
+    with pytest.raises(cachefs.UsageError, match="there is no directory"):
+        cache.fetch_blob(digest, tmp_path / "nowhere" / "target")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(cachefs.UsageError, match="is a folder"):
-        cache.fetch(digest, tmp_path / "folder")
+    with pytest.raises(cachefs.UsageError, match="is a directory"):
+        cache.fetch_blob(digest, tmp_path / "folder")
     assert not cache.misses
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "folder"]
 
@@ -163,7 +167,7 @@ def test_a_build_walks_from_the_roots_to_a_hit(recorded: Path) -> None:
 
 def test_several_names_are_merged(recorded: Path) -> None:
     cache = cachefs.open(recorded / "s3" / "max")
-    union = cache.load("app", "app-v2")
+    union = cache.load(["app", "app-v2"])
     assert {r.digest for r in union.records} == {
         r.digest for name in ("app", "app-v2") for r in cache.load(name).records
     }
@@ -178,7 +182,7 @@ def test_a_body_that_comes_damaged_is_fetched_once_more(
     proxy.clear()
     proxy.inject(cut_after=50_000, when=lambda r: "/blobs/" in r.path and r.method == "GET")
     digest = cachefs.Digest.of(b"x" * 100_000)
-    assert cache.read(digest, 100_000) == b"x" * 100_000
+    assert cache.read_blob(digest, 100_000) == b"x" * 100_000
     assert len(proxy.requests) == 2
 
 

@@ -73,7 +73,7 @@ def test_verify_finds_the_same(make_place: MakePlace, executor: Executor, kind: 
 @pytest.mark.parametrize("kind", ["keyed", "s3"])
 def test_a_listing_is_the_same(make_place: MakePlace, executor: Executor, kind: str) -> None:
     cache = make_place(kind).cache
-    found = run(list_spread(Workers(executor, cache.place)))
+    found = run(list_spread(Workers(executor, cache.spec)))
     assert found == run(list_blobs(cache.layout))
     assert list(found) == sorted(found)
 
@@ -87,7 +87,7 @@ def test_a_prune_plans_the_same(make_place: MakePlace, executor: Executor, kind:
     there = cache.plan_prune(policy, grace=0.0, executor=executor)
     assert here.deletes.blobs
     assert [blob.digest for blob in there.blobs] == [blob.digest for blob in here.blobs]
-    assert [gone.name for gone in there.names] == [gone.name for gone in here.names]
+    assert [gone.manifest for gone in there.names] == [gone.manifest for gone in here.names]
 
 
 @pytest.mark.parametrize("kind", ["keyed", "s3"])

@@ -14,15 +14,15 @@ cachefs.opened("memory://demo/")  # type: ignore[attr-defined]
 cachefs.copy("mirror")  # type: ignore[call-arg]
 
 # A miss has no bytes: whoever forgets to ask is told.
-cache.read(digest).decode()  # type: ignore[union-attr]
-cache.fetch(digest, "layer").exists()  # type: ignore[union-attr]
-with cache.open(digest) as file:  # type: ignore[union-attr]
+cache.read_blob(digest).decode()  # type: ignore[union-attr]
+cache.fetch_blob(digest, "layer").exists()  # type: ignore[union-attr]
+with cache.open_blob(digest) as file:  # type: ignore[union-attr]
     pass
 
 cache.export(graph)  # type: ignore[call-arg]
 cache.export(graph, {digest: 7})  # type: ignore[dict-item]
 cache.export(graph, {}, mode="most")  # type: ignore[arg-type]
-cache.export(graph, {}, ["app"])  # type: ignore[call-arg]
+cache.load("app", "main")  # type: ignore[call-arg]
 cache.draw("app", "latex")  # type: ignore[arg-type]
 graph.add_result(digest, 0)  # type: ignore[arg-type]
 graph.find(digest, [[0]])  # type: ignore[list-item]
@@ -31,6 +31,7 @@ graph.find(digest, [[0]])  # type: ignore[list-item]
 plan = cache.plan_prune()
 plan.grace = 0.0  # type: ignore[misc]
 cache.repair(plan)  # type: ignore[arg-type]
+cache.prune(plan)  # type: ignore[arg-type]
 cachefs.PrunePolicy(older_then=3600)  # type: ignore[call-arg]
 cachefs.PrunePolicy(7)  # type: ignore[call-arg]
 

@@ -23,7 +23,7 @@ assert_type(cache.summaries(), list[cachefs.NameSummary])
 assert_type(cache.describe("app").layers, list[cachefs.LayerDetails])
 assert_type(cache.describe("app").records, list[cachefs.RecordDetails])
 assert_type(cache.usage().names, list[cachefs.NameUsage])
-assert_type(cache.diff(cache, ["app"], ["main"]), cachefs.CacheDiff)
+assert_type(cache.diff(cache.with_names("main")), cachefs.CacheDiff)
 assert_type(cache.draw("app", "dot"), str)
 assert_type(cache.misses, deque[cachefs.Miss])
 
@@ -34,21 +34,21 @@ text: str = digest
 
 # A miss is false, and tells why by its attributes. A blob may be empty, so bytes are told apart by
 # their class.
-data = cache.read(digest)
+data = cache.read_blob(digest)
 assert_type(data, bytes | cachefs.Miss)
 if isinstance(data, cachefs.Miss):
     assert_type(data.reason, str)
     assert_type(data.absent, bool)
 else:
     assert_type(data, bytes)
-if file := cache.open(digest, size=7):
+if file := cache.open_blob(digest, size=7):
     assert_type(file, BinaryIO)
     with file:
         assert_type(file.read(), bytes)
-if path := cache.fetch(digest, "layer"):
+if path := cache.fetch_blob(digest, "layer"):
     assert_type(path, Path)
 
-graph = cache.load("app", "main")
+graph = cache.load(["app", "main"])
 assert_type(graph, cachefs.RecordGraph)
 records = graph.find(cachefs.output_key("sha256:" + "5" * 64, 0), [[cachefs.Key(0, "/src")]])
 assert_type(records, frozenset[int])

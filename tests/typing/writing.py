@@ -41,7 +41,7 @@ assert_type(cachefs.copy("mirror", cache, delete=True), cachefs.ExportReport)
 with ThreadPoolExecutor() as executor:
     cachefs.copy(Path("mirror"), cachefs.open("other").location, executor=executor)
 
-plan = cachefs.plan_merge([(cache, ["linux", "arm"])], cache, ["all"])
+plan = cachefs.plan_merge([cache.with_names(["linux", "arm"])], cache, "all")
 assert_type(plan, cachefs.MergePlan)
-assert_type(cachefs.execute_merge(plan, [(cache, ())], cache), cachefs.ExportReport)
-assert_type(cachefs.merge_names([(cache, ())], cache, ["all"]), cachefs.ExportReport)
+assert_type(plan.execute(), cachefs.ExportReport)
+assert_type(cachefs.merge([cache], cache, ["all"]), cachefs.ExportReport)

@@ -29,7 +29,7 @@ def up(digest, size, blob):
     graph = cachefs.RecordGraph()
     graph.add_result(graph.add(digest), graph.add_layer(digest, size=size))
     cache.export(graph, {digest: blob})
-    assert cache.fetch(digest, folder / "fetched", size)
+    assert cache.fetch_blob(digest, folder / "fetched", size)
 
 up(cachefs.Digest.of(small), len(small), small)
 before = peak()

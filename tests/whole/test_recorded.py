@@ -109,7 +109,7 @@ def test_every_layer_of_every_form_is_read_and_verified(recorded: Path, local: s
         graph = cache.load(name.name)
         assert graph.records
         for digest, size in graph.blobs().items():
-            blob = cache.read(digest, size)
+            blob = cache.read_blob(digest, size)
             assert isinstance(blob, bytes)
             assert len(blob) == size
         kinds = set()

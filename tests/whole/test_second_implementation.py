@@ -325,7 +325,7 @@ def assert_both_read_the_same(second: Keyed, first: cachefs.Cache) -> None:
         assert [it["digest"] for it in manifest["records"]] == [it.digest for it in graph.records]
         for layer in manifest["layers"]:
             size = layer["annotations"]["size"]
-            assert second.blob(layer["blob"], size) == first.read(layer["blob"], size)
+            assert second.blob(layer["blob"], size) == first.read_blob(layer["blob"], size)
         for i, record in enumerate(manifest["records"]):
             found = [[*it.layers] for it in graph.results([i])]
             assert results(manifest, record) == found

@@ -29,7 +29,7 @@ from cachefs.errors import CacheError, ManifestError, StoreError, UsageError
 from cachefs.filesystems.base import TEMPORARY, Stat
 from cachefs.layout.base import Manifest
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.operations import merge, prune, repair, verify
+from cachefs.operations import delete, merge, prune, repair, verify
 from cachefs.operations.merge import MergeSource
 from cachefs.operations.prune import PrunePlan
 from cachefs.operations.retention import PrunePolicy
@@ -164,7 +164,7 @@ policies = st.sampled_from(
         PrunePolicy(older_than=2 * DAY, keep=("team/*",)),
         PrunePolicy(keep_last={"pr-*": 1}),
         PrunePolicy(max_size=300),
-        PrunePolicy(broken=True),
+        PrunePolicy(missing_blobs=True),
     ]
 )
 
@@ -178,9 +178,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.skew = 0.0
         self.runner = asyncio.Runner()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(prune, "PAUSES", (0.0, 0.0, 0.0))
-        clocked = functools.partial(exporter.plan_export, clock=self.clock)
-        self.patch.setattr(merge, "plan_export", clocked)
+        self.patch.setattr(delete, "PAUSES", (0.0, 0.0, 0.0))
+        clocked = functools.partial(exporter.Transfer, clock=self.clock)
+        self.patch.setattr(merge, "Transfer", clocked)
         export = functools.partial(exporter.export, clock=self.clock)
         self.patch.setattr(repair, "export", export)
         self.manifests: dict[str, bytes] = {}
@@ -194,7 +194,7 @@ class CacheMachine(RuleBasedStateMachine):
         """In the end a repair and a prune, undisturbed, leave what the names need, and only it."""
         try:
             self.skew = 0.0
-            self.repair(replicated=True, drop_broken=True, trouble=None)
+            self.repair(replicated=True, remove_unreadable=True, trouble=None)
             self.world.now += 2 * GRACE
             if self.manifests:
                 self.make_plan(PrunePolicy(), None)
@@ -255,8 +255,8 @@ class CacheMachine(RuleBasedStateMachine):
 
         async def work(layout: KeyedLayout) -> None:
             sources = [MergeSource(layout, chosen)]
-            plan = await merge.plan_merge(sources, layout, [into])
-            await merge.execute_merge(plan, sources, layout, touch_refresh=REFRESH)
+            plan = await merge.plan_merge(sources, layout, [into], touch_refresh=REFRESH)
+            await merge.execute_merge(plan, sources, layout, REFRESH)
 
         union = frozenset[Any]().union(*(facts(self.manifests[name]) for name in chosen))
         needed = frozenset[str]().union(*(needs(self.manifests[name]) for name in chosen))
@@ -299,7 +299,7 @@ class CacheMachine(RuleBasedStateMachine):
         """Exactly the model's names and blobs are to go; or it is refused, and nothing changes."""
         before = self.lasting()
         outcome = self.attempt(
-            lambda layout: prune.plan_prune(layout, policy, clock=self.clock), trouble
+            lambda layout: prune.plan_prune([layout], policy, clock=self.clock), trouble
         )
         assert self.lasting() == before
         if outcome.done:
@@ -354,7 +354,7 @@ class CacheMachine(RuleBasedStateMachine):
             if self.world.objects.get(MANIFESTS + name) == seen
         }
         before = dict(self.world.objects)
-        outcome = self.attempt(lambda layout: prune.execute_prune(layout, plan), trouble)
+        outcome = self.attempt(lambda layout: prune.execute_prune([layout], plan), trouble)
         gone = before.keys() - self.world.objects.keys()
         gone_names = {path.removeprefix(MANIFESTS) for path in gone if path.startswith(MANIFESTS)}
         gone_blobs = {path.removeprefix(BLOBS) for path in gone if path.startswith(BLOBS + "sha")}
@@ -383,16 +383,20 @@ class CacheMachine(RuleBasedStateMachine):
         if self.rotten:
             assert not gone_blobs
 
-    @rule(replicated=st.booleans(), drop_broken=st.booleans(), trouble=troubles)
-    def repair(self, *, replicated: bool, drop_broken: bool, trouble: Trouble | None) -> None:
+    @rule(replicated=st.booleans(), remove_unreadable=st.booleans(), trouble=troubles)
+    def repair(self, *, replicated: bool, remove_unreadable: bool, trouble: Trouble | None) -> None:
         """Undisturbed it leaves no fault that it may remedy, and makes misses of nothing else."""
         replicas = [TroubledFilesystem(a_replica()).layout()] if replicated else []
 
         async def work(layout: KeyedLayout) -> None:
             plan = await repair.plan_repair(
-                layout, replicas, read_data=1.0, drop_broken=drop_broken
+                layout,
+                replicas,
+                touch_refresh=REFRESH,
+                read_data=1.0,
+                remove_unreadable=remove_unreadable,
             )
-            await repair.repair(layout, plan, replicas, touch_refresh=REFRESH)
+            await repair.execute_repair(layout, plan, replicas, REFRESH)
 
         lost = set() if replicated else set(self.damaged)
         whole = {digest for digest in self.blobs() if not self.is_bad(digest)}
@@ -400,12 +404,14 @@ class CacheMachine(RuleBasedStateMachine):
         assert outcome.done or trouble is not None
         assert not [digest for digest in whole if self.is_bad(digest)]
         for name in list(self.manifests):
-            self.check_repaired(name, lost, outcome, replicated=replicated, dropped=drop_broken)
+            self.check_repaired(
+                name, lost, outcome, replicated=replicated, dropped=remove_unreadable
+            )
         self.forget_healed()
         if outcome.done:
             unread = [needs(self.manifests[name]) for name in self.rotten]
             assert self.damaged <= set[str]().union(*unread)
-            assert not self.rotten or not drop_broken
+            assert not self.rotten or not remove_unreadable
 
     def check_repaired(
         self, name: str, lost: set[str], outcome: Outcome, *, replicated: bool, dropped: bool
@@ -558,7 +564,7 @@ class CacheMachine(RuleBasedStateMachine):
             return {n for n in old if not (policy.keep and n.startswith("team/"))}
         if policy.keep_last:
             return set([name for name in newest_first if name.startswith("pr-")][1:])
-        if policy.broken:
+        if policy.missing_blobs:
             there = self.blobs()
             return {n for n, raw in self.manifests.items() if needs(raw) - there.keys()}
         staying = newest_first

@@ -1,0 +1,134 @@
+"""What is done between caches: copy and merge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+
+from cachefs.cache import resolved
+from cachefs.concurrency import run
+from cachefs.errors import LocationError
+from cachefs.location.keys import as_names
+from cachefs.operations import merge as merging
+from cachefs.operations.copy import Copy, CopyPlan, Senders, renamed, unless_ignored
+from cachefs.operations.merge import MergePlan, MergeSource
+from cachefs.operations.mirror import require_whole
+from cachefs.operations.prune import default_grace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
+
+    from fsspec.callbacks import Callback
+
+    from cachefs.cache import CacheLike
+    from cachefs.location.keys import Names
+    from cachefs.location.options import Location
+    from cachefs.transfer.exporter import ExportReport
+
+
+def plan_copy(
+    source: CacheLike,
+    target: CacheLike,
+    *,
+    delete: bool = False,
+    executor: Executor | None = None,
+) -> CopyPlan:
+    """Find what :func:`copy` would do. Writes nothing. Raises as :func:`copy`."""
+    work, goal = _prepared(source, target, delete=delete, executor=executor)
+    plan = run(work.plan())
+    return plan.remembering(lambda _plan, callback: unless_ignored(work.execute(callback), goal))
+
+
+def copy(
+    source: CacheLike,
+    target: CacheLike,
+    *,
+    delete: bool = False,
+    callback: Callback = DEFAULT_CALLBACK,
+    executor: Executor | None = None,
+) -> ExportReport:
+    """Copy a cache, as it is, to any other location. Blocks until it is done.
+
+    All names of the source, or those that its location gives, keep their names unless the target's
+    location gives others; an OCI tag is a name. Blobs that are there are not sent, and every blob
+    is verified on its way.
+
+    Args:
+        source: where to copy from.
+        target: where to copy to.
+        delete: make a mirror: names that the source lacks are removed from the target afterwards,
+            and blobs are deleted by the rules of :meth:`Cache.plan_prune`. Not after a CopyError.
+        callback: told of the bytes sent (fsspec's).
+        executor: other processes or machines that send the blobs: any
+            ``concurrent.futures.Executor``, as for :meth:`Cache.verify`.
+
+    Raises LocationError, UsageError, StoreError, and CopyError if some names could not be copied;
+    the others are in place then. With the target's ``ignore-error``, StoreError and CopyError are
+    logged as a warning and set in the report.
+    """
+    work, goal = _prepared(source, target, delete=delete, executor=executor)
+    return run(unless_ignored(work.execute(callback), goal))
+
+
+def plan_merge(sources: Sequence[CacheLike], target: CacheLike, names: Names = ()) -> MergePlan:
+    """Read names of one or more caches, and find their union. Writes nothing.
+
+    Args:
+        sources: caches, each with the names that its location gives (:meth:`Cache.with_names`),
+            else all.
+        target: where the union is to be stored; may be one of the sources.
+        names: the names of the union there, by default those that the target's location gives.
+
+    When the plan is executed, the sources are read again: raises CacheError if they have changed
+    since, NotFoundError and IntegrityError for a blob that no source has intact, and StoreError;
+    then nothing is published.
+
+    Raises UsageError with all names that are missing, ManifestError and IntegrityError if one is
+    unreadable, and StoreError.
+    """
+    goal = resolved(target, "export", "target")
+    read = [resolved(source, "import", "source") for source in sources]
+    work = merging.plan_merge(
+        [MergeSource(one.layout, one.location.names) for one in read],
+        goal.layout,
+        as_names(names) or goal.location.names,
+        touch_refresh=goal.location.export.touch_refresh,
+    )
+    return run(work)
+
+
+def merge(
+    sources: Sequence[CacheLike],
+    target: CacheLike,
+    names: Names = (),
+    *,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> ExportReport:
+    """Store the union of names: make a plan as :func:`plan_merge` does, and execute it."""
+    return plan_merge(sources, target, names).execute(callback=callback)
+
+
+def _prepared(
+    source: CacheLike, target: CacheLike, *, delete: bool, executor: Executor | None
+) -> tuple[Copy, Location]:
+    """A copy that is ready to be planned or executed, and the location of its target."""
+    origin = resolved(source, "import", "source")
+    goal = resolved(target, "export", "target")
+    options = goal.location.export
+    if options.mode == "min" and "mode" in goal.location.given:
+        raise LocationError(
+            "mode=min is for an export; a copy keeps each manifest as it is, so leave mode out"
+        )
+    if delete:
+        require_whole(origin.location.names, goal.location.names)
+    work = Copy(
+        origin.layout,
+        goal.layout,
+        run(renamed(origin.layout, origin.location.names, goal.location.names)),
+        touch_refresh=options.touch_refresh,
+        grace=default_grace(options.touch_refresh) if delete else None,
+        senders=None if executor is None else Senders(executor, origin.spec, goal.spec),
+    )
+    return work, goal.location

@@ -1,0 +1,72 @@
+"""Reading many manifests, with one judgement of whether a failure is the name's or the store's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.errors import (
+    CacheError,
+    DigestError,
+    IntegrityError,
+    ManifestError,
+    NotFoundError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from cachefs.layout.base import Layout, Manifest
+
+T = TypeVar("T")
+
+NAME_FAULTS: Final = (NotFoundError, ManifestError, IntegrityError, DigestError)
+"""Errors that concern one name: it is not there, or its manifest is not valid or damaged.
+
+All others (no access, no answer, a failing store) concern the store: any name would meet them.
+"""
+
+
+async def read_names(
+    names: Iterable[str],
+    read: Callable[[str], Awaitable[T]],
+    *,
+    store_errors: bool = False,
+) -> dict[str, T | CacheError]:
+    """Call ``read`` for every name, several at a time, and collect what it returns.
+
+    Args:
+        names: the names; each is read once, and the result has their order.
+        read: reads one name, such as :meth:`Layout.read`. It may reduce a manifest to what is
+            needed, so that not all manifests are in memory at once.
+        store_errors: collect the store's errors too, in place of raising the first one.
+
+    Returns, for each name, what ``read`` returned or the error that concerns the name. Raises
+    UsageError for an invalid name, and StoreError.
+    """
+    caught = CacheError if store_errors else NAME_FAULTS
+    wanted = list(dict.fromkeys(names))
+    found: dict[str, T | CacheError] = {}
+
+    async def one(name: str) -> None:
+        try:
+            found[name] = await read(name)
+        except UsageError:
+            raise
+        except caught as error:
+            found[name] = error
+
+    await for_each(wanted, one, LOOKUPS)
+    return {name: found[name] for name in wanted}
+
+
+async def read_manifests(layout: Layout, names: Iterable[str]) -> dict[str, Manifest | CacheError]:
+    """Each name's manifest, or the error that concerns the name. Raises as :func:`read_names`."""
+    return await read_names(names, layout.read)
+
+
+async def readable_manifest(layout: Layout, name: str) -> Manifest | None:
+    """The name's manifest, None if it is not there or cannot be read. Raises StoreError."""
+    found = (await read_manifests(layout, [name]))[name]
+    return None if isinstance(found, CacheError) else found

@@ -1,0 +1,72 @@
+"""Copying: a plan says what will be sent, and errors say which side they concern."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import cachefs
+from cachefs.testing import random_graph
+from tests.servers.s3 import S3Server
+
+
+def filled(location: Path) -> cachefs.Cache:
+    cache = cachefs.open(location)
+    generated = random_graph(1, records=5)
+    cache.export(generated.graph, generated.blobs, ["main", "other"], mode="max")
+    return cache
+
+
+def test_errors_name_the_side_of_a_cache_that_was_opened_before(
+    tmp_path: Path, moto_s3: S3Server
+) -> None:
+    nowhere = cachefs.open(moto_s3.attributes("no-such-bucket"))
+    with pytest.raises(cachefs.StoreError) as reading:
+        cachefs.copy(nowhere, tmp_path / "target")
+    with pytest.raises(cachefs.StoreError) as writing:
+        cachefs.copy(filled(tmp_path / "source"), nowhere)
+    assert (reading.value.side, writing.value.side) == ("source", "target")
+
+
+def test_a_plan_tells_what_executing_it_does(tmp_path: Path) -> None:
+    source = filled(tmp_path / "source")
+    plan = cachefs.plan_copy(source, tmp_path / "target")
+    assert plan.names == {"main": ["main"], "other": ["other"]}
+    assert (plan.unreadable, plan.remove, plan.keep) == ({}, [], cachefs.Amount())
+    assert not (tmp_path / "target").exists()
+    report = plan.execute()
+    assert (report.names, report.uploaded) == (["main", "other"], plan.upload)
+    again = cachefs.plan_copy(source, tmp_path / "target")
+    assert (again.upload, again.keep) == (cachefs.Amount(), plan.upload)
+
+
+def test_a_plan_of_a_mirror_tells_what_is_removed(tmp_path: Path) -> None:
+    source = filled(tmp_path / "source")
+    target = filled(tmp_path / "target")
+    cachefs.merge([target], target, "extra")
+    plan = cachefs.plan_copy(source, target, delete=True)
+    assert plan.remove == ["extra"]
+    assert "extra" in target
+    assert plan.execute().removed == ["extra"]
+    assert list(target) == ["main", "other"]
+
+
+def test_a_plan_tells_what_cannot_be_copied(tmp_path: Path) -> None:
+    source = filled(tmp_path / "source")
+    (tmp_path / "source" / "manifests" / "main").write_bytes(b"[")
+    plan = cachefs.plan_copy(source, tmp_path / "target")
+    assert (list(plan.names), list(plan.unreadable)) == (["other"], ["main"])
+    with pytest.raises(cachefs.CopyError) as refused:
+        plan.execute()
+    assert refused.value.report.names == ["other"]
+
+
+def test_a_failure_that_is_to_be_ignored_is_in_the_plans_report(tmp_path: Path) -> None:
+    source = filled(tmp_path / "source")
+    (tmp_path / "source" / "manifests" / "main").write_bytes(b"[")
+    target = cachefs.open(tmp_path / "target", ignore_error=True)
+    report = cachefs.plan_copy(source, target).execute()
+    assert report.names == ["other"]
+    assert report.error is not None
+    assert "main" in report.error
