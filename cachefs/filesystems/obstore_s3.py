@@ -14,10 +14,10 @@ from obstore.fsspec import FsspecStore
 from cachefs.concurrency import calls
 from cachefs.errors import StoreError
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.connecting import virtual_hosted
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
+from cachefs.filesystems.s3_options import virtual_hosted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
