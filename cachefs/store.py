@@ -10,7 +10,7 @@ import secrets
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, NotFoundError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat, joined
@@ -119,7 +119,7 @@ class Store:
         """An object's bytes in chunks, not verified."""
         _keep_memory()
         with mapped("read", self.root + key, self.side):
-            async with ended(self.filesystem.read(self.root + key, size)) as chunks:
+            async with closing(self.filesystem.read(self.root + key, size)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -166,7 +166,7 @@ class Store:
 
         try:
             with mapped("upload", self.root + key, self.side):
-                async with self.filesystem.permits, ended(chunks), ended(counted()) as stream:
+                async with self.filesystem.permits, closing(chunks), closing(counted()) as stream:
                     await self._send(key, stream, size)
         except StoreError:
             if failed is None:
@@ -276,7 +276,7 @@ async def verified(
     verifier = Verifier(digest, size)
     hashing: asyncio.Future[None] | None = None
     try:
-        async with ended(chunks):
+        async with closing(chunks):
             async for chunk in chunks:
                 if hashing is not None:
                     await hashing

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-from cachefs.concurrency import LOOKUPS, ended, results
+from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
 from cachefs.filesystems.files import spooled
 from cachefs.filesystems.ranges import in_ranges
 
@@ -134,7 +134,7 @@ class Filesystem:
                 raise FileNotFoundError(path)
             size = stat.size
         get = partial(self._range, path)
-        async with ended(in_ranges(get, size + 1, CHUNK_SIZE, self._ahead)) as chunks:
+        async with closing(in_ranges(get, size + 1, CHUNK_SIZE, self._ahead)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -155,11 +155,11 @@ class Filesystem:
         async with spooled(chunks) as local, self._seen_whole(path) as place:
             await self.fs._put_file(local, place)
 
-    # A group is many small objects in one go. What ends it is a OneFailed.
+    # A group is many small objects in one go. What ends it is a BatchError.
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """What is at each path, None where nothing is."""
-        return await results(paths, self.stat, LOOKUPS)
+        return await map_concurrently(paths, self.stat, LOOKUP_PARALLELISM)
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Objects with their sizes: the bytes of each, or the error that it failed with.
@@ -175,7 +175,7 @@ class Filesystem:
             except Exception as error:  # noqa: BLE001 - it says nothing of the others
                 return error
 
-        return await results(objects, read, self.parallelism)
+        return await map_concurrently(objects, read, self.parallelism)
 
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write objects, each seen whole or not at all.
@@ -187,7 +187,7 @@ class Filesystem:
             async with self.permits:
                 await self.put(*item)
 
-        await results(objects, put, self.parallelism)
+        await map_concurrently(objects, put, self.parallelism)
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each, or the error of those that are gone."""
@@ -199,7 +199,7 @@ class Filesystem:
                 return error
             return None
 
-        return await results(stats, touch, LOOKUPS)
+        return await map_concurrently(stats, touch, LOOKUP_PARALLELISM)
 
     async def settle(self, root: str) -> None:
         """Return when all objects below the root outlast a loss of power, whoever wrote them.
@@ -289,7 +289,7 @@ class Filesystem:
 async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:
     """The chunks in one; those that have more than ``size`` bytes are not read to their end."""
     held = bytearray()
-    async with ended(chunks):
+    async with closing(chunks):
         async for chunk in chunks:
             held += chunk
             if len(held) > size:

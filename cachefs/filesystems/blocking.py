@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cachefs.concurrency import LOOKUPS, OneFailed, calls, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, BatchError, for_each, max_concurrent_calls
 from cachefs.filesystems.base import Filesystem, Stat
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class BlockingFilesystem(Filesystem):
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """What is at each path, None where nothing is."""
-        return await self._shared(paths, self.stat_now, LOOKUPS)
+        return await self._shared(paths, self.stat_now, LOOKUP_PARALLELISM)
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Objects with their sizes: the bytes of each, or the error that it failed with."""
@@ -76,11 +76,15 @@ class BlockingFilesystem(Filesystem):
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each, or the error of those that are gone."""
-        return await self._shared(stats, _returning(FileNotFoundError, self.touch_now), LOOKUPS)
+        return await self._shared(
+            stats, _returning(FileNotFoundError, self.touch_now), LOOKUP_PARALLELISM
+        )
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(calls(self.parallelism), thread_name_prefix="cachefs")
+        return ThreadPoolExecutor(
+            max_concurrent_calls(self.parallelism), thread_name_prefix="cachefs"
+        )
 
     async def _in_thread(self, work: Callable[[T], R], item: T) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, item)
@@ -92,7 +96,7 @@ class BlockingFilesystem(Filesystem):
         at_a_time: int,
         permits: asyncio.Semaphore | None = None,
     ) -> list[R]:
-        """As :func:`cachefs.concurrency.results`; each thread holds one of the places."""
+        """As :func:`cachefs.concurrency.map_concurrently`; each thread holds one of the places."""
         found: dict[int, R] = {}
         waiting = deque(enumerate(items))
 
@@ -106,7 +110,7 @@ class BlockingFilesystem(Filesystem):
                     found[index] = work(item)
                 except Exception as error:
                     waiting.clear()
-                    raise OneFailed(index, error) from error
+                    raise BatchError(index, error) from error
 
         async def turns(_: int) -> None:
             async with permits or nullcontext():

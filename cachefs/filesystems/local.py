@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.filesystems.base import CHUNK_SIZE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.files import write_all
@@ -66,7 +66,7 @@ class LocalFilesystem(BlockingFilesystem):
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the file knows its end
         """The file's bytes in chunks."""
-        async with ended(file_chunks(Path(path))) as chunks:
+        async with closing(file_chunks(Path(path))) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.parts import part_size
@@ -81,7 +81,7 @@ class ObstoreFilesystem(BlockingFilesystem):
         obstore takes a broken connection up again by itself.
         """
         if size:
-            async with ended(super().read(path, size)) as chunks:
+            async with closing(super().read(path, size)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return

@@ -11,7 +11,7 @@ import botocore.session
 from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
 
-from cachefs.concurrency import calls
+from cachefs.concurrency import max_concurrent_calls
 from cachefs.errors import StoreError
 from cachefs.filesystems.base import Filesystem
 from cachefs.filesystems.failures import elsewhere
@@ -114,7 +114,7 @@ def connect_obstore(
             config=_config(location, s3),
             client_options={
                 "allow_http": True,
-                "pool_max_idle_per_host": str(calls(parallelism)),
+                "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
                 "timeout": DONE_IN,
             },
             retry_config={"max_retries": retries, "retry_timeout": DONE_IN},

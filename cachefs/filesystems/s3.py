@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import ended, task_group
+from cachefs.concurrency import closing, task_group
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.s3_body import Body
@@ -103,13 +103,13 @@ class S3Filesystem(Filesystem):
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """One GET, whose answer says where it ends, or for a large object ranges of it."""
         found = super().read(path, size) if size and size > CHUNK_SIZE else self._get(path)
-        async with ended(found) as chunks:
+        async with closing(found) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         try:
-            async with ended(self._get(path, start, end)) as chunks:
+            async with closing(self._get(path, start, end)) as chunks:
                 return b"".join([chunk async for chunk in chunks])
         except OSError as error:
             if _status(error) == BEYOND:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cachefs import __version__
-from cachefs.concurrency import calls
+from cachefs.concurrency import max_concurrent_calls
 
 if TYPE_CHECKING:
     from cachefs.location.options import S3Options
@@ -31,7 +31,7 @@ def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
-            "max_pool_connections": calls(parallelism),
+            "max_pool_connections": max_concurrent_calls(parallelism),
             "read_timeout": ANSWERED_IN,
             # Ours are known to be valid, and botocore builds its own name anew for each request.
             "parameter_validation": False,

@@ -9,7 +9,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each, run
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each, run
 from cachefs.errors import (
     CacheError,
     IntegrityError,
@@ -169,7 +169,7 @@ async def _read_all(source: Layout, names: Sequence[str]) -> tuple[list[Manifest
         except (IntegrityError, ManifestError, NotFoundError) as error:
             refused[name] = f"{name}: {error}"
 
-    await for_each(names, one, LOOKUPS)
+    await for_each(names, one, LOOKUP_PARALLELISM)
     return [read[n] for n in names if n in read], [refused[n] for n in names if n in refused]
 
 

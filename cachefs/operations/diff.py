@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.errors import NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.wire.cacheconfig import NO_PARENT
@@ -105,7 +105,7 @@ async def load(layout: Layout, names: Collection[str] = ()) -> RecordGraph:
         except NotFoundError:
             absent.append(name)
 
-    await for_each(wanted, one, LOOKUPS)
+    await for_each(wanted, one, LOOKUP_PARALLELISM)
     if absent:
         raise UsageError(
             f"there is no {', '.join(sorted(absent))} to compare; 'cachefs ls' lists the names",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.errors import CacheError, UnreachableError, UsageError
 from cachefs.graph import RecordGraph
 
@@ -100,7 +100,7 @@ async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSum
         manifest = await _read(layout, name)
         found[name] = _summary(listed[name], manifest)
 
-    await for_each(wanted, one, LOOKUPS)
+    await for_each(wanted, one, LOOKUP_PARALLELISM)
     return [found[name] for name in wanted]
 
 
@@ -118,7 +118,7 @@ async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails
         else:
             found[name] = describe(manifest)
 
-    await for_each(names, one, LOOKUPS)
+    await for_each(names, one, LOOKUP_PARALLELISM)
     return [found[name] for name in names]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.errors import ManifestError, NotFoundError, UsageError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.keyed import KeyedLayout
@@ -97,7 +97,7 @@ class Marks:
                 del self._names[position][name.name]
                 self._needs[position].pop(name.name, None)
 
-        await for_each(names, one, LOOKUPS)
+        await for_each(names, one, LOOKUP_PARALLELISM)
 
     def require_names(self) -> None:
         """Raises UsageError where a layout has no names: all of its blobs would be orphans."""

@@ -14,7 +14,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
@@ -206,7 +206,7 @@ async def _read_all(sources: Sequence[MergeSource]) -> list[tuple[MergeSource, M
         except NotFoundError:
             missing.append(f"{name} in {source.layout.store.root}")
 
-    await for_each(range(len(wanted)), one, LOOKUPS)
+    await for_each(range(len(wanted)), one, LOOKUP_PARALLELISM)
     if missing:
         raise UsageError(
             f"names to merge are not there: {', '.join(sorted(missing))}", operation="merge"

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, StoreError, UsageError
 from cachefs.filesystems.base import TEMPORARY, Stat
@@ -447,7 +447,7 @@ class _Deletion:
     async def execute(self, needed: Collection[Digest]) -> None:
         victims = [blob for blob in self._plan.blobs if blob.digest not in needed]
         self.spared += [blob.size for blob in self._plan.blobs if blob.digest in needed]
-        await for_each(victims, self._delete, LOOKUPS)
+        await for_each(victims, self._delete, LOOKUP_PARALLELISM)
 
     async def _delete(self, blob: BlobToGo) -> None:
         """One delete; where its answer is lost, what it did is looked up before it is repeated."""

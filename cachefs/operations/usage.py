@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.errors import CacheError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.layout.oci import OCILayout
@@ -183,7 +183,7 @@ async def _read_manifests(layout: Layout) -> _Needs:
             _require_answer(error)
             needs.faults[name] = str(error)
 
-    await for_each([name for name in times if name not in needs.faults], one, LOOKUPS)
+    await for_each([name for name in times if name not in needs.faults], one, LOOKUP_PARALLELISM)
     try:
         needs.unnamed = await layout.unnamed_references()
     except CacheError as error:

@@ -15,7 +15,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import LOOKUPS, for_each, run
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each, run
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.transfer.importer import check_blob
@@ -225,7 +225,7 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
             for digest, size in RecordGraph(manifest.config).blobs().items():
                 needed.sizes.setdefault(digest, {})[name] = size
 
-    await for_each(needed.names, one, LOOKUPS)
+    await for_each(needed.names, one, LOOKUP_PARALLELISM)
     return needed
 
 

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import cachefs
-from cachefs.concurrency import OneFailed, run
+from cachefs.concurrency import BatchError, run
 from cachefs.filesystems.base import SMALL, Filesystem
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.local import LocalFilesystem
@@ -236,7 +236,7 @@ def test_errors_of_several_threads_are_one_error_and_no_noise(
         )
         await until(lambda: filesystem.now == 3)
         filesystem.free.set()
-        with pytest.raises(OneFailed) as caught:
+        with pytest.raises(BatchError) as caught:
             await putting
         assert isinstance(caught.value.error, PermissionError)
 
