@@ -67,12 +67,12 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         if region not in (None, self._region):
             raise StoreError(elsewhere(region))
 
-    async def touch(self, stat: Stat) -> None:
+    async def _touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts, which obstore cannot, above 5 GiB."""
         if stat.size > COPY_LIMIT:
-            await self._s3fs.touch(stat)
+            await self._s3fs._touch(stat)
         else:
-            await super().touch(stat)
+            await super()._touch(stat)
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each: one by one where threads cannot."""
@@ -80,7 +80,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
             return await Filesystem.touch_batch(self, stats)
         return await super().touch_batch(stats)
 
-    def touch_now(self, stat: Stat) -> None:
+    def _touch_sync(self, stat: Stat) -> None:
         """One COPY."""
         store, _, key = self._open(stat.path)
         store.copy(key, key, overwrite=False)
