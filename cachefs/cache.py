@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, Unpack
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from cachefs.graph import Found, Mode
     from cachefs.location.attributes import Role
+    from cachefs.location.keywords import LocationKeywords
     from cachefs.operations.diff import CacheDiff
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
@@ -429,7 +430,7 @@ def open(  # noqa: A001 - its name outside is cachefs.open
     *,
     fs: AbstractFileSystem | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    **attributes: Any,
+    **attributes: Unpack[LocationKeywords],
 ) -> Cache:
     """Open a cache; nothing is requested yet, and the cache need not be there.
 

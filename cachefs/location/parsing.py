@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 from cachefs.errors import LocationError
 from cachefs.location.attributes import ATTRIBUTES, TYPE, TYPES, Attribute, Group, Role, Type, find
@@ -28,6 +28,9 @@ from cachefs.location.options import (
 )
 from cachefs.location.syntax import URL, in_attribute_form, read_attributes, read_keywords
 
+if TYPE_CHECKING:
+    from cachefs.location.keywords import LocationKeywords
+
 _S3_PROTOCOLS: Final = ("s3", "s3a")
 _BUCKET_PROTOCOLS: Final = (*_S3_PROTOCOLS, "gs", "gcs")
 
@@ -38,7 +41,7 @@ def parse(
     role: Role | None = None,
     storage_options: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
-    **attributes: object,
+    **attributes: Unpack[LocationKeywords],
 ) -> Location:
     """The location that a user typed.
 
