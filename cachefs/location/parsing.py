@@ -124,12 +124,12 @@ class _Values:
 def _location(
     given: _Values, role: Role | None, storage_options: dict[str, Any], implied: set[str]
 ) -> Location:
-    place = _place(given, role)
+    root = _root(given, role)
     names = given.group("names")
-    s3 = _s3(given, place.protocol)
+    s3 = _s3(given, root.protocol)
     return Location(
         type=given.type,
-        **place._asdict(),
+        **root._asdict(),
         names=names.get("name") or names.get("tag") or (),
         digest=names.get("digest"),
         **given.group("keys"),
@@ -143,19 +143,19 @@ def _location(
     )
 
 
-class _Place(NamedTuple):
+class _Root(NamedTuple):
     url: str
     protocol: str
-    layout: LayoutKind
+    layout_kind: LayoutKind
 
 
-def _place(given: _Values, role: Role | None) -> _Place:
-    values = given.group("place")
+def _root(given: _Values, role: Role | None) -> _Root:
+    values = given.group("root")
     match given.type:
         case "s3":
-            return _Place(f"s3://{values['bucket']}/", "s3", "keyed")
+            return _Root(f"s3://{values['bucket']}/", "s3", "keyed")
         case "azblob":
-            return _Place(f"abfs://{values['container']}/", "abfs", "keyed")
+            return _Root(f"abfs://{values['container']}/", "abfs", "keyed")
         case "local":
             return _directory(_local_path(values["src"], values["dest"], role), "oci")
         case "fsspec":
@@ -174,7 +174,7 @@ def _local_path(
     return os.fsdecode(path)
 
 
-def _folder(url: str | os.PathLike[str]) -> _Place:
+def _folder(url: str | os.PathLike[str]) -> _Root:
     if isinstance(url, os.PathLike) or not URL.match(url):
         return _directory(os.fsdecode(url), "auto")
     scheme, _, rest = url.partition("://")
@@ -186,7 +186,7 @@ def _folder(url: str | os.PathLike[str]) -> _Place:
     rest, question, query = rest.partition("?")
     if question and protocol in _S3_PROTOCOLS:
         raise LocationError("an S3 URL of a folder has no query, such as ?versionId=")
-    return _Place(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
+    return _Root(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
 
 
 def _remote(protocol: str, rest: str) -> str:
@@ -206,13 +206,13 @@ def _remote(protocol: str, rest: str) -> str:
     return f"{host}/{path}/" if path else f"{host}/"
 
 
-def _directory(path: str, layout: LayoutKind) -> _Place:
+def _directory(path: str, layout_kind: LayoutKind) -> _Root:
     if "::" in path:
         raise LocationError(
             "'::' chains filesystems in fsspec, which is not supported: give the store's own URL"
         )
     absolute = os.path.abspath(os.path.expanduser(path)).strip("/")  # noqa: PTH100, PTH111 - lexical
-    return _Place(f"/{absolute}/" if absolute else "/", "file", layout)
+    return _Root(f"/{absolute}/" if absolute else "/", "file", layout_kind)
 
 
 def _s3(given: _Values, protocol: str) -> S3Options | None:
