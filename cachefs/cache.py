@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, Unpack
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout, NamedManifest
     from cachefs.location.attributes import Role
     from cachefs.location.keys import Names
+    from cachefs.location.keywords import LocationKeywords
     from cachefs.operations.diff import CacheDiff
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
@@ -401,7 +402,7 @@ def open(  # noqa: A001 - its name outside is cachefs.open
     *,
     fs: AbstractFileSystem | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    **attributes: Any,
+    **attributes: Unpack[LocationKeywords],
 ) -> Cache:
     """Open a cache. No request is made yet, and the cache need not exist.
 

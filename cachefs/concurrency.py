@@ -1,4 +1,4 @@
-"""Structured concurrency in fsspec's IO loop, and the one bridge from synchronous callers to it."""
+"""Structured concurrency in fsspec's event loop, and how synchronous code runs coroutines in it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-LOOKUPS: Final = 32
-"""Look-ups and listings under way at a time: they hold no bytes, so more than uploads."""
+LOOKUP_PARALLELISM: Final = 32
+"""How many look-ups and listings run at a time: more than uploads, as they hold no bytes."""
 
-INTERRUPT_GRACE: Final = 30.0
-"""Seconds that interrupted work has to clean up: to abort uploads and remove temporary files."""
+CLEANUP_TIMEOUT: Final = 30.0
+"""Seconds that interrupted work has to abort uploads and remove temporary files."""
 
 
-def calls(parallelism: int) -> int:
-    """Calls of one filesystem under way at most: to look up, and to read and to write meanwhile."""
-    return LOOKUPS + 2 * parallelism
+def max_concurrent_calls(parallelism: int) -> int:
+    """The most calls to one filesystem at a time: look-ups, and reads and writes beside them."""
+    return LOOKUP_PARALLELISM + 2 * parallelism
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run the coroutine in fsspec's IO loop and wait for what it gives.
+    """Run the coroutine in fsspec's event loop, wait for it and return its result.
 
-    When the waiting is interrupted (Ctrl-C), the work is cancelled and has ended before the
-    interrupt goes on. Raises UsageError when called from inside the IO loop, where waiting would
-    never end.
+    If the wait is interrupted (Ctrl-C), the coroutine is cancelled, and the interrupt is raised
+    once it has ended. Raises UsageError when called from inside that loop, where waiting would
+    deadlock.
     """
     loop = get_loop()
     try:
@@ -44,51 +44,54 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         running = None
     if running is loop:
         work.close()
-        raise UsageError("a synchronous call from inside fsspec's IO loop would wait for ever")
-    running_work = _Work(work)
+        raise UsageError(
+            "a synchronous call would deadlock inside fsspec's IO loop: call it from another thread"
+        )
+    running_work = _Cancellable(work)
     try:
-        return asyncio.run_coroutine_threadsafe(running_work.done(), loop).result()
+        return asyncio.run_coroutine_threadsafe(running_work.run(), loop).result()
     except BaseException:
-        running_work.end(loop)
+        running_work.cancel(loop)
         raise
 
 
-class _Work(Generic[T]):
-    """A coroutine in the loop, which a thread can end at any moment and wait for."""
+class _Cancellable(Generic[T]):
+    """A coroutine in the loop that another thread can cancel at any moment and wait for."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
         self._task: asyncio.Task[Any] | None = None
-        self._unwanted = False
-        self._over = threading.Event()
+        self._cancelled = False
+        self._finished = threading.Event()
 
-    async def done(self) -> T:
+    async def run(self) -> T:
         self._task = asyncio.current_task()
-        if self._unwanted:
+        if self._cancelled:
             self._work.close()
             raise asyncio.CancelledError
         try:
             return await self._work
         finally:
-            self._over.set()
+            self._finished.set()
 
-    def end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel the work and wait until it has cleaned up; one that is over is left alone.
+    def cancel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel the coroutine, unless it has finished, and wait until it has cleaned up.
 
-        The interrupt may come before the work has begun: each side writes its mark before it
-        looks at the other's, so that one of them sees both.
+        It may not have begun yet. Each side sets its own flag before it reads the other's, so that
+        at least one of them sees both.
         """
-        self._unwanted = True
-        if self._task is not None and not self._over.is_set():
+        self._cancelled = True
+        if self._task is not None and not self._finished.is_set():
             loop.call_soon_threadsafe(self._task.cancel)
-            self._over.wait(timeout=INTERRUPT_GRACE)
+            self._finished.wait(timeout=CLEANUP_TIMEOUT)
 
 
 @asynccontextmanager
-async def ended(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """The iterator, closed when the block ends: what it holds open is not left to the collector.
+async def closing(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close the iterator when the block ends, as ``contextlib.aclosing`` does.
 
-    For every ``async for`` over a stream that may be left early or end in an error.
+    Unlike that, it takes iterators without ``aclose``. For every ``async for`` that may stop early
+    or fail: otherwise, files and connections stay open until garbage collection.
     """
     try:
         yield items
@@ -100,7 +103,7 @@ async def ended(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup whose first error comes out as itself, not inside a group."""
+    """A TaskGroup that raises the first error itself, not inside an exception group."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group
@@ -114,9 +117,9 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
 async def for_each(
     items: Iterable[T], work: Callable[[T], Awaitable[None]], parallelism: int
 ) -> None:
-    """Do the work for every item, at most ``parallelism`` at a time, in order of the items.
+    """Run the work for every item, at most ``parallelism`` at a time, in order of the items.
 
-    The first error ends the other workers and comes out.
+    The first error cancels the others and is raised.
     """
     todo = list(items)
     waiting = iter(todo)
@@ -133,12 +136,12 @@ async def for_each(
             group.create_task(worker())
 
 
-class OneFailed(Exception):  # noqa: N818 - it is no error of its own, but says whose it is
-    """One of many ended in this error, and so did the rest.
+class BatchError(Exception):
+    """One item of a batch failed, and the rest was cancelled.
 
     Attributes:
-        index: which one.
-        error: what it ended in.
+        index: the item's position in the batch.
+        error: what it raised.
     """
 
     def __init__(self, index: int, error: Exception) -> None:
@@ -147,17 +150,17 @@ class OneFailed(Exception):  # noqa: N818 - it is no error of its own, but says 
         self.error = error
 
 
-async def results(
+async def map_concurrently(
     items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
 ) -> list[R]:
-    """What the work gives for each item, in order. Raises OneFailed."""
+    """The work's result for each item, in order, as :func:`for_each`. Raises BatchError."""
     found: dict[int, R] = {}
 
     async def one(index: int) -> None:
         try:
             found[index] = await work(items[index])
         except Exception as error:
-            raise OneFailed(index, error) from error
+            raise BatchError(index, error) from error
 
     await for_each(range(len(items)), one, parallelism)
     return [found[index] for index in range(len(items))]

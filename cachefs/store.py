@@ -10,10 +10,10 @@ import secrets
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, NotFoundError, StoreError
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat, joined
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, WHOLE, Filesystem, Page, Stat, joined
 from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
 
 if TYPE_CHECKING:
@@ -65,16 +65,14 @@ class Store:
         self.root = root
         self.side = side
 
-    @_explained
     async def stat(self, key: str) -> Stat | None:
-        """What the store says of the object, None where there is none. Its path is the key."""
-        with mapped("look up", self.root + key, self.side):
-            stat = await self.filesystem.stat(self.root + key)
-        return stat and self._keyed(stat)
+        """Look up an object, or None if there is none. The path of a Stat is the key here."""
+        (found,) = await self.stat_batch([key])
+        return found
 
     @_explained
     async def stat_batch(self, keys: Sequence[str]) -> Sequence[Stat | None]:
-        """What the store says of each object."""
+        """Look up each object."""
         paths = [self.root + key for key in keys]
         with mapped_batch("look up", paths, self.side):
             found = await self.filesystem.stat_batch(paths)
@@ -119,7 +117,7 @@ class Store:
         """An object's bytes in chunks, not verified."""
         _keep_memory()
         with mapped("read", self.root + key, self.side):
-            async with ended(self.filesystem.read(self.root + key, size)) as chunks:
+            async with closing(self.filesystem.read(self.root + key, size)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -127,10 +125,7 @@ class Store:
     async def put(self, key: str, data: bytes) -> None:
         """Write an object that is in memory: seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
-            if len(data) <= self.filesystem.whole:
-                await self.filesystem.put(self.root + key, data)
-            else:
-                await self.filesystem.put_chunks(self.root + key, _cut(data), len(data))
+            await self.filesystem.put(self.root + key, _cut(data), len(data))
 
     @_explained
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
@@ -166,21 +161,16 @@ class Store:
 
         try:
             with mapped("upload", self.root + key, self.side):
-                async with self.filesystem.permits, ended(chunks), ended(counted()) as stream:
-                    await self._send(key, stream, size)
+                async with self.filesystem.permits, closing(chunks), closing(counted()) as stream:
+                    if size is None or size > WHOLE:
+                        _keep_memory()
+                    await self.filesystem.put(self.root + key, stream, size)
         except StoreError:
             if failed is None:
                 raise
             # It came through the filesystem, and is none of the filesystem's own.
             raise failed from failed.__cause__
         return sent
-
-    async def _send(self, key: str, chunks: AsyncIterator[bytes], size: int | None) -> None:
-        if size is not None and size <= self.filesystem.whole:
-            await self.filesystem.put_whole(self.root + key, [chunk async for chunk in chunks])
-        else:
-            _keep_memory()
-            await self.filesystem.put_chunks(self.root + key, chunks, size or 0)
 
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time; False when it is gone."""
@@ -276,7 +266,7 @@ async def verified(
     verifier = Verifier(digest, size)
     hashing: asyncio.Future[None] | None = None
     try:
-        async with ended(chunks):
+        async with closing(chunks):
             async for chunk in chunks:
                 if hashing is not None:
                     await hashing

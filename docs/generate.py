@@ -143,7 +143,7 @@ def _commands() -> Iterator[str]:
 
 
 def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
-    chunks = " ".join(command.collect_usage_chunks(context))
+    chunks = " ".join(command.collect_usage_pieces(context))
     yield "```text"
     yield (
         f"{context.command_path.split()[0]} {chunks}"

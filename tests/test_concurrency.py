@@ -1,4 +1,4 @@
-"""Work in fsspec's IO loop: bounds, first errors, and the bridge from synchronous callers."""
+"""Work in fsspec's IO loop: bounds, first errors, and synchronous callers."""
 
 from __future__ import annotations
 

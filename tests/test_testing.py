@@ -26,7 +26,7 @@ def test_a_generated_graph_is_one_that_a_builder_reads(generated: Generated) -> 
 
 def test_the_seed_decides_in_every_process() -> None:
     program = (
-        "from cachefs.testing import random_graph; from cachefs.wire import cacheconfig; "
+        "from cachefs.testing import random_graph; from cachefs.wire import codec; "
         "from cachefs.digest import Digest; "
         "print(Digest.of(codec.encode(random_graph(5, records=60).graph.to_config())))"
     )
@@ -68,6 +68,7 @@ def test_names_of_a_cache_share_base_layers_and_can_be_read(tmp_path: Path) -> N
         assert all(cache.read_blob(digest) == data for digest, data in generated.blobs.items())
 
 
-def test_hypothesis_is_loaded_only_for_the_strategy() -> None:
-    program = "import sys, cachefs.testing; sys.exit('hypothesis' in sys.modules)"
+@pytest.mark.parametrize("module", ["hypothesis", "pytest"])
+def test_only_those_who_need_it_load(module: str) -> None:
+    program = f"import sys, cachefs.testing; sys.exit({module!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

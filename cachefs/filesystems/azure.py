@@ -1,9 +1,9 @@
-"""Azure blob storage through adlfs."""
+"""Azure Blob Storage through adlfs."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cachefs.filesystems.base import Filesystem, Stat
@@ -15,40 +15,32 @@ if TYPE_CHECKING:
 
 
 class AzureFilesystem(Filesystem):
-    """An ``adlfs.AzureBlobFileSystem``: blobs are committed whole.
+    """An ``adlfs.AzureBlobFileSystem``: writes are atomic, and metadata renews a time.
 
-    As in a builder, a container that is not there is made by the first write.
+    The first write creates the container if it is missing, as builders do.
     """
 
-    atomic = True
     touches = True
-    reads_ahead = True
+    _prefetches = True
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         super().__init__(fs, parallelism)
         self._containers: set[str] = set()
         self._making = asyncio.Lock()
 
-    async def put(self, path: str, data: bytes) -> None:
-        """Write a small blob."""
-        await self._make_container(path)
-        await super().put(path, data)
-
-    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
-        """Write a blob from its chunks."""
-        await self._make_container(path)
-        await super().put_chunks(path, chunks, size)
-
-    async def touch(self, stat: Stat) -> None:
-        """Set the blob's metadata, which renews its time and leaves its bytes alone."""
-        await self.fs._setxattrs(stat.path, cachefs="touched")
-
-    async def _make_container(self, path: str) -> None:
+    @asynccontextmanager
+    async def _seen_whole(self, path: str) -> AsyncIterator[str]:
+        """Create the container once, and write to the path itself."""
         container = path.partition("/")[0]
         async with self._making:
             if container not in self._containers:
-                # adlfs says ValueError when another process was quicker; a name that Azure does
-                # not allow is refused again by the write.
+                # adlfs raises ValueError if another process was faster. A name that Azure does not
+                # allow is refused again by the write.
                 with suppress(FileExistsError, ValueError):
                     await self.fs._mkdir(container)
                 self._containers.add(container)
+        yield path
+
+    async def _touch(self, stat: Stat) -> None:
+        """Set the blob's metadata, which renews its time and keeps its bytes."""
+        await self.fs._setxattrs(stat.path, cachefs="touched")

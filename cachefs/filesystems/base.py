@@ -1,7 +1,7 @@
-"""What cachefs asks of a filesystem, and how any fsspec filesystem answers.
+"""The filesystem interface of cachefs, implemented for any fsspec filesystem.
 
-:class:`Filesystem` is right for whatever fsspec knows. A subclass beside it overrides what its
-family does differently, and only that: each difference is met in one place.
+:class:`Filesystem` works with every filesystem that fsspec knows. Its subclasses, one for each
+family of filesystems, override only what their family does differently.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-from cachefs.concurrency import LOOKUPS, ended, results
+from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
 from cachefs.filesystems.files import spooled
 from cachefs.filesystems.ranges import in_ranges
 
@@ -25,20 +25,23 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CHUNK_SIZE: Final = 8 * 1024 * 1024
-"""Bytes read, sent or held at a time: with the parallelism, the bound on memory."""
+"""Bytes read, sent or held at a time. Together with the parallelism, this bounds memory."""
 
 SMALL: Final = 128 * 1024
-"""Bytes up to which objects are read and written in groups."""
+"""Objects of at most this many bytes are read and written in batches."""
+
+WHOLE: Final = 2 * CHUNK_SIZE
+"""Objects of at most this many bytes are sent in one request, larger ones in parts."""
 
 TEMPORARY: Final = ".cachefs-"
-"""How the last component of a file that is not complete yet begins. Never listed."""
+"""How the last component of a temporary key begins. Listings leave these keys out."""
 
 
 class Stat(NamedTuple):
-    """What the store says of an object.
+    """Size, time and version of an object.
 
-    ``modified`` is seconds since 1970 by the store's clock, None where the store has no times.
-    ``version`` changes whenever the object does, empty where the store has no such mark.
+    ``modified`` is seconds since 1970 by the store's clock, or None if the store has no times.
+    ``version`` changes whenever the object does; it is empty if the store has no such mark.
     """
 
     path: str
@@ -48,69 +51,60 @@ class Stat(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some objects in the order of their paths; ``complete`` when there are none after them."""
+    """Objects in the order of their paths; ``complete`` if no others follow."""
 
     objects: list[Stat]
     complete: bool
 
 
 class Filesystem:
-    """Any fsspec filesystem, asked without listing caches and written whole or not at all.
+    """Any fsspec filesystem, without listing caches, whose objects are seen whole or not at all.
 
     Paths are full, without protocol. Errors are the filesystem's own; :mod:`cachefs.store` maps
-    them. Runs in fsspec's IO loop only.
+    them. Runs in fsspec's IO loop only. A batch is many small objects handled together; it fails
+    with a BatchError.
 
     Args:
         fs: the filesystem. It is used as it is and never closed.
         parallelism: how many objects are written at a time.
 
     Attributes:
-        permits: one for each object that may be on its way; whoever sends or fetches takes one.
+        permits: a semaphore with a permit for each object that may be sent or fetched at a time.
     """
 
     pages = False
-    """Whether :meth:`page` asks for just a page, so that slices can be listed side by side."""
-
-    atomic = False
-    """Whether a put is seen whole or not at all; otherwise files are written aside and renamed."""
-
-    whole = 2 * CHUNK_SIZE
-    """Bytes up to which an object is sent in one request, by :meth:`put`."""
+    """Whether :meth:`page` requests just one page, so that key ranges can be listed in parallel."""
 
     touches = False
-    """Whether :meth:`touch` works; otherwise an old blob is sent again."""
+    """Whether :meth:`touch_batch` works; otherwise old blobs are uploaded again."""
 
-    reads_ahead = False
-    """Whether ranges of an object may be asked for side by side, as they come from a server."""
+    _prefetches = False
+    """Whether ranges of an object may be requested in parallel, as they come from a server."""
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
         self.parallelism = parallelism
         self.permits = asyncio.Semaphore(parallelism)
-        self._ahead = asyncio.Semaphore(parallelism - 1 if self.reads_ahead else 0)
+        self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
 
-    async def stat(self, path: str) -> Stat | None:
-        """What is at the path, None where nothing is."""
-        try:
-            info = await self.fs._info(path)
-        except FileNotFoundError:
-            return None
-        return self._stat(path, info) if info["type"] == "file" else None
+    async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
+        """Look up each path: what is there, or None if there is no object."""
+        return await map_concurrently(paths, self._stat, LOOKUP_PARALLELISM)
 
     async def list(self, prefix: str) -> list[Stat]:
-        """Every object whose path starts with the prefix, in the order of paths.
+        """List every object whose path starts with the prefix, in the order of paths.
 
-        Files that are not complete yet are left out, unless the prefix asks for just these.
+        Temporary files are left out, unless the prefix asks for just these.
         """
         folder = prefix.rpartition("/")[0]
         try:
             found = await self.fs._find(folder, detail=True)
         except FileNotFoundError:
             return []
-        # Some filesystems normalise what they find; the path below the folder is what counts.
-        # A folder that is a file is found as itself, with no facts.
+        # Some filesystems normalise the paths that they find: only the part below the folder is
+        # used. A folder that is a file is found as itself, without information.
         objects = [
-            self._stat(self._spelled(folder, path), info) for path, info in found.items() if info
+            self._from_info(self._below(folder, path), info) for path, info in found.items() if info
         ]
         return sorted(
             stat
@@ -119,52 +113,29 @@ class Filesystem:
         )
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """The first ``limit`` objects with the prefix whose paths come after ``after``."""
+        """List the first ``limit`` objects with the prefix whose paths come after ``after``."""
         objects = [stat for stat in await self.list(prefix) if stat.path > after]
         return Page(objects[:limit], len(objects) <= limit)
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """The object's bytes in chunks; ``size`` saves a look-up where it is known.
+        """Read an object in chunks. A known ``size`` saves a look-up.
 
-        One byte more than ``size`` is asked for, so that a longer object is noticed.
+        One byte more than ``size`` is requested, so that a longer object is noticed.
         """
         if size is None:
-            stat = await self.stat(path)
+            stat = await self._stat(path)
             if stat is None:
                 raise FileNotFoundError(path)
             size = stat.size
         get = partial(self._range, path)
-        async with ended(in_ranges(get, size + 1, CHUNK_SIZE, self._ahead)) as chunks:
+        async with closing(in_ranges(get, size + 1, CHUNK_SIZE, self._prefetch)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    async def put(self, path: str, data: bytes) -> None:
-        """Write an object of at most :attr:`whole` bytes: seen whole or not at all."""
-        async with self._seen_whole(path) as place:
-            await self.fs._pipe_file(place, data)
-
-    async def put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
-        """The same for an object whose chunks are all in memory."""
-        await self.put(path, b"".join(chunks))
-
-    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
-        """Write an object of about ``size`` bytes from its chunks: seen whole or not at all.
-
-        When ``chunks`` raises, nothing is seen at the path.
-        """
-        async with spooled(chunks) as local, self._seen_whole(path) as place:
-            await self.fs._put_file(local, place)
-
-    # A group is many small objects in one go. What ends it is a OneFailed.
-
-    async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
-        """What is at each path, None where nothing is."""
-        return await results(paths, self.stat, LOOKUPS)
-
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
-        """Objects with their sizes: the bytes of each, or the error that it failed with.
+        """Read objects, given by path and size: the bytes of each, or its error.
 
-        Of an object that is longer, not much more than its size is read.
+        Of a longer object, not much more than its size is read.
         """
 
         async def read(item: tuple[str, int]) -> bytes | Exception:
@@ -172,98 +143,129 @@ class Filesystem:
             try:
                 async with self.permits:
                     return await joined(self.read(path, size), size)
-            except Exception as error:  # noqa: BLE001 - it says nothing of the others
+            except Exception as error:  # noqa: BLE001 - the other objects are read all the same
                 return error
 
-        return await results(objects, read, self.parallelism)
+        return await map_concurrently(objects, read, self.parallelism)
+
+    async def put(self, path: str, chunks: AsyncIterator[bytes], size: int | None) -> None:
+        """Write an object from its chunks: seen whole or not at all.
+
+        If ``chunks`` raises, nothing is seen at the path. An object of at most :data:`WHOLE` bytes
+        is held in memory and sent in one request; all others, and those whose size is None, are
+        sent in parts.
+        """
+        if size is not None and size <= WHOLE:
+            await self._put_whole(path, [chunk async for chunk in chunks])
+        else:
+            await self._put_parts(path, chunks, size or 0)
 
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
-        """Write objects, each seen whole or not at all.
+        """Write objects of at most :data:`WHOLE` bytes: each is seen whole or not at all.
 
-        They are held to outlast a loss of power only after :meth:`settle`.
+        They are durable only after :meth:`settle`.
         """
 
         async def put(item: tuple[str, bytes]) -> None:
+            path, data = item
             async with self.permits:
-                await self.put(*item)
+                await self._put_whole(path, [data])
 
-        await results(objects, put, self.parallelism)
+        await map_concurrently(objects, put, self.parallelism)
+
+    async def settle(self, root: str) -> None:
+        """Return when all objects below the root survive a power failure, whoever wrote them.
+
+        :meth:`put` returns only then; :meth:`put_batch` may return earlier.
+        """
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
-        """Renew the time of each, or the error of those that are gone."""
+        """Renew the times of objects without sending their bytes: for each, None or its error."""
 
         async def touch(stat: Stat) -> FileNotFoundError | None:
             try:
-                await self.touch(stat)
+                await self._touch(stat)
             except FileNotFoundError as error:
                 return error
             return None
 
-        return await results(stats, touch, LOOKUPS)
+        return await map_concurrently(stats, touch, LOOKUP_PARALLELISM)
 
-    async def settle(self, root: str) -> None:
-        """Return when all objects below the root outlast a loss of power, whoever wrote them.
-
-        Objects are held to do so once they are written, but for those of :meth:`put_batch`.
-        """
-
-    @asynccontextmanager
-    async def _seen_whole(self, path: str) -> AsyncIterator[str]:
-        """Where to write so that the path is seen whole: itself, or a place it is renamed from."""
-        if self.atomic:
-            yield path
-            return
-        await self._make_parent(path)
-        aside = self._aside(path)
-        try:
-            yield aside
-            await self._rename(aside, path)
-        except BaseException:
-            await self._discard(aside)
-            raise
-
-    async def touch(self, stat: Stat) -> None:
-        """Renew the object's time without sending its bytes. Raises FileNotFoundError."""
-        raise NotImplementedError(f"no way is known to renew the time of {stat.path}")
-
-    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - for stores that can
-        """Delete the object; one that is gone is no error.
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - for stores that can compare
+        """Delete the object. One that does not exist is not an error.
 
         Args:
             path: the object's.
-            unless_changed: how it was when it was just looked up. A store that can compare and
-                delete in one step leaves an object that differs alone, and answers False; the
-                others cannot tell. S3 is among these: a touch does not change an ETag.
+            unless_changed: the result of a look-up just before. A store that can compare and delete
+                in one step leaves an object that differs, and returns False. Other stores delete
+                it. S3 is one of these, as a touch does not change an ETag.
         """
         with suppress(FileNotFoundError):
             await self.fs._rm_file(path)
         return True
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
-        """Writes in the prefix's folder that have begun and not ended: temporary files, uploads."""
+        """List unfinished writes in the prefix's folder: temporary files and multipart uploads."""
         return await self.list(f"{prefix.rpartition('/')[0]}/{TEMPORARY}")
 
     async def abandon(self, stat: Stat) -> None:
-        """End a write that :meth:`unfinished` found, and free what it holds."""
+        """Delete or abort an unfinished write that :meth:`unfinished` found."""
         await self.delete(stat.path)
 
     async def explain(self, path: str) -> None:
-        """Ask once more, after a failure at the path that did not say why.
+        """Send one more request, after a failure at the path whose error gave no reason.
 
-        What this raises says it. By default there is nobody to ask.
+        The error that this raises has the reason. By default there is nothing to request.
         """
 
     # --- what a family may do differently --------------------------------------------------------
 
+    async def _stat(self, path: str) -> Stat | None:
+        try:
+            info = await self.fs._info(path)
+        except FileNotFoundError:
+            return None
+        return self._from_info(path, info) if info["type"] == "file" else None
+
     async def _range(self, path: str, start: int, end: int) -> bytes:
-        """The object's bytes from ``start`` to before ``end``, fewer where it ends before."""
+        """Read the bytes from ``start`` to before ``end``; fewer if the object is shorter."""
         data: bytes = await self.fs._cat_file(path, start=start, end=end)
         return data
 
-    def _stat(self, path: str, info: dict[str, Any]) -> Stat:
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+        """Write an object of at most :data:`WHOLE` bytes."""
+        async with self._seen_whole(path) as target:
+            await self.fs._pipe_file(target, b"".join(chunks))
+
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - for those that must choose the size of parts
+        """Write an object of about ``size`` bytes, 0 if unknown."""
+        async with spooled(chunks) as local, self._seen_whole(path) as target:
+            await self.fs._put_file(local, target)
+
+    @asynccontextmanager
+    async def _seen_whole(self, path: str) -> AsyncIterator[str]:
+        """Give a temporary path to write to, and rename it to the path at the end.
+
+        Filesystems whose writes are atomic give the path itself.
+        """
+        await self._make_parent(path)
+        temporary = self._temporary(path)
+        try:
+            yield temporary
+            await self._rename(temporary, path)
+        except BaseException:
+            await self._discard(temporary)
+            raise
+
+    async def _touch(self, stat: Stat) -> None:
+        """Renew the object's time. Raises FileNotFoundError."""
+        raise NotImplementedError(f"this filesystem cannot renew the time of {stat.path}")
+
+    def _from_info(self, path: str, info: dict[str, Any]) -> Stat:
         return Stat(path, int(info["size"] or 0), _seconds(info), str(info.get("ETag") or ""))
 
-    def _spelled(self, folder: str, path: str) -> str:
+    def _below(self, folder: str, path: str) -> str:
+        """The path that was found, with the folder spelled as it was listed."""
         bare = folder.strip("/")
         found = path.strip("/")
         return f"{folder}{found[len(bare) :]}" if found.startswith(bare) else path
@@ -281,15 +283,15 @@ class Filesystem:
             return
 
     @staticmethod
-    def _aside(path: str) -> str:
+    def _temporary(path: str) -> str:
         folder, _, _ = path.rpartition("/")
         return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
 
 
 async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:
-    """The chunks in one; those that have more than ``size`` bytes are not read to their end."""
+    """Join the chunks. Reading stops once there are more than ``size`` bytes."""
     held = bytearray()
-    async with ended(chunks):
+    async with closing(chunks):
         async for chunk in chunks:
             held += chunk
             if len(held) > size:
@@ -298,16 +300,16 @@ async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:
 
 
 def is_hidden(path: str, prefix: str) -> bool:
-    """Whether a listing by this prefix leaves the path out, as it is not complete yet."""
-    name, asked = path.rpartition("/")[2], prefix.rpartition("/")[2]
-    return name.startswith(TEMPORARY) and not asked.startswith(TEMPORARY)
+    """Whether a listing by this prefix leaves the path out, as it is a temporary file."""
+    name, wanted = path.rpartition("/")[2], prefix.rpartition("/")[2]
+    return name.startswith(TEMPORARY) and not wanted.startswith(TEMPORARY)
 
 
 _TIME_FIELDS: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 
 
 def _seconds(info: dict[str, Any]) -> float | None:
-    """The modification time, under whatever name and type this filesystem gives it."""
+    """The modification time, for which filesystems have different names and types."""
     for name in _TIME_FIELDS:
         value = info.get(name)
         if isinstance(value, datetime):

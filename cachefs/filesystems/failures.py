@@ -9,7 +9,7 @@ import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import OneFailed
+from cachefs.concurrency import BatchError
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
 from cachefs.location.masking import mask_urls
 
@@ -112,7 +112,7 @@ def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -
     """The same for a group of objects: the error has the key of the one that failed."""
     try:
         yield
-    except OneFailed as failure:
+    except BatchError as failure:
         raise failed(failure.error, operation, keys[failure.index], side) from failure.error
 
 

@@ -6,6 +6,6 @@ from cachefs.filesystems.memory import MemoryFilesystem
 
 
 class GCSFilesystem(MemoryFilesystem):
-    """A ``gcsfs.GCSFileSystem``: like memory, a put is whole and a self-copy renews the time."""
+    """A ``gcsfs.GCSFileSystem``: writes are atomic, a copy onto itself renews the time."""
 
-    reads_ahead = True
+    _prefetches = True

@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.filesystems.base import CHUNK_SIZE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.parts import in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from io import FileIO
 
     Show = Callable[[bytes], None]
@@ -41,22 +41,22 @@ class LocalFilesystem(BlockingFilesystem):
     """
 
     touches = True
-    side_by_side = False
+    _several_threads = False
 
-    def stat_now(self, path: str) -> Stat | None:
+    def _stat_sync(self, path: str) -> Stat | None:
         """What is at the path, None where nothing is."""
         return _stat(path)
 
-    def read_now(self, item: tuple[str, int]) -> bytes:
+    def _read_sync(self, item: tuple[str, int]) -> bytes:
         """All bytes of a small file."""
         return _read(*item)
 
-    def put_now(self, item: tuple[str, bytes]) -> None:
+    def _put_sync(self, item: tuple[str, bytes]) -> None:
         """Write a small file whole, not synced."""
         path, data = item
-        _put(self._aside(path), path, data, synced=False)
+        _put(self._temporary(path), path, [data], synced=False)
 
-    def touch_now(self, stat: Stat) -> None:
+    def _touch_sync(self, stat: Stat) -> None:
         """Set the file's time to now."""
         os.utime(stat.path)
 
@@ -66,31 +66,31 @@ class LocalFilesystem(BlockingFilesystem):
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the file knows its end
         """The file's bytes in chunks."""
-        async with ended(file_chunks(Path(path))) as chunks:
+        async with closing(file_chunks(Path(path))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    async def put(self, path: str, data: bytes) -> None:
-        """Write a file whole, in one turn of a thread."""
-        await asyncio.to_thread(_put, self._aside(path), path, data)
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+        """Write a file in one call of a thread."""
+        await asyncio.to_thread(_put, self._temporary(path), path, chunks)
 
     async def settle(self, root: str) -> None:
         """Sync the filesystem that the root is on."""
         await asyncio.to_thread(_sync, root)
 
-    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - files need no size
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - files need no size
         """Write a file from its chunks: seen whole or not at all, also after a crash."""
-        aside = self._aside(path)
+        temporary = self._temporary(path)
         try:
-            file = await asyncio.to_thread(_create, aside)
+            file = await asyncio.to_thread(_create, temporary)
             with file:
                 async for part in in_parts(chunks, CHUNK_SIZE):
                     await asyncio.to_thread(write_all, file, part)
                 await asyncio.to_thread(os.fsync, file.fileno())
-            await asyncio.to_thread(_settle, aside, path)
+            await asyncio.to_thread(_settle, temporary, path)
         except BaseException:
             with suppress(FileNotFoundError):
-                Path(aside).unlink()
+                Path(temporary).unlink()
             raise
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
@@ -216,19 +216,19 @@ def _no_object(error: OSError) -> FileNotFoundError:
     return FileNotFoundError(error.errno, error.strerror, error.filename)
 
 
-def _put(aside: str, path: str, data: bytes, *, synced: bool = True) -> None:
+def _put(temporary: str, path: str, chunks: Iterable[bytes], *, synced: bool = True) -> None:
     try:
-        with _create(aside) as file:
-            write_all(file, [data])
+        with _create(temporary) as file:
+            write_all(file, chunks)
             if synced:
                 os.fsync(file.fileno())
         if synced:
-            _settle(aside, path)
+            _settle(temporary, path)
         else:
-            Path(aside).replace(path)
+            Path(temporary).replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
-            Path(aside).unlink()
+            Path(temporary).unlink()
         raise
 
 
@@ -258,8 +258,8 @@ def _sync(root: str) -> None:
         os.close(folder)
 
 
-def _settle(aside: str, path: str) -> None:
-    Path(aside).replace(path)
+def _settle(temporary: str, path: str) -> None:
+    Path(temporary).replace(path)
     folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

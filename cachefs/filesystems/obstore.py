@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.parts import part_size
@@ -30,9 +30,8 @@ class ObstoreFilesystem(BlockingFilesystem):
     """An ``obstore.fsspec.FsspecStore`` of any protocol."""
 
     pages = True
-    atomic = True
     touches = True
-    reads_ahead = True
+    _prefetches = True
 
     def _open(self, path: str) -> tuple[Any, str, str]:
         """The native store, the part of the path that names it, and the key inside."""
@@ -41,7 +40,7 @@ class ObstoreFilesystem(BlockingFilesystem):
         bucket, _, key = path.partition("/")
         return self.fs._construct_store(bucket), f"{bucket}/", key
 
-    def stat_now(self, path: str) -> Stat | None:
+    def _stat_sync(self, path: str) -> Stat | None:
         """One HEAD."""
         store, root, key = self._open(path)
         try:
@@ -81,7 +80,7 @@ class ObstoreFilesystem(BlockingFilesystem):
         obstore takes a broken connection up again by itself.
         """
         if size:
-            async with ended(super().read(path, size)) as chunks:
+            async with closing(super().read(path, size)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
@@ -102,7 +101,7 @@ class ObstoreFilesystem(BlockingFilesystem):
         found: bytes = data.to_bytes()
         return found
 
-    def read_now(self, item: tuple[str, int]) -> bytes:
+    def _read_sync(self, item: tuple[str, int]) -> bytes:
         """One GET."""
         path, size = item
         store, _, key = self._open(path)
@@ -114,22 +113,18 @@ class ObstoreFilesystem(BlockingFilesystem):
             raise
         return found
 
-    def put_now(self, item: tuple[str, bytes]) -> None:
+    def _put_sync(self, item: tuple[str, bytes]) -> None:
         """One PUT."""
         path, data = item
         store, _, key = self._open(path)
         store.put(key, data, use_multipart=False)
 
-    async def put(self, path: str, data: bytes) -> None:
-        """One PUT."""
-        await self.put_whole(path, [data])
-
-    async def put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
         store, _, key = self._open(path)
         await store.put_async(key, chunks, use_multipart=False)
 
-    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; obstore aborts it when ``chunks`` raises, and only then.
 
         So a cancelled upload ends its chunks, and waits for obstore to be done with it.
@@ -153,7 +148,7 @@ class ObstoreFilesystem(BlockingFilesystem):
             sending.exception()
             raise
 
-    def touch_now(self, stat: Stat) -> None:
+    def _touch_sync(self, stat: Stat) -> None:
         """Copy the object to a temporary key and back: clients refuse a copy onto itself."""
         store, _, key = self._open(stat.path)
         aside = f"{key.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}"

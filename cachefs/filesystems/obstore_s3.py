@@ -11,13 +11,13 @@ import botocore.session
 from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
 
-from cachefs.concurrency import calls
+from cachefs.concurrency import max_concurrent_calls
 from cachefs.errors import StoreError
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.connecting import virtual_hosted
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
+from cachefs.filesystems.s3_options import virtual_hosted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,12 +67,12 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         if region not in (None, self._region):
             raise StoreError(elsewhere(region))
 
-    async def touch(self, stat: Stat) -> None:
+    async def _touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts, which obstore cannot, above 5 GiB."""
         if stat.size > COPY_LIMIT:
-            await self._s3fs.touch(stat)
+            await self._s3fs._touch(stat)
         else:
-            await super().touch(stat)
+            await super()._touch(stat)
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
         """Renew the time of each: one by one where threads cannot."""
@@ -80,7 +80,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
             return await Filesystem.touch_batch(self, stats)
         return await super().touch_batch(stats)
 
-    def touch_now(self, stat: Stat) -> None:
+    def _touch_sync(self, stat: Stat) -> None:
         """One COPY."""
         store, _, key = self._open(stat.path)
         store.copy(key, key, overwrite=False)
@@ -114,7 +114,7 @@ def connect_obstore(
             config=_config(location, s3),
             client_options={
                 "allow_http": True,
-                "pool_max_idle_per_host": str(calls(parallelism)),
+                "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
                 "timeout": DONE_IN,
             },
             retry_config={"max_retries": retries, "retry_timeout": DONE_IN},

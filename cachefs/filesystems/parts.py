@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.filesystems.base import CHUNK_SIZE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[Seq
     """
     part: list[bytes] = []
     missing = size
-    async with ended(chunks):
+    async with closing(chunks):
         async for chunk in chunks:
             rest = chunk
             while len(rest) >= missing:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import ended, task_group
+from cachefs.concurrency import closing, task_group
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.s3_body import Body
@@ -35,9 +35,8 @@ class S3Filesystem(Filesystem):
     """An ``s3fs.S3FileSystem``."""
 
     pages = True
-    atomic = True
     touches = True
-    reads_ahead = True
+    _prefetches = True
     copy_limit = COPY_LIMIT
     copy_part = COPY_PART
 
@@ -51,7 +50,7 @@ class S3Filesystem(Filesystem):
         answer: dict[str, Any] = await self.fs._call_s3(method, Bucket=bucket, Key=key, **arguments)
         return answer
 
-    async def stat(self, path: str) -> Stat | None:
+    async def _stat(self, path: str) -> Stat | None:
         """One HEAD."""
         try:
             head = await self._call("head_object", path)
@@ -103,13 +102,13 @@ class S3Filesystem(Filesystem):
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """One GET, whose answer says where it ends, or for a large object ranges of it."""
         found = super().read(path, size) if size and size > CHUNK_SIZE else self._get(path)
-        async with ended(found) as chunks:
+        async with closing(found) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         try:
-            async with ended(self._get(path, start, end)) as chunks:
+            async with closing(self._get(path, start, end)) as chunks:
                 return b"".join([chunk async for chunk in chunks])
         except OSError as error:
             if _status(error) == BEYOND:
@@ -138,15 +137,11 @@ class S3Filesystem(Filesystem):
             if received >= expected:
                 return
 
-    async def put(self, path: str, data: bytes) -> None:
-        """One PUT."""
-        await self.put_whole(path, [data])
-
-    async def put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
         await self._call("put_object", path, Body=Body(chunks))
 
-    async def put_chunks(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """A multipart upload; when it cannot be completed, it is aborted."""
         async with self._multipart(path) as upload:
             parts = await self._send_parts(path, upload, in_parts(chunks, part_size(size)))
@@ -205,7 +200,7 @@ class S3Filesystem(Filesystem):
             self._parts.release()
         return part
 
-    async def touch(self, stat: Stat) -> None:
+    async def _touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts above 5 GiB."""
         if stat.size > self.copy_limit:
             await self._touch_in_parts(stat)

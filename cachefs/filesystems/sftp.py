@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from cachefs.filesystems.base import Filesystem, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fsspec import AbstractFileSystem
 
 
 class SFTPFilesystem(Filesystem):
-    """An ``fsspec.implementations.sftp.SFTPFileSystem``: written aside and renamed.
+    """An ``fsspec.implementations.sftp.SFTPFileSystem``: temporary files are renamed.
 
-    One call at a time: paramiko's client drops an answer that another thread waits for. Bytes go
-    through paramiko's own methods, for fsspec's wait after each 32 KiB.
+    It makes one call at a time, as paramiko's client loses answers that another thread waits for.
+    Bytes are sent and read by paramiko's own methods, because fsspec's wait after each 32 KiB.
     """
 
     touches = True
@@ -28,7 +28,7 @@ class SFTPFilesystem(Filesystem):
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         super().__init__(fs, parallelism)
         self._ftp: Any = fs.ftp
-        # A thread and not a lock: a call whose caller was cancelled goes on until it is answered.
+        # A thread instead of a lock: a call runs to its end even if its caller was cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cachefs-sftp")
         for name in ("find", "info", "makedirs", "put_file", "rm_file"):
             setattr(self.fs, f"_{name}", partial(self._alone, getattr(fs, name)))
@@ -37,12 +37,12 @@ class SFTPFilesystem(Filesystem):
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(call, *args, **options))
 
-    async def put(self, path: str, data: bytes) -> None:
-        """Written without waiting for each packet's answer; its size is looked up at the end."""
-        async with self._seen_whole(path) as place:
-            await self._alone(self._ftp.putfo, BytesIO(data), place)
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+        """Send the packets without waiting for each answer; paramiko checks the size at the end."""
+        async with self._seen_whole(path) as target:
+            await self._alone(self._ftp.putfo, BytesIO(b"".join(chunks)), target)
 
-    async def touch(self, stat: Stat) -> None:
+    async def _touch(self, stat: Stat) -> None:
         """Set the file's time to now."""
         await self._alone(self._ftp.utime, stat.path, None)
 
@@ -52,10 +52,10 @@ class SFTPFilesystem(Filesystem):
 
     def _read(self, path: str, start: int, end: int) -> bytes:
         with self._ftp.open(path, "rb") as file:
-            # A packet asked for beyond the end would be an error.
+            # Requesting a packet beyond the end would be an error.
             length = min(end, file.stat().st_size) - start
             return b"".join(file.readv([(start, length)])) if length > 0 else b""
 
     async def _rename(self, source: str, target: str) -> None:
-        # The plain rename of SFTP refuses a target that is there.
+        # The plain rename of SFTP fails if the target exists.
         await self._alone(self._ftp.posix_rename, source, target)

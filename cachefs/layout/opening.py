@@ -37,8 +37,8 @@ def open_layout(
     if location.protocol == "file" and Path(root).is_file():
         raise LocationError(f"{Path(root)} is a file, not a directory")
     store = Store(filesystem, root, side)
-    if location.layout == "oci" or (
-        location.layout == "auto" and Path(root, "oci-layout").exists()
+    if location.layout_kind == "oci" or (
+        location.layout_kind == "auto" and Path(root, "oci-layout").exists()
     ):
         return OCILayout(store, location.oci, location.digest)
     return KeyedLayout(store, location.blobs, location.manifests)

@@ -37,7 +37,7 @@ from cachefs.location.kinds import (
 Role = Literal["import", "export"]
 Type = Literal["s3", "azblob", "local", "fsspec"]
 Scope = Literal["both", "import", "export"]
-Group = Literal["place", "names", "keys", "s3", "engine", "azure", "oci", "export"]
+Group = Literal["root", "names", "keys", "s3", "engine", "azure", "oci", "export"]
 
 TYPES: Final[tuple[Type, ...]] = get_args(Type)
 
@@ -104,18 +104,18 @@ _KEYED: Final[tuple[Type, ...]] = ("s3", "azblob", "fsspec")
 # One call over many lines would hide the table.
 # fmt: off
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
-    Attribute("type", TYPES, "place", one_of(*TYPES),
+    Attribute("type", TYPES, "root", one_of(*TYPES),
               "The kind of store. A URL or a path alone means fsspec."),
-    Attribute("bucket", _S3, "place", BUCKET,
+    Attribute("bucket", _S3, "root", BUCKET,
               "The bucket.", environ="AWS_BUCKET", required=("s3",)),
-    Attribute("container", _AZURE, "place", BUCKET,
+    Attribute("container", _AZURE, "root", BUCKET,
               "The container.",
               default="buildkit-cache", environ="BUILDKIT_AZURE_STORAGE_CONTAINER"),
-    Attribute("src", _LOCAL, "place", PATH,
+    Attribute("src", _LOCAL, "root", PATH,
               "The OCI image layout directory to read.", scope="import"),
-    Attribute("dest", _LOCAL, "place", PATH,
+    Attribute("dest", _LOCAL, "root", PATH,
               "The OCI image layout directory to write.", scope="export"),
-    Attribute("url", ("fsspec",), "place", FOLDER,
+    Attribute("url", ("fsspec",), "root", FOLDER,
               "The folder that holds the cache, as an fsspec URL or a path.", required=("fsspec",)),
     Attribute("name", _KEYED, "names", NAMES,
               "The manifests: export writes all, import reads all. buildkit when not given."),
@@ -187,7 +187,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("force-compression", _LOCAL, "oci", FLAG,
               "Whether layers that are compressed otherwise are compressed anew.",
               scope="export", default=False),
-    Attribute("reset", _LOCAL, "place", RESET,
+    Attribute("reset", _LOCAL, "root", RESET,
               "Refused when true, for it deletes what others need: use `cachefs prune`.",
               scope="export", default=False),
 )

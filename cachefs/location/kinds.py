@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The values that an attribute takes: in words, and the function that reads them.
+    """The type of an attribute's values.
 
-    ``read`` takes text or a Python value. It answers None for text that means "not set".
+    Attributes:
+        words: what the values are, for the reference page.
+        python: the annotation of the Python values.
+        read: converts text or a Python value. Returns None for text that means "not set".
     """
 
     words: str
+    python: str
     read: Callable[[object], Any]
 
 
@@ -180,7 +184,7 @@ def _digest(value: object) -> str:
 def _compression(value: object) -> str:
     if value == "estargz":
         raise ValueError("is not supported: write gzip, zstd or uncompressed")
-    return one_of("gzip", "zstd", "uncompressed").read(value)  # type: ignore[no-any-return]
+    return _COMPRESSIONS.read(value)  # type: ignore[no-any-return]
 
 
 def _reset(value: object) -> bool:
@@ -200,22 +204,25 @@ def one_of(*choices: str) -> Kind:
             raise ValueError(f"is unknown: write {words}")
         return str(value)
 
-    return Kind(words, read)
+    literal = ", ".join(f'"{choice}"' for choice in choices)
+    return Kind(words, f"Literal[{literal}]", read)
 
 
-TEXT: Final = Kind("text", _text)
-FILLED: Final = Kind("text", _filled)
-SECRET: Final = Kind("secret text", _secret)
-BUCKET: Final = Kind("text", _bucket)
-HTTP: Final = Kind("URL", _http)
-PATH: Final = Kind("path", _path)
-FOLDER: Final = Kind("URL or path", _path)
-NAME: Final = Kind("name", lambda value: (_filled(value),))
-NAMES: Final = Kind("names, separated by ;", _names)
-FLAG: Final = Kind("boolean", _flag)
-LEVEL: Final = Kind("whole number", _whole)
-COUNT: Final = Kind("whole number, 1 or more", _count)
-DURATION: Final = Kind("duration", _seconds)
-DIGEST: Final = Kind("digest", _digest)
-COMPRESSION: Final = Kind("gzip, zstd or uncompressed", _compression)
-RESET: Final = Kind("false", _reset)
+_COMPRESSIONS: Final = one_of("gzip", "zstd", "uncompressed")
+
+TEXT: Final = Kind("text", "str", _text)
+FILLED: Final = Kind("text", "str", _filled)
+SECRET: Final = Kind("secret text", "str | Secret", _secret)
+BUCKET: Final = Kind("text", "str", _bucket)
+HTTP: Final = Kind("URL", "str", _http)
+PATH: Final = Kind("path", "str | os.PathLike[str]", _path)
+FOLDER: Final = Kind("URL or path", "str | os.PathLike[str]", _path)
+NAME: Final = Kind("name", "str", lambda value: (_filled(value),))
+NAMES: Final = Kind("names, separated by ;", "str | list[str] | tuple[str, ...]", _names)
+FLAG: Final = Kind("boolean", "bool", _flag)
+LEVEL: Final = Kind("whole number", "int", _whole)
+COUNT: Final = Kind("whole number, 1 or more", "int", _count)
+DURATION: Final = Kind("duration", "str | float | timedelta", _seconds)
+DIGEST: Final = Kind("digest", "str", _digest)
+COMPRESSION: Final = replace(_COMPRESSIONS, read=_compression)
+RESET: Final = Kind("false", "bool", _reset)

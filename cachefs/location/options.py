@@ -95,7 +95,7 @@ class Location(Masked):
         url: the root folder, as an fsspec URL or, on a local disk, an absolute path. It ends in
             ``/`` (before its query, if any), and may hold a password: show ``str(location)``.
         protocol: the URL's, in lower case; ``"file"`` for a path.
-        layout: ``"oci"`` for an OCI image layout, ``"keyed"`` for blobs and manifests by key,
+        layout_kind: ``"oci"`` for an OCI image layout, ``"keyed"`` for blobs and manifests by key,
             ``"auto"`` where what lies in the directory decides.
         names: the manifests' names, or the tag, that were given.
         digest: the manifest to import instead of a tag.
@@ -115,7 +115,7 @@ class Location(Masked):
     type: Type
     url: str
     protocol: str
-    layout: LayoutKind
+    layout_kind: LayoutKind
     names: tuple[str, ...] = ()
     digest: str | None = None
     prefix: str = ""
@@ -155,11 +155,6 @@ class Location(Masked):
         if self.type != "azblob":
             return self.prefix + prefix
         return re.sub("/+", "/", "".join(f"{part}/" for part in (self.prefix, prefix) if part))
-
-    @property
-    def default_names(self) -> tuple[str, ...]:
-        """The names that were given, else the one that a builder would use."""
-        return self.names or (("latest",) if self.layout == "oci" else ("buildkit",))
 
     def with_names(self, *names: str) -> Location:
         """The same cache with other names. Raises CacheNameError."""

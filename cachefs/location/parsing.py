@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 from cachefs.errors import LocationError
 from cachefs.location.attributes import ATTRIBUTES, TYPE, TYPES, Attribute, Group, Role, Type, find
@@ -28,6 +28,9 @@ from cachefs.location.options import (
 )
 from cachefs.location.syntax import URL, in_attribute_form, read_attributes, read_keywords
 
+if TYPE_CHECKING:
+    from cachefs.location.keywords import LocationKeywords
+
 _S3_PROTOCOLS: Final = ("s3", "s3a")
 _BUCKET_PROTOCOLS: Final = (*_S3_PROTOCOLS, "gs", "gcs")
 
@@ -38,7 +41,7 @@ def parse(
     role: Role | None = None,
     storage_options: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
-    **attributes: object,
+    **attributes: Unpack[LocationKeywords],
 ) -> Location:
     """The location that a user typed.
 
@@ -121,12 +124,12 @@ class _Values:
 def _location(
     given: _Values, role: Role | None, storage_options: dict[str, Any], implied: set[str]
 ) -> Location:
-    place = _place(given, role)
+    root = _root(given, role)
     names = given.group("names")
-    s3 = _s3(given, place.protocol)
+    s3 = _s3(given, root.protocol)
     return Location(
         type=given.type,
-        **place._asdict(),
+        **root._asdict(),
         names=names.get("name") or names.get("tag") or (),
         digest=names.get("digest"),
         **given.group("keys"),
@@ -140,19 +143,19 @@ def _location(
     )
 
 
-class _Place(NamedTuple):
+class _Root(NamedTuple):
     url: str
     protocol: str
-    layout: LayoutKind
+    layout_kind: LayoutKind
 
 
-def _place(given: _Values, role: Role | None) -> _Place:
-    values = given.group("place")
+def _root(given: _Values, role: Role | None) -> _Root:
+    values = given.group("root")
     match given.type:
         case "s3":
-            return _Place(f"s3://{values['bucket']}/", "s3", "keyed")
+            return _Root(f"s3://{values['bucket']}/", "s3", "keyed")
         case "azblob":
-            return _Place(f"abfs://{values['container']}/", "abfs", "keyed")
+            return _Root(f"abfs://{values['container']}/", "abfs", "keyed")
         case "local":
             return _directory(_local_path(values["src"], values["dest"], role), "oci")
         case "fsspec":
@@ -171,7 +174,7 @@ def _local_path(
     return os.fsdecode(path)
 
 
-def _folder(url: str | os.PathLike[str]) -> _Place:
+def _folder(url: str | os.PathLike[str]) -> _Root:
     if isinstance(url, os.PathLike) or not URL.match(url):
         return _directory(os.fsdecode(url), "auto")
     scheme, _, rest = url.partition("://")
@@ -183,7 +186,7 @@ def _folder(url: str | os.PathLike[str]) -> _Place:
     rest, question, query = rest.partition("?")
     if question and protocol in _S3_PROTOCOLS:
         raise LocationError("an S3 URL of a folder has no query, such as ?versionId=")
-    return _Place(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
+    return _Root(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
 
 
 def _remote(protocol: str, rest: str) -> str:
@@ -203,13 +206,13 @@ def _remote(protocol: str, rest: str) -> str:
     return f"{host}/{path}/" if path else f"{host}/"
 
 
-def _directory(path: str, layout: LayoutKind) -> _Place:
+def _directory(path: str, layout_kind: LayoutKind) -> _Root:
     if "::" in path:
         raise LocationError(
             "'::' chains filesystems in fsspec, which is not supported: give the store's own URL"
         )
     absolute = os.path.abspath(os.path.expanduser(path)).strip("/")  # noqa: PTH100, PTH111 - lexical
-    return _Place(f"/{absolute}/" if absolute else "/", "file", layout)
+    return _Root(f"/{absolute}/" if absolute else "/", "file", layout_kind)
 
 
 def _s3(given: _Values, protocol: str) -> S3Options | None:

@@ -25,6 +25,7 @@ from cachefs.location.attributes import ATTRIBUTES, NAMES_KNOWN, TYPE, unknown
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
@@ -80,7 +81,7 @@ def _pair(number: int, field: str) -> tuple[str, str]:
     return name.strip().lower(), value
 
 
-def read_keywords(keywords: dict[str, object]) -> dict[str, object]:
+def read_keywords(keywords: Mapping[str, object]) -> dict[str, object]:
     """Python keywords by attribute name; those that are None are not set. Raises LocationError."""
     names = {attribute.keyword: attribute.name for attribute in ATTRIBUTES}
     for keyword in keywords:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, StoreError
 
@@ -62,7 +62,7 @@ class Deletion:
         """Delete the blobs that are not needed and still past the grace period."""
         victims = [blob for blob in blobs if blob.digest not in needed]
         self.spared += [blob.size for blob in blobs if blob.digest in needed]
-        await for_each(victims, self._delete, LOOKUPS)
+        await for_each(victims, self._delete, LOOKUP_PARALLELISM)
 
     async def _delete(self, blob: BlobRemoval) -> None:
         """Send one delete. If its answer is lost, look the blob up before repeating it."""

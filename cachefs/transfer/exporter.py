@@ -11,7 +11,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.concurrency import ended, for_each, task_group
+from cachefs.concurrency import closing, for_each, task_group
 from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
@@ -280,7 +280,7 @@ class Transfer:
         return verified(self._source.chunks(blob.digest, blob.size), blob.digest, blob.size)
 
     async def _told(self, verified_chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async with ended(verified_chunks) as chunks:
+        async with closing(verified_chunks) as chunks:
             async for chunk in chunks:
                 yield chunk
                 self._callback.relative_update(len(chunk))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar, cast
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY
@@ -110,7 +110,7 @@ async def read_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
 
 
 async def _collect(layout: Layout, digest: Digest, size: int | None) -> bytes:
-    async with ended(verified(_chunks(layout, digest, size), digest, size)) as chunks:
+    async with closing(verified(_chunks(layout, digest, size), digest, size)) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
@@ -171,7 +171,7 @@ async def check_blob(layout: Layout, digest: Digest, size: int | None = None) ->
 
 
 async def _copy(layout: Layout, digest: Digest, size: int | None, file: BinaryIO) -> None:
-    async with ended(verified(_chunks(layout, digest, size), digest, size)) as chunks:
+    async with closing(verified(_chunks(layout, digest, size), digest, size)) as chunks:
         async for chunk in chunks:
             await asyncio.to_thread(write_all, file, [chunk])
 

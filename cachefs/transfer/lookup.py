@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -118,7 +118,7 @@ async def _first_page(layout: Layout) -> tuple[dict[Digest, Stat], _Rest | None]
 
 
 async def _list_rest(layout: Layout, rest: _Rest) -> dict[Digest, Stat]:
-    parts = slices(min(rest.pages, LOOKUPS), rest.part.start)
+    parts = slices(min(rest.pages, LOOKUP_PARALLELISM), rest.part.start)
     return await _gathered(layout, parts)
 
 
@@ -128,7 +128,7 @@ async def _gathered(layout: Layout, parts: Iterable[Slice]) -> dict[Digest, Stat
     async def one(part: Slice) -> None:
         found.update(await list_slice(layout, part))
 
-    await for_each(parts, one, LOOKUPS)
+    await for_each(parts, one, LOOKUP_PARALLELISM)
     return dict(sorted(found.items()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cachefs.concurrency import LOOKUPS, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.errors import (
     CacheError,
     DigestError,
@@ -57,7 +57,7 @@ async def read_names(
         except caught as error:
             found[name] = error
 
-    await for_each(wanted, one, LOOKUPS)
+    await for_each(wanted, one, LOOKUP_PARALLELISM)
     return {name: found[name] for name in wanted}
 
 

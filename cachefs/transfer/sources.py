@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cachefs.concurrency import ended
+from cachefs.concurrency import closing
 from cachefs.digest import Verifier
 from cachefs.errors import CacheError, NotFoundError
 from cachefs.filesystems.failures import failed, mapped
@@ -59,7 +59,7 @@ class MappingSource:
     async def verified_chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The same bytes, verified: the verifier sees a file's bytes as they are read."""
         verifier = Verifier(digest, size)
-        async with ended(self._chunks(digest, verifier.update)) as chunks:
+        async with closing(self._chunks(digest, verifier.update)) as chunks:
             async for chunk in chunks:
                 yield chunk
         verifier.finish()
@@ -76,7 +76,7 @@ class MappingSource:
             yield blob
             return
         with mapped("read", str(blob), "source"):
-            async with ended(file_chunks(Path(blob), shown_to)) as chunks:
+            async with closing(file_chunks(Path(blob), shown_to)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -127,7 +127,7 @@ class FirstSource:
     async def chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
         """The blob from the first source that has it."""
         for source in self._sources:
-            async with ended(source.chunks(digest, size)) as chunks:
+            async with closing(source.chunks(digest, size)) as chunks:
                 try:
                     first = await anext(chunks, b"")
                 except NotFoundError:

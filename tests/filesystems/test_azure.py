@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cachefs
 from cachefs.concurrency import run
+from cachefs.testing.contract import FilesystemContract
 from tests.servers.azurite import ACCOUNT, KEY, azurite, azurite_program
 
 
@@ -33,6 +36,13 @@ def location(account_url: str, container: str, **more: str) -> str:
         **more,
     }
     return ",".join(f"{name}={value}" for name, value in pairs.items())
+
+
+class TestContract(FilesystemContract):
+    @pytest.fixture
+    def filesystem(self, account_url: str) -> tuple[Any, str]:
+        store = cachefs.open(location(account_url, f"contract-{uuid.uuid4().hex}")).layout.store
+        return store.filesystem.fs, store.root
 
 
 def test_a_cache_goes_to_azure_and_back(account_url: str, recorded: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachefs.concurrency import ended, run
+from cachefs.concurrency import closing, run
 from cachefs.filesystems.ranges import in_ranges
 
 
@@ -37,7 +37,7 @@ class Served:
 
 
 async def read(served: Served, size: int, length: int, ahead: asyncio.Semaphore) -> bytes:
-    async with ended(in_ranges(served.get, size, length, ahead)) as chunks:
+    async with closing(in_ranges(served.get, size, length, ahead)) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
@@ -70,7 +70,7 @@ def test_a_reader_that_stops_early_leaves_no_request_and_no_place_taken() -> Non
     async def tried() -> None:
         served = Served(bytes(100))
         ahead = asyncio.Semaphore(3)
-        async with ended(in_ranges(served.get, 100, 5, ahead)) as chunks:
+        async with closing(in_ranges(served.get, 100, 5, ahead)) as chunks:
             async for _ in chunks:
                 break
         assert served.under_way == 0

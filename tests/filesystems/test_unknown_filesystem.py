@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
 
 import cachefs
 from cachefs.concurrency import run
@@ -13,9 +14,24 @@ from cachefs.errors import IntegrityError, NotFoundError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.base import CHUNK_SIZE
 from cachefs.store import Store
+from cachefs.testing.contract import FilesystemContract
 from tests.servers.plain import PlainFileSystem
 
 KEYS = ["b/sha256:0", "b/sha256:00", "b/sha2570", "b/[x] *?#1%é", "team/app", "bb/sha256:0"]
+
+
+class TestContract(FilesystemContract):
+    has_times = False
+
+    @pytest.fixture
+    def filesystem(self) -> tuple[PlainFileSystem, str]:
+        return PlainFileSystem(), "root"
+
+
+class TestContractInAFolder(TestContract):
+    @pytest.fixture
+    def filesystem(self) -> tuple[DirFileSystem, str]:
+        return DirFileSystem("folder", PlainFileSystem()), "root"
 
 
 @pytest.fixture

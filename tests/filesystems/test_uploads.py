@@ -11,9 +11,10 @@ import pytest
 from cachefs.concurrency import run
 from cachefs.errors import IntegrityError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE
-from cachefs.filesystems.connecting import ANSWERED_IN, connect
+from cachefs.filesystems.connecting import connect
 from cachefs.filesystems.obstore import SENDING
 from cachefs.filesystems.obstore_s3 import DONE_IN
+from cachefs.filesystems.s3_options import ANSWERED_IN
 from cachefs.location.parsing import parse
 from cachefs.store import Store
 from tests.servers.proxy import RecordingProxy, Request
@@ -135,7 +136,7 @@ def unfinished(server: S3Server, bucket: str) -> list[str]:
 @pytest.mark.parametrize(
     ("engine", "limit", "a_second"),
     [
-        ("s3fs", "connecting.ANSWERED_IN", 1),
+        ("s3fs", "s3_options.ANSWERED_IN", 1),
         ("obstore", "obstore_s3.DONE_IN", timedelta(seconds=1)),
     ],
 )

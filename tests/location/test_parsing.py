@@ -214,7 +214,7 @@ def test_s3_defaults_come_from_the_environment() -> None:
     assert location.s3 is not None
     assert location.s3.region == "r"
     assert location.export == ExportOptions()
-    assert location.default_names == ("buildkit",)
+    assert location.names == ()
     assert located("type=s3,bucket=c,region=q", environ={"AWS_BUCKET": "b"}).url == "s3://c/"
     assert "$AWS_BUCKET" in refused("type=s3,region=r")
     assert "$AWS_REGION" in refused("type=s3,bucket=b", environ={"AWS_REGION": ""})
@@ -290,7 +290,7 @@ def test_engine_attribute_over_environment_over_s3fs() -> None:
 )  # fmt: skip
 def test_forms(text: Any, url: str, protocol: str, layout: str) -> None:
     location = located(text)
-    assert (location.url, location.protocol, location.layout) == (url, protocol, layout)
+    assert (location.url, location.protocol, location.layout_kind) == (url, protocol, layout)
 
 
 def test_paths_are_relative_to_here_and_to_home(
@@ -421,7 +421,7 @@ def test_local_options() -> None:
     docker = located("type=local,dest=/d,oci-mediatypes=false,reset=false").oci
     assert docker == OCIOptions(oci_mediatypes=False, image_manifest=False)
     location = located(f"type=local,src=/d,digest={DIGEST}", role="import")
-    assert (location.digest, location.default_names) == (DIGEST, ("latest",))
+    assert (location.digest, location.names) == (DIGEST, ())
     assert "src=DIR" in refused("type=local", role="import")
     assert "dest=DIR" in refused("type=local", role="export")
     assert "src belongs to import (cache-from)" in refused("type=local,src=/d", role="export")
@@ -524,7 +524,7 @@ def test_with_names_changes_nothing_else() -> None:
     location = located(f"{S3},name=a")
     assert location.with_names("x", "y", "x").names == ("x", "y")
     assert location.with_names("a") == location
-    assert location.with_names().default_names == ("buildkit",)
+    assert location.with_names().names == ()
 
 
 # Durations

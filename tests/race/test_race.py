@@ -33,7 +33,7 @@ OLD, NEW, OTHER = b"was there", b"is new", b"another name's"
 def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An actor's own calls have one order here, so that workers without work only cost time."""
     for module in (base, delete, lookup, manifests):
-        monkeypatch.setattr(module, "LOOKUPS", 2)
+        monkeypatch.setattr(module, "LOOKUP_PARALLELISM", 2)
 
 
 def graph_of(*blobs: bytes) -> cachefs.RecordGraph:

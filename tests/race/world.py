@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from fsspec.implementations.memory import MemoryFileSystem
@@ -64,8 +64,6 @@ class SteppedFilesystem(Filesystem):
         touches: whether a time can be renewed without sending the bytes.
     """
 
-    atomic = True
-
     def __init__(
         self,
         world: World,
@@ -89,7 +87,7 @@ class SteppedFilesystem(Filesystem):
         found = self.world.objects.get(path)
         return found and Stat(path, len(found.data), found.modified, str(found.version))
 
-    async def stat(self, path: str) -> Stat | None:
+    async def _stat(self, path: str) -> Stat | None:
         await self.turn(f"stat {path}")
         stat = self._look(path)
         self.note(stat and (_spelled(path), *stat[1:]))
@@ -110,12 +108,12 @@ class SteppedFilesystem(Filesystem):
             raise FileNotFoundError(path)
         yield found.data
 
-    async def put(self, path: str, data: bytes) -> None:
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         await self.turn(f"put {path}")
-        self.world.write(path, data)
+        self.world.write(path, b"".join(chunks))
         self.note("put")
 
-    async def touch(self, stat: Stat) -> None:
+    async def _touch(self, stat: Stat) -> None:
         await self.turn(f"touch {stat.path}")
         found = self.world.objects.get(stat.path)
         self.note(found is None)

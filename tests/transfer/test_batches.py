@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import cachefs
-from cachefs.concurrency import OneFailed, run
+from cachefs.concurrency import BatchError, run
 from cachefs.filesystems.base import SMALL, Filesystem
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.local import LocalFilesystem
@@ -133,17 +133,17 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_groups_keep_to_the_parallelism(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     now: set[str] = set()
     most = 0
-    put = MemoryFilesystem.put
+    put = MemoryFilesystem._put_whole
 
-    async def watched(self: Filesystem, path: str, data: bytes) -> None:
+    async def watched(self: Filesystem, path: str, chunks: Sequence[bytes]) -> None:
         nonlocal most
         now.add(path)
         most = max(most, len(now))
         await asyncio.sleep(0.001)
-        await put(self, path, data)  # type: ignore[arg-type]
+        await put(self, path, chunks)  # type: ignore[arg-type]
         now.discard(path)
 
-    monkeypatch.setattr(MemoryFilesystem, "put", watched)
+    monkeypatch.setattr(MemoryFilesystem, "_put_whole", watched)
     blobs = blobs_of([*([50] * 150), *([SMALL + 1] * 9)])
     cache = cachefs.open(f"memory://{tmp_path}/", upload_parallelism="3")
     assert exported(cache, blobs, blobs) == 159
@@ -160,7 +160,7 @@ class SlowFilesystem(BlockingFilesystem):
         self.now = self.most = 0
         self.begun: list[str] = []
 
-    def put_now(self, item: tuple[str, bytes]) -> None:
+    def _put_sync(self, item: tuple[str, bytes]) -> None:
         with self.lock:
             self.begun.append(item[0])
             self.now += 1
@@ -236,7 +236,7 @@ def test_errors_of_several_threads_are_one_error_and_no_noise(
         )
         await until(lambda: filesystem.now == 3)
         filesystem.free.set()
-        with pytest.raises(OneFailed) as caught:
+        with pytest.raises(BatchError) as caught:
             await putting
         assert isinstance(caught.value.error, PermissionError)
 
@@ -268,7 +268,7 @@ def test_all_is_synced_before_a_manifest_names_it(
 
         monkeypatch.setattr(LocalFilesystem, name, call)
 
-    for name in ("put_batch", "put", "put_chunks", "settle"):
+    for name in ("put_batch", "put", "settle"):
         noted(name)
     blobs = blobs_of([50, 60])
     cache = cachefs.open(tmp_path / "cache")

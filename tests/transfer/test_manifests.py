@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cachefs.concurrency import LOOKUPS, run
+from cachefs.concurrency import LOOKUP_PARALLELISM, run
 from cachefs.errors import (
     AccessError,
     CacheError,
@@ -68,5 +68,5 @@ def test_reading_is_bounded() -> None:
         await asyncio.sleep(0)
         under_way -= 1
 
-    run(read_names(map(str, range(5 * LOOKUPS)), read))
-    assert most == LOOKUPS
+    run(read_names(map(str, range(5 * LOOKUP_PARALLELISM)), read))
+    assert most == LOOKUP_PARALLELISM

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachefs import Digest, IntegrityError
-from cachefs.concurrency import ended, run
+from cachefs.concurrency import closing, run
 from cachefs.digest import Verifier
 from cachefs.store import HASH_ASIDE, verified
 
@@ -73,7 +73,7 @@ def test_who_stops_early_leaves_no_hashing_behind(monkeypatch: pytest.MonkeyPatc
 
     async def stop_early() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
-        async with ended(verified(_given(LARGE), Digest.of(LARGE), None)) as chunks:
+        async with closing(verified(_given(LARGE), Digest.of(LARGE), None)) as chunks:
             async for _ in chunks:
                 threading.Timer(0.05, go_on.set).start()
                 break

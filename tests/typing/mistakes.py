@@ -11,6 +11,11 @@ digest = cachefs.Digest.of(b"a layer")
 cachefs.open()  # type: ignore[call-arg]
 cachefs.open(b"bytes")  # type: ignore[arg-type]
 cachefs.opened("memory://demo/")  # type: ignore[attr-defined]
+cachefs.open("s3://bucket/", moode="max")  # type: ignore[call-arg]
+cachefs.open("s3://bucket/", mode="most")  # type: ignore[arg-type]
+cachefs.open("s3://bucket/", name=7)  # type: ignore[arg-type]
+cachefs.open("s3://bucket/", use_path_style=7)  # type: ignore[arg-type]
+cachefs.open("s3://bucket/", touch_refresh=b"12h")  # type: ignore[arg-type]
 cachefs.copy("mirror")  # type: ignore[call-arg]
 
 # A miss has no bytes: whoever forgets to ask is told.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -105,8 +105,8 @@ class TroubledFilesystem(SteppedFilesystem):
         if self.trouble is not None and self.trouble == ("lost", call - 1):
             raise ConnectionError("no answer")
 
-    async def stat(self, path: str) -> Stat | None:
-        return await self._answered(super().stat(path))
+    async def _stat(self, path: str) -> Stat | None:
+        return await self._answered(super()._stat(path))
 
     async def list(self, prefix: str) -> list[Stat]:
         return await self._answered(super().list(prefix))
@@ -117,11 +117,11 @@ class TroubledFilesystem(SteppedFilesystem):
             self._answer(call)
             yield chunk
 
-    async def put(self, path: str, data: bytes) -> None:
-        await self._answered(super().put(path, data))
+    async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
+        await self._answered(super()._put_whole(path, chunks))
 
-    async def touch(self, stat: Stat) -> None:
-        await self._answered(super().touch(stat))
+    async def _touch(self, stat: Stat) -> None:
+        await self._answered(super()._touch(stat))
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         return await self._answered(super().delete(path, unless_changed))

@@ -1,19 +1,19 @@
-"""Random caches for tests: the same seed gives the same bytes, whatever the machine.
+"""Random caches for tests: the same seed gives the same bytes on every machine.
 
-The shapes are those of real builds: base images that many builds share, stages that grow step by
-step, a stage that copies from others through selectors, steps that several inputs satisfy, and the
-same Dockerfile built for two platforms.
+They have the shapes of real builds: base images that builds share, stages that grow step by step,
+stages that copy from others through selectors, steps that several inputs satisfy, and the same
+Dockerfile built for two platforms.
 
     generated = random_graph(seed=7, records=40)
     cache.export(generated.graph, generated.blobs, mode="max", names=["main"])
 
-:func:`graphs` is the same as a Hypothesis strategy, for whoever has Hypothesis.
+:func:`graphs` is the same as a Hypothesis strategy.
 """
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Unpack
 
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
+    from cachefs.location.keywords import LocationKeywords
     from cachefs.location.options import Location
 
 PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 
 _EPOCH: Final = 1_767_225_600
-"""2026-01-01, from which the times of records and layers count."""
+"""2026-01-01 in seconds: records and layers are made from then on."""
 
 _PATHS: Final = ("/app", "/usr/local/bin", "/out", "/etc/ssl/certs")
 
 
 class Generated(NamedTuple):
-    """A graph, and the bytes of every blob that its layers name."""
+    """A graph, and the bytes of every blob of its layers, by digest."""
 
     graph: RecordGraph
     blobs: dict[str, bytes]
@@ -57,18 +58,20 @@ def random_graph(
     """A graph as an export with ``mode=max`` would store it, with its blobs.
 
     Args:
-        seed: decides everything that ``shared`` does not.
-        records: how many records it has.
-        layers: how many layers at most, by default one for nearly every record; never more than
-            records and never fewer than one.
-        platforms: what is built for; each step is of one of them, and has its records there.
-        blob_size: bytes of a blob at most. Blobs are not archives.
-        shared: base images come from this seed: graphs of equal ``shared`` have them in common.
+        seed: determines everything but the base images.
+        records: the number of records.
+        layers: the most layers, at least 1. By default nearly every record has one. There are
+            never more layers than records.
+        platforms: the platforms that are built for, such as ``linux/amd64``.
+        blob_size: the most bytes of a blob. Blobs are random bytes, not archives.
+        shared: the seed of the base images: graphs with the same ``shared`` have the same ones.
 
-    Raises UsageError for figures that no graph has.
+    Raises UsageError for numbers below 1 and for no platforms.
     """
     if records < 1 or blob_size < 1 or not platforms or (layers is not None and layers < 1):
-        raise UsageError("a random graph has a record, a layer, a platform and bytes at least")
+        raise UsageError(
+            "records, layers, blob_size and the number of platforms must be at least 1"
+        )
     growth = _Growth(seed, blob_size, records if layers is None else layers)
     bases = _bases(shared, platforms)
     while len(growth.graph) < records:
@@ -83,12 +86,12 @@ def write_random_cache(
     seed: int | str = 0,
     records: int = 20,
     blob_size: int = 2048,
-    **attributes: Any,
+    **attributes: Unpack[LocationKeywords],
 ) -> dict[str, Generated]:
-    """Export a random graph under each name, and return what lies there by name.
+    """Export a random graph under each name, and return the graphs by name.
 
-    All names have base images in common, as the branches of one project do. ``attributes`` are
-    those of :func:`cachefs.open`. Raises StoreError.
+    All names share base images, as the branches of a project do. ``attributes`` are those of
+    :func:`cachefs.open`. Raises StoreError.
     """
     cache = location if isinstance(location, Cache) else open_cache(location, **attributes)
     written = {}
@@ -103,7 +106,7 @@ def write_random_cache(
 
 def graphs(*, max_records: int = 30) -> SearchStrategy[Generated]:
     """A Hypothesis strategy of random graphs that shrinks to small ones. Needs Hypothesis."""
-    from hypothesis import strategies  # noqa: PLC0415 - only who asks for it needs it
+    from hypothesis import strategies  # noqa: PLC0415 - an optional dependency
 
     return strategies.builds(
         random_graph,
@@ -122,7 +125,7 @@ class _Base(NamedTuple):
 
 
 def _bases(shared: int | str, platforms: Sequence[str]) -> list[_Base]:
-    chance = random.Random(f"bases/{shared}")  # noqa: S311 - a test wants the same every time
+    chance = random.Random(f"bases/{shared}")  # noqa: S311 - tests need the same bytes every time
     return [
         _Base(
             output_key(str(Digest.of(f"image/{shared}/{image}/{platform}".encode())), 0),
@@ -134,12 +137,12 @@ def _bases(shared: int | str, platforms: Sequence[str]) -> list[_Base]:
 
 
 class _Growth:
-    """A graph under way: each step adds a record on top of what is there."""
+    """Builds a graph: each step adds a record on top of earlier ones."""
 
     def __init__(self, seed: int | str, blob_size: int, layers: int) -> None:
         self.graph = RecordGraph()
         self.blobs: dict[str, bytes] = {}
-        self._chance = random.Random(f"graph/{seed}")  # noqa: S311 - a test wants the same every time
+        self._chance = random.Random(f"graph/{seed}")  # noqa: S311 - tests need the same bytes every time
         self._seed = seed
         self._blob_size = blob_size
         self._most_layers = layers
@@ -147,7 +150,7 @@ class _Growth:
         self._clock = 0
 
     def step(self, bases: Sequence[_Base]) -> None:
-        """Start from a base image, or build on one record, or on two."""
+        """Add a record: a base image, or a step on one earlier step or on two."""
         kind = self._chance.random()
         if not self._steps or kind < 0.15:
             self._start(self._chance.choice(bases))
@@ -167,7 +170,7 @@ class _Growth:
         self._finish(record, parent)
 
     def _run(self) -> None:
-        """A step on one earlier step; sometimes an equal content found elsewhere does as well."""
+        """Add a step on one earlier step; sometimes a second step satisfies its input as well."""
         under = self._recent()
         alternatives = [Key(under)]
         if self._chance.random() < 0.2:
@@ -176,7 +179,7 @@ class _Growth:
         self._finish(record, self._on_top(self._top(under)))
 
     def _copy_from(self) -> None:
-        """``COPY --from``: onto one step, a part of another that the selector names."""
+        """Add a ``COPY --from``: onto one step, a path of another that the selector names."""
         under, other = self._recent(), self._chance.choice(self._steps)
         part = Key(other, str(Digest.of(self._chance.choice(_PATHS).encode())))
         record = self.graph.add(self._digest("copy"), [[Key(under)], [part, Key(other)]])
@@ -188,7 +191,7 @@ class _Growth:
         self._steps.append(record)
 
     def _recent(self) -> int:
-        """Stages grow at their ends: the latest steps are the likeliest to be built on."""
+        """Choose an earlier step; the latest ones are the most likely."""
         back = min(int(self._chance.expovariate(0.7)), len(self._steps) - 1)
         return self._steps[-1 - back]
 
@@ -197,14 +200,14 @@ class _Growth:
         return results[-1].layer if results else -1
 
     def _on_top(self, parent: int) -> int:
-        """A new layer; one step in ten leaves the filesystem as it was."""
+        """Add a layer; one step in ten changes no files and has none."""
         if self._chance.random() < 0.1:
             return parent
         size = max(1, min(self._blob_size, int(self._chance.lognormvariate(5.5, 1.5))))
         return self._layer(self._chance.randbytes(size), parent)
 
     def _layer(self, data: bytes, parent: int) -> int:
-        """A layer with these bytes on this one; this one where there would be too many."""
+        """Add a layer with these bytes on the parent, or return the parent if there are enough."""
         if len(self.graph.layers) >= self._most_layers:
             return parent
         blob = Digest.of(data)
