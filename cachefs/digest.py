@@ -1,4 +1,4 @@
-"""Digests: validated text, and the hashing and verifying of bytes, files and streams."""
+"""Digests: validated text, and hashing and verifying bytes, files and streams."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _HEXADECIMAL: Final = b"0123456789abcdef"
 class Digest(str):
     """The text ``sha256:`` and 64 lower-case hexadecimal digits, and nothing else.
 
-    Builders write no other algorithm, and a digest becomes a key in the store, so the shape is
-    checked before any request is made. Raises DigestError.
+    Builders use no other algorithm. A digest becomes a key in the store, so its form is checked
+    before any request is made. Raises DigestError.
     """
 
     __slots__ = ()
@@ -44,13 +44,13 @@ class Digest(str):
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
-        """The digest of a file, read in bounded chunks. Raises OSError."""
+        """The digest of a file, read in chunks. Raises OSError."""
         with path.open("rb") as file:
             return cls.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
 
     @classmethod
     def from_hex(cls, hexadecimal: str) -> Self:
-        """The SHA-256 digest whose 64 digits are given."""
+        """The SHA-256 digest with these 64 hexadecimal digits."""
         return cls(f"sha256:{hexadecimal}")
 
     @property
@@ -60,14 +60,14 @@ class Digest(str):
 
 
 def all_digests(texts: Sequence[str]) -> bool:
-    """Whether every text is a digest; over all of them at once, as a manifest has many."""
+    """Whether every text is a digest. Checks all of them at once: a manifest has many."""
     if any(length != _LENGTH for length in set(map(len, texts))):
         return False
     every = "".join(texts).encode(errors="replace")
     begins = all(
         every[place::_LENGTH] == bytes([byte]) * len(texts) for place, byte in enumerate(_BEGINNING)
     )
-    # Without hexadecimal digits nothing but the beginnings may be left.
+    # Without hexadecimal digits, only the prefixes may be left.
     left = _BEGINNING.translate(None, _HEXADECIMAL) * len(texts)
     return begins and every.translate(None, _HEXADECIMAL) == left
 
@@ -75,8 +75,8 @@ def all_digests(texts: Sequence[str]) -> bool:
 class Verifier:
     """Checks a stream against its digest and, where it is known, its size in bytes.
 
-    Feed every chunk to :meth:`update` and call :meth:`finish` at the end; only then are the bytes
-    to be believed. A stream that is longer than the size is refused as soon as that is seen.
+    Pass every chunk to :meth:`update` and call :meth:`finish` at the end; the bytes are verified
+    only then. A stream that is longer than the size is refused as soon as possible.
     """
 
     def __init__(self, digest: Digest, size: int | None = None) -> None:
@@ -86,19 +86,19 @@ class Verifier:
         self._hash = hashlib.sha256()
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next chunk. Raises IntegrityError when there are more bytes than the size."""
+        """Add the next chunk. Raises IntegrityError if there are more bytes than the size."""
         self.received += len(data)
         if self.size is not None and self.received > self.size:
-            raise self._bad(f"has more than the {self.size} bytes that its size says")
+            raise self._bad(f"has more than the {self.size} bytes that were expected")
         self._hash.update(data)
 
     def finish(self) -> None:
-        """End the stream. Raises IntegrityError when size or digest do not match."""
+        """End the stream. Raises IntegrityError if the size or the digest does not match."""
         if self.size is not None and self.received != self.size:
-            raise self._bad(f"has {self.received} bytes where its size says {self.size}")
+            raise self._bad(f"has {self.received} bytes, not the {self.size} that were expected")
         found = self._hash.hexdigest()
         if found != self.digest.hex:
-            raise self._bad(f"has the digest sha256:{found}, so its bytes are damaged")
+            raise self._bad(f"is damaged: its bytes have the digest sha256:{found}")
 
     def _bad(self, reason: str) -> IntegrityError:
         return IntegrityError(f"blob {self.digest} {reason}", digest=self.digest)

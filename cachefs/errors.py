@@ -3,33 +3,34 @@
 ::
 
     CacheError
-    ├── DigestError (ValueError)      text that is no digest
-    ├── IntegrityError                bytes that are not what their digest or size says
-    ├── ManifestError (ValueError)    a manifest that the format calls invalid
-    ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not an archive
-    ├── UsageError (ValueError)       a call that makes no sense, whatever the store says
-    │   ├── LocationError             a location or attribute that was typed wrong
-    │   └── CacheNameError            a name that would leave the cache, or that no store keeps
+    ├── DigestError (ValueError)      text that is not a digest
+    ├── IntegrityError                bytes that do not match their digest or size
+    ├── ManifestError (ValueError)    a manifest that is not valid
+    ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not valid
+    ├── UsageError (ValueError)       a call that is wrong whatever the store contains
+    │   ├── LocationError             a location or attribute that is not valid
+    │   └── CacheNameError            a name that would leave the cache or that some stores change
     └── StoreError (OSError)          the store refused, failed or could not be reached
         ├── NotFoundError (FileNotFoundError)
         ├── AccessError (PermissionError)
         └── UnreachableError (ConnectionError)
 
-Nothing above :mod:`cachefs.store` sees an error of a filesystem library: they are mapped once, in
-:mod:`cachefs.filesystems.failures`, by type and ``errno``, never by their text.
+Errors of filesystem libraries are mapped to these in one place,
+:mod:`cachefs.filesystems.failures`, by type and ``errno``, never by their text. Nothing above
+:mod:`cachefs.store` sees them.
 """
 
 from __future__ import annotations
 
 
 class CacheError(Exception):
-    """The root of every error that cachefs raises on purpose.
+    """The base of every error that cachefs raises on purpose.
 
     Attributes:
-        operation: what was being done (``"read"``, ``"upload"``, ...), where that is known.
-        side: ``"source"`` or ``"target"`` where two caches take part, else None.
-        key: the full path in the store, where one is concerned.
-        digest: the blob, where one is concerned.
+        operation: what was being done (``"read"``, ``"upload"``, ...), if known.
+        side: ``"source"`` or ``"target"`` if two caches take part, else None.
+        key: the full path in the store, if one is concerned.
+        digest: the blob, if one is concerned.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class CacheError(Exception):
         self.digest = digest
 
     def __str__(self) -> str:
-        """One line: what was done, where, and what happened."""
+        """One line: what was being done, where, and what happened."""
         where = " ".join(
             part for part in (self.operation, self.side, self.key or self.digest) if part
         )
@@ -67,44 +68,44 @@ def _rebuild(kind: type[CacheError], attributes: dict[str, str | None]) -> Cache
 
 
 class DigestError(CacheError, ValueError):
-    """The text is not a digest that the format allows."""
+    """The text is not a digest in the form that the format allows."""
 
 
 class IntegrityError(CacheError):
-    """The bytes are not those that the digest or the size names."""
+    """The bytes do not match the digest or the size."""
 
 
 class ManifestError(CacheError, ValueError):
-    """The manifest is one that the format calls invalid; the reason names the record or layer."""
+    """The manifest is not valid; the reason names the record or layer."""
 
 
 class LayerError(CacheError, ValueError):
-    """A layer archive that would write outside, breaks a limit, or is not a valid archive."""
+    """The layer archive would write outside, exceeds a limit, or is not a valid archive."""
 
 
 class UsageError(CacheError, ValueError):
-    """The caller's own mistake."""
+    """A mistake of the caller."""
 
 
 class LocationError(UsageError):
-    """A location, attribute or attribute value that was typed wrong."""
+    """A location, attribute or attribute value that is not valid."""
 
 
 class CacheNameError(UsageError):
-    """A manifest name that would leave the cache's own prefix or that some stores do not keep."""
+    """A manifest name that would leave the cache's prefix or that some stores would change."""
 
 
 class StoreError(CacheError, OSError):
-    """The store refused, failed or could not be reached, or there is no such bucket or folder."""
+    """The store refused, failed or could not be reached, or the bucket does not exist."""
 
 
 class NotFoundError(StoreError, FileNotFoundError):
-    """No object has this key, in a store that is there."""
+    """No object has this key; the store itself is there."""
 
 
 class AccessError(StoreError, PermissionError):
-    """Credentials are missing, wrong, expired or not enough. Never treated as "absent"."""
+    """Credentials are missing, wrong, expired or insufficient. Never treated as "not there"."""
 
 
 class UnreachableError(StoreError, ConnectionError):
-    """No answer from the store: a wrong endpoint, a name that does not resolve, a time-out."""
+    """The store did not answer: a wrong endpoint, an unresolvable host, a timeout."""

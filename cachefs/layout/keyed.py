@@ -1,6 +1,6 @@
 """The layout of ``s3`` and ``azblob`` caches and of every fsspec URL: manifests and blobs by key.
 
-``{blobs}sha256:{hex}`` and ``{manifests}{name}``, both prefixes concatenated as they are.
+Keys are ``{blobs}sha256:{hex}`` and ``{manifests}{name}``, with both prefixes used as they are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class KeyedLayout(Layout):
         return stat and self._named(stat)
 
     def is_name_key(self, key: str, manifests: str) -> bool:
-        """Whether the key, with this prefix of manifests, is that of a name and not of a blob."""
+        """Whether the key under this manifests prefix is that of a name and not of a blob."""
         return _is_name(key[len(manifests) :]) and self.digest_of(key) is None
 
     async def read(self, name: str) -> Manifest:

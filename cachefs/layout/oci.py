@@ -1,8 +1,8 @@
 """The layout of ``local`` caches: an OCI image layout directory, where a tag is a name.
 
 A tag's manifest is an image manifest (its config is the cache config, its layers are the blobs) or
-an index that mixes the layers and one cache config. What a keyed manifest keeps in annotations
-stands on the descriptors here.
+an index that mixes the layers and one cache config. The facts that a keyed manifest has in
+annotations are in the descriptors here.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _LOCK_POLL: Final = 0.02
 """Seconds between two attempts to lock an index."""
 
 _LIMIT: Final = 64 * 1024 * 1024
-"""Bytes of an index or image manifest at most."""
+"""Maximum bytes of an index or image manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A tag's manifest taken apart: the cache config's descriptor and the layers'."""
+    """The parts of a tag's manifest: the descriptors of the cache config and of the layers."""
 
     config: Descriptor
     layers: list[Descriptor]
@@ -92,7 +92,7 @@ class OCILayout(Layout):
         return next((found for found in await self.names() if found.name == name), None)
 
     async def read(self, name: str) -> Manifest:
-        """The cache config of a tag, its layers annotated from their descriptors."""
+        """The cache config of a tag, with its layers annotated from their descriptors."""
         parts = await self._parts(name)
         raw = await self._blob(parts.config)
         try:
@@ -182,7 +182,7 @@ class OCILayout(Layout):
         top = await self._top(name)
         raw = await self._blob(top)
         try:
-            return _taken_apart(top, raw)
+            return _split(top, raw)
         except ManifestError as error:
             raise self._placed(error, top.digest) from error
 
@@ -244,7 +244,7 @@ class OCILayout(Layout):
     async def _retag(
         self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
     ) -> None:
-        """Set or (None) take away tags, ``only`` those of one manifest; others stay as they are."""
+        """Set or (None) remove tags, with ``only`` just those of one manifest; others stay."""
         async with self._locked():
             try:
                 index = await self._index()
@@ -263,7 +263,7 @@ class OCILayout(Layout):
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
-        """Alone with ``index.json``, among the processes of this machine: all tags share it."""
+        """Hold a lock on ``index.json``, which all tags share, among this machine's processes."""
         if not isinstance(self.store.filesystem, LocalFilesystem):
             yield
             return
@@ -271,7 +271,7 @@ class OCILayout(Layout):
         with mapped("lock", str(path), self.store.side):
             await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
             lock = FileLock(path)
-            while not _acquired(lock):  # noqa: ASYNC110 - it may be another process that holds it
+            while not _acquired(lock):  # noqa: ASYNC110 - another process may hold it
                 await asyncio.sleep(_LOCK_POLL)
         try:
             yield
@@ -280,7 +280,7 @@ class OCILayout(Layout):
 
 
 def _acquired(lock: FileLock) -> bool:
-    """Try once: who waits in a thread takes one away from whoever holds the lock."""
+    """Try once. Waiting in a thread would take that thread from the holder of the lock."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -292,7 +292,7 @@ def _descriptor(media_type: str, raw: bytes) -> Descriptor:
     return Descriptor(media_type=media_type, digest=str(Digest.of(raw)), size=len(raw))
 
 
-def _taken_apart(top: Descriptor, raw: bytes) -> _Parts:
+def _split(top: Descriptor, raw: bytes) -> _Parts:
     if top.media_type in {oci.MANIFEST, oci.DOCKER_MANIFEST}:
         manifest = oci.decode_manifest(raw)
         if manifest.config.media_type != cacheconfig.MEDIA_TYPE:
@@ -314,10 +314,10 @@ def _bare(config: CacheConfig) -> CacheConfig:
 
 
 def _annotated(config: CacheConfig, descriptors: Sequence[Descriptor]) -> CacheConfig:
-    """The config with each layer's facts, found by position or else by digest.
+    """The config with each layer's facts, found by index or else by digest.
 
-    A builder writes one descriptor a layer in the same order, so that a blob which is a layer twice
-    keeps the facts of both.
+    A builder writes one descriptor per layer in the same order, so that a blob which is the blob of
+    two layers keeps the facts of both.
     """
     by_digest = {descriptor.digest: descriptor for descriptor in descriptors}
     aligned = [d.digest for d in descriptors] == [layer.blob for layer in config.layers]

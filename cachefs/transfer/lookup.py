@@ -1,7 +1,7 @@
-"""Which blobs a store has: asked once for many, not once a blob.
+"""Which blobs a store has: looked up together, not one by one.
 
-Digests are spread evenly, so any part of their space tells how full the store is. A *slice* is
-such a part; slices are listed side by side, here or on several machines.
+Digests are evenly distributed, so a part of the digest space tells how many blobs the store has. A
+*slice* is such a part; slices are listed concurrently, in one process or on several machines.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout
 
 PAGE: Final = 1000
-"""Objects that S3 lists with one request."""
+"""Objects that S3 lists in one request."""
 
 PAGE_COST: Final = 32
-"""Look-ups of one blob that cost about as much as listing a page: so much time here and on the
-server. Amazon charges less, the price of 12."""
+"""Number of single look-ups that cost as much time as listing one page, here and on the server.
+Amazon charges a page as much as 12 look-ups."""
 
 
 class Slice(NamedTuple):
     """The digests whose hexadecimal digits are at least ``start`` and less than ``end``.
 
-    An empty ``end`` is the end of the space.
+    An empty ``end`` means the end of the space.
     """
 
     start: str = ""
@@ -44,7 +44,7 @@ WHOLE_SPACE: Final = Slice()
 
 
 def slices(count: int, start: str = "") -> list[Slice]:
-    """The space from ``start`` on cut into ``count`` parts of about equal size, at most 65,536."""
+    """Cut the space from ``start`` on into ``count`` slices of equal size, at most 65,536."""
     first = int(start[:4].ljust(4, "0"), 16)
     count = max(1, min(count, 0x10000 - first))
     marks = [first + (0x10000 - first) * part // count for part in range(1, count)]
@@ -69,7 +69,7 @@ async def list_slice(layout: Layout, part: Slice = WHOLE_SPACE) -> dict[Digest, 
 
 
 async def list_blobs(layout: Layout) -> dict[Digest, Stat]:
-    """Every blob of the cache, in the order of digests: one page tells whether slices pay."""
+    """Every blob of the cache, in the order of digests. The first page tells whether to slice."""
     if not layout.store.filesystem.pages:
         return await list_slice(layout)
     found, rest = await _first_page(layout)
@@ -79,11 +79,12 @@ async def list_blobs(layout: Layout) -> dict[Digest, Stat]:
 
 
 async def look_up(layout: Layout, digests: Collection[Digest]) -> dict[Digest, Stat]:
-    """Those of the blobs that are there. Raises StoreError.
+    """Those of the blobs that the store has. Raises StoreError.
 
-    A few are looked up one by one. For more, the first page of a listing answers for a small store,
-    and for a large one tells how many pages the rest would take: it is listed where that costs less
-    than looking up what is still unknown. A store of a million blobs is never listed for ten.
+    A few are looked up one by one. For more, the first page of a listing is enough for a small
+    store; for a large one it gives an estimate of the pages left, which are listed if that is
+    cheaper than looking up the blobs that are still unknown. A store of a million blobs is never
+    listed to find ten.
     """
     if not layout.store.filesystem.pages or len(digests) <= PAGE_COST:
         return await _look_up_each(layout, digests)
@@ -99,7 +100,7 @@ async def look_up(layout: Layout, digests: Collection[Digest]) -> dict[Digest, S
 
 
 class _Rest(NamedTuple):
-    """What a first page left: a part of the digest space, and about how many pages it fills."""
+    """What the first page did not list: a slice, and an estimate of its pages."""
 
     part: Slice
     pages: int
@@ -110,7 +111,7 @@ async def _first_page(layout: Layout) -> tuple[dict[Digest, Stat], _Rest | None]
     found = _of_slice(layout, WHOLE_SPACE, page.objects)
     if page.complete:
         return found, None
-    # The last blob, not the last object: what else lies there says nothing of the digest space.
+    # The last blob, not the last object: other objects tell nothing about the digest space.
     last = next(reversed(found)).hex if found else ""
     seen = (int(last[:8] or "0", 16) + 1) / 2**32
     pages = max(1, round(len(page.objects) * (1 - seen) / seen / PAGE))

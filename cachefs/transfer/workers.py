@@ -1,9 +1,9 @@
-"""Work spread over other processes or machines, in slices of the digest space.
+"""Spreading work over other processes or machines, in slices of the digest space.
 
-Any ``concurrent.futures.Executor`` does: a process pool, or Dask's ``Client.get_executor()``. What
-goes out is a function of this package, a :class:`CacheSpec` and plain data; plain data comes
-back. Locations, secrets and filesystem objects travel inside the pickle, as they do with fsspec and
-Dask. A task whose worker is lost is done again, here.
+Any ``concurrent.futures.Executor`` works: a process pool, or Dask's ``Client.get_executor()``. A
+task is a function of this package, a :class:`CacheSpec` and plain data; it returns plain data.
+Locations, secrets and filesystem objects travel inside the pickle, as they do with fsspec and Dask.
+If a worker is lost, its task is repeated in this process.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PARTS: Final = 64
-"""Slices that work is cut into: many enough to keep workers even, and to lose little with one."""
+"""Number of slices: enough to balance the load, and to lose little with a worker."""
 
 KEPT: Final = 4
-"""Caches that a worker keeps open from one task to the next."""
+"""Number of caches that a worker keeps open between tasks."""
 
 logger = logging.getLogger("cachefs")
 
@@ -46,7 +46,7 @@ logger = logging.getLogger("cachefs")
 class CacheSpec(NamedTuple):
     """What is needed to open a cache on another machine; can be pickled.
 
-    Its text would show no secrets, but its pickle has them: it goes to workers that are trusted.
+    Its repr shows no secrets, but its pickle contains them: send it to trusted workers only.
     """
 
     location: Location
@@ -54,7 +54,7 @@ class CacheSpec(NamedTuple):
     side: str | None = None
 
     def open(self) -> Layout:
-        """The cache's layout, opened once a process: a new S3 client alone takes half a second."""
+        """The cache's layout, opened once per process: a new S3 client takes half a second."""
         key = (os.getpid(), pickle.dumps(self))
         layout = _opened.get(key)
         if layout is None:
@@ -81,17 +81,17 @@ async def spread(
     tasks: Sequence[tuple[Any, ...]],
     done: Callable[[T], None] | None = None,
 ) -> list[T]:
-    """``work(*task)`` for every task, in the executor; what they return, in order.
+    """Call ``work(*task)`` for every task in the executor, and return the results in order.
 
     Args:
-        executor: where they run. It stays open.
-        work: a function of a module, so that it can be pickled by its name.
-        tasks: their arguments.
-        done: told of each result, as it comes.
+        executor: where the tasks run. It stays open.
+        work: a module-level function, so that it can be pickled by name.
+        tasks: the arguments of each task.
+        done: called with each result as it arrives.
 
-    What the work itself raises as a CacheError comes out, and the other tasks are cancelled. Any
-    other failure is the loss of a worker: the task is done again in a thread of this process, one
-    of these at a time.
+    A CacheError that ``work`` raises is raised here, and the other tasks are cancelled. Any other
+    failure counts as the loss of a worker: the task is repeated in a thread of this process, one
+    such task at a time.
     """
     results: dict[int, T] = {}
     here = asyncio.Lock()
@@ -109,7 +109,7 @@ async def spread(
             if _is_cancelled():
                 raise
             logger.warning(
-                "a worker is lost (%s); its part of the work is done again here",
+                "a worker was lost (%s); its part of the work is repeated in this process",
                 type(error).__name__,
             )
             async with here:
@@ -124,17 +124,17 @@ async def spread(
 
 
 def once(_mark: str, packed: bytes) -> bytes:
-    """What runs on a worker: unpack a function with its arguments, call it, pack what it returns.
+    """Run on a worker: unpickle a function with its arguments, call it, and pickle the result.
 
-    Packed, because Dask takes simple data apart and gives plain text back for digests; marked,
-    because Dask makes one of two equal calls, and stores change in between.
+    Pickled, because Dask takes simple data apart and returns plain text for digests. The mark makes
+    equal calls differ, because Dask runs only one of them, and stores change in between.
     """
     work, task = pickle.loads(packed)  # noqa: S301 - from whoever gave us the work
     return pickle.dumps(work(*task))
 
 
 def _is_cancelled() -> bool:
-    """Whether this task is to end, and not just the future that it waited for."""
+    """Whether this task was cancelled, and not just the future that it awaited."""
     current = asyncio.current_task()
     return current is not None and current.cancelling() > 0
 
@@ -142,7 +142,7 @@ def _is_cancelled() -> bool:
 async def list_spread(workers: Workers) -> dict[Digest, Stat]:
     """Every blob of the cache, listed by the executor, in the order of digests.
 
-    A filesystem that cannot list a part is listed here, once. Raises StoreError.
+    A filesystem that cannot list a slice is listed once, in this process. Raises StoreError.
     """
     executor, place = workers
     layout = place.open()
@@ -153,5 +153,5 @@ async def list_spread(workers: Workers) -> dict[Digest, Stat]:
 
 
 def list_part(place: CacheSpec, part: Slice) -> dict[Digest, Stat]:
-    """Every blob of a slice: what a worker does for :func:`list_spread`."""
+    """Every blob of a slice, listed by a worker for :func:`list_spread`."""
     return run(list_slice(place.open(), part))

@@ -75,7 +75,7 @@ def test_the_callers_mistakes_are_errors(tmp_path: Path) -> None:
     ("damage", "reason"),
     [
         (lambda path: path.unlink(), "no such object"),
-        (lambda path: path.write_bytes(b"content"[:-1]), "6 bytes where its size says 7"),
+        (lambda path: path.write_bytes(b"content"[:-1]), "has 6 bytes, not the 7"),
         (lambda path: path.write_bytes(b"contenT"), "damaged"),
         (lambda path: path.write_bytes(b"content" * 9), "more than the 7 bytes"),
     ],
