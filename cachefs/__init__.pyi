@@ -17,7 +17,7 @@ from .errors import (
     UnreachableError,
     UsageError,
 )
-from .graph import Found, Key, RecordGraph, output_key
+from .graph import Found, Key, Matches, RecordGraph, output_key
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError
@@ -32,6 +32,7 @@ from .operations.verify import Fault, VerifyReport
 from .transfer.exporter import ExportReport
 from .transfer.importer import Miss
 from .transfer.sources import BlobSource
+from .wire.cacheconfig import LayerIndex, RecordIndex
 
 __version__: str
 
@@ -62,11 +63,13 @@ __all__ = [
     "IntegrityError",
     "Key",
     "LayerDetails",
+    "LayerIndex",
     "Leftover",
     "Location",
     "LocationError",
     "Manifest",
     "ManifestError",
+    "Matches",
     "MergePlan",
     "MergedName",
     "Miss",
@@ -83,6 +86,7 @@ __all__ = [
     "Publication",
     "RecordDetails",
     "RecordGraph",
+    "RecordIndex",
     "RepairPlan",
     "RepairReport",
     "Source",

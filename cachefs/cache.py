@@ -41,20 +41,20 @@ from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Coroutine, Mapping, Sequence
     from concurrent.futures import Executor
 
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
 
-    from cachefs.graph import Found, Mode
+    from cachefs.graph import Found, Matches, Mode
     from cachefs.location.attributes import Role
     from cachefs.operations.diff import CacheDiff
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
     from cachefs.operations.retention import PrunePolicy
     from cachefs.operations.usage import CacheUsage
-    from cachefs.wire.cacheconfig import Layer
+    from cachefs.wire.cacheconfig import Layer, RecordIndex
 
 T = TypeVar("T")
 
@@ -167,14 +167,14 @@ class Cache:
                 graphs.append(RecordGraph(found.config))
         return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
 
-    def result(self, graph: RecordGraph, records: Iterable[int]) -> CachedResult | Miss:
+    def result(self, matches: Matches) -> CachedResult | Miss:
         """The newest result of the records that :meth:`RecordGraph.find` gave. Pulls nothing."""
-        found = graph.results(records)
+        found = matches.graph.results(matches)
         if not found:
             return self._note(
                 Miss("result", "no record matches, or none has a result", absent=True)
             )
-        return CachedResult(self, graph, found[0])
+        return CachedResult(self, matches.graph, found[0])
 
     def read(self, digest: str, size: int | None = None) -> bytes | Miss:
         """A blob's verified bytes. ``size`` in bytes, where known, is verified too."""
@@ -202,7 +202,7 @@ class Cache:
         *,
         names: Sequence[str] = (),
         mode: Mode | None = None,
-        finals: Collection[int] | None = None,
+        finals: Collection[RecordIndex] | None = None,
         callback: Callback = DEFAULT_CALLBACK,
     ) -> ExportReport:
         """Store a graph's blobs, then its manifest under each name.
@@ -402,7 +402,7 @@ class CachedResult:
         Path(directory).mkdir(parents=True, exist_ok=True)
         paths = []
         for layer in self.layers:
-            size = (layer.annotations.size or None) if layer.annotations else None
+            size = layer.size or None
             path = Path(directory, Digest(layer.blob).hex)
             fetched = self._cache.fetch(layer.blob, path, size)
             if isinstance(fetched, Miss):

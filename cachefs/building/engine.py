@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cachefs.cache import Cache
-    from cachefs.wire.cacheconfig import Layer
+    from cachefs.wire.cacheconfig import Layer, RecordIndex
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class State:
 
     def __init__(self, step: Step) -> None:
         self.report = StepReport(name=step.name)
-        self.records: frozenset[int] = frozenset()
+        self.records: frozenset[RecordIndex] = frozenset()
         self.output: Output | None = None
         self.parts: dict[str, Digest] = {}
         self.lost: list[str] = []
@@ -148,7 +148,7 @@ class Engine:
     def _look_up(self, step: Step, state: State) -> None:
         keys = [self._keys(part) for part in step.inputs.values()]
         if all(keys):
-            state.records |= self.graph.find(output_key(step.vertex, 0), keys)
+            state.records |= self.graph.find(output_key(step.vertex, 0), keys).records
             self._pick(state)
 
     def _pick(self, state: State) -> None:
@@ -232,7 +232,7 @@ class Engine:
         path = self.scratch.blob(layer.blob)
         if path.exists():
             return path
-        size = (layer.annotations.size or None) if layer.annotations else None
+        size = layer.size or None
         why = "no cache has it"
         for cache, blobs in self._caches:
             if layer.blob in blobs:
@@ -269,7 +269,7 @@ class Engine:
         state.records = frozenset({record})
         state.output = made
         state.report.outcome = "ran"
-        state.report.packed = sum(la.annotations.size for la in made.layers if la.annotations)
+        state.report.packed = sum(layer.size for layer in made.layers)
 
     async def _execute(self, step: Step, fetched: dict[str, list[tuple[Path, Layer]]]) -> Output:
         with self.scratch.directory() as outside:

@@ -8,19 +8,20 @@ from cachefs.building.keys import content_key
 from cachefs.building.steps import Source, Step
 from cachefs.graph import Key, RecordGraph, output_key
 from cachefs.wire import timestamps
-from cachefs.wire.cacheconfig import NO_PARENT
+from cachefs.wire.cacheconfig import NO_PARENT, record_indexes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cachefs.building.engine import Engine, Output, State
     from cachefs.building.steps import Part
+    from cachefs.wire.cacheconfig import RecordIndex
 
 
-def recorded(engine: Engine) -> tuple[RecordGraph, dict[Step, int]]:
+def recorded(engine: Engine) -> tuple[RecordGraph, dict[Step, RecordIndex]]:
     """The graph of all steps of a build, and each one's record in it."""
     graph = RecordGraph()
-    records: dict[Step, int] = {}
+    records: dict[Step, RecordIndex] = {}
     for step, state in engine.states.items():
         if not state.records:
             continue
@@ -37,7 +38,9 @@ def recorded(engine: Engine) -> tuple[RecordGraph, dict[Step, int]]:
     return graph, records
 
 
-def _keys(engine: Engine, graph: RecordGraph, records: Mapping[Step, int], part: Part) -> set[Key]:
+def _keys(
+    engine: Engine, graph: RecordGraph, records: Mapping[Step, RecordIndex], part: Part
+) -> set[Key]:
     if isinstance(part.node, Source):
         return {Key(graph.add(content_key(part.node.content.part(part.path).digest)))}
     keys = set()
@@ -72,7 +75,7 @@ def _known_contents(
     return keys
 
 
-def add_output(graph: RecordGraph, record: int, output: Output) -> None:
+def add_output(graph: RecordGraph, record: RecordIndex, output: Output) -> None:
     """Add a result, layer by layer."""
     index = NO_PARENT
     for layer in output.layers:
@@ -97,17 +100,15 @@ def with_others(graph: RecordGraph, stored: RecordGraph, most: int) -> RecordGra
     both = RecordGraph.union([graph, stored])
     made = {
         index: timestamps.nanoseconds(both.results([index])[0].created_at)
-        for index, record in enumerate(both.records)
-        if record.layers or record.chains
+        for index in record_indexes(both.records)
+        if both.records[index].has_result
     }
     newest = sorted(made, key=made.__getitem__, reverse=True)[:most]
-    needed = _reached(both, newest)
-    ids = {id(both.records[index]) for index in needed}
-    return both.filtered(record=lambda record: id(record) in ids)
+    return both.filtered(records=_reached(both, newest))
 
 
-def _reached(graph: RecordGraph, records: Iterable[int]) -> set[int]:
-    reached: set[int] = set()
+def _reached(graph: RecordGraph, records: Iterable[RecordIndex]) -> set[RecordIndex]:
+    reached: set[RecordIndex] = set()
     waiting = list(records)
     while waiting:
         index = waiting.pop()

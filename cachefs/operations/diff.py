@@ -18,7 +18,7 @@ from cachefs.concurrency import LOOKUPS, for_each
 from cachefs.errors import NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.wire.cacheconfig import NO_PARENT
-from cachefs.wire.rules import topological
+from cachefs.wire.walks import topological
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -209,7 +209,7 @@ class _Side:
             results = self.results.setdefault(content, set())
             results |= {on_layer[result.layer] for result in record.layers}
             for chain in record.chains:
-                top = NO_PARENT
+                top: int = NO_PARENT
                 for layer in chain.layers:
                     top = contents.number((graph.layers[layer].blob, top))
                 results.add(top)

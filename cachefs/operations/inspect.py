@@ -150,7 +150,7 @@ def _summary(name: NamedManifest, manifest: Manifest | CacheError) -> NameSummar
         blobs=len(sizes),
         bytes=sum(sizes.values()),
         records=len(graph.records),
-        results=sum(bool(record.layers or record.chains) for record in graph.records),
+        results=sum(record.has_result for record in graph.records),
     )
 
 
@@ -165,7 +165,7 @@ def describe(manifest: Manifest) -> NameDetails:
                 index=index,
                 blob=layer.blob,
                 parent=layer.parent,
-                size=facts.size if facts else 0,
+                size=layer.size,
                 media_type=facts.media_type if facts else "",
                 diff_id=facts.diff_id if facts else "",
                 created_at=facts.created_at if facts else "",
@@ -176,8 +176,10 @@ def describe(manifest: Manifest) -> NameDetails:
             index=index,
             digest=record.digest,
             inputs=[[link.link for link in alternatives] for alternatives in record.inputs],
-            results=[result.layer for result in record.layers]
-            + [chain.layers[-1] for chain in record.chains if chain.layers],
+            results=[
+                *(result.layer for result in record.layers),
+                *(chain.layers[-1] for chain in record.chains if chain.layers),
+            ],
         )
         for index, record in enumerate(graph.records)
     ]
