@@ -21,7 +21,7 @@ from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apar
 from cachefs.cache import Cache, as_source
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
+from cachefs.errors import CacheError, IntegrityError, LocationError, StoreError, UsageError
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource
 from cachefs.wire import timestamps
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.graph import Mode, RecordGraph
+    from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
 
     Place = str | os.PathLike[str] | Location | Cache
@@ -85,6 +86,7 @@ class Build:
         self._caches = [_opened(place) for place in places]
         if cache_from is None and self._target is not None:
             self._caches = [self._target]
+        self._compression = _compression(self._target)
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
         self.exports = self._target is not None
@@ -199,7 +201,7 @@ class Build:
             raise UsageError("the build is begun already")
         self._folder = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
         try:
-            scratch = Scratch(self._folder)
+            scratch = Scratch(self._folder, *self._compression)
             loaded = [(cache, cache.load()) for cache in self._caches]
             self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
             for step in self._steps:
@@ -321,6 +323,25 @@ class Build:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _compression(target: Cache | None) -> tuple[Compression, int | None]:
+    """How new layers are compressed: as ``type=local`` says, else with zstd's default level.
+
+    Raises LocationError.
+    """
+    if target is None or target.location.oci is None:
+        return "zstd", None
+    options = target.location.oci
+    if options.force_compression:
+        raise LocationError(
+            "force-compression=true: a build cannot compress existing layers again yet; "
+            "leave force-compression out, and compression is used for new layers"
+        )
+    level = options.compression_level
+    if options.compression == "zstd" and level == 0:
+        level = 1  # 0 is the fastest for builders, and the default for the zstd library
+    return options.compression, level
 
 
 def _opened(place: Place) -> Cache:
