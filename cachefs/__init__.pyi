@@ -18,7 +18,7 @@ from .errors import (
     UnreachableError,
     UsageError,
 )
-from .graph import Found, Key, RecordGraph, output_key
+from .graph import Found, Key, Matches, RecordGraph, output_key
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError, CopyPlan
@@ -34,6 +34,7 @@ from .operations.verify import Fault, VerifyReport
 from .transfer.exporter import ExportReport
 from .transfer.importer import CachedResult, Miss
 from .transfer.sources import BlobSource
+from .wire.cacheconfig import LayerIndex, RecordIndex
 
 __version__: str
 
@@ -64,11 +65,13 @@ __all__ = [
     "IntegrityError",
     "Key",
     "LayerDetails",
+    "LayerIndex",
     "Leftover",
     "Location",
     "LocationError",
     "Manifest",
     "ManifestError",
+    "Matches",
     "MergePlan",
     "MergedName",
     "Miss",
@@ -86,6 +89,7 @@ __all__ = [
     "Publication",
     "RecordDetails",
     "RecordGraph",
+    "RecordIndex",
     "RepairPlan",
     "RepairReport",
     "Source",

@@ -30,13 +30,13 @@ from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
 
-    from cachefs.graph import Mode
+    from cachefs.graph import Matches, Mode
     from cachefs.layout.base import Layout, NamedManifest
     from cachefs.location.attributes import Role
     from cachefs.location.keys import Names
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cachefs.operations.usage import CacheUsage
     from cachefs.transfer.exporter import ExportReport
     from cachefs.transfer.sources import BlobSource
+    from cachefs.wire.cacheconfig import RecordIndex
 
     CacheLike: TypeAlias = "str | os.PathLike[str] | Location | Cache"
 
@@ -178,9 +179,10 @@ class Cache:
                 graphs.append(RecordGraph(found.config))
         return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
 
-    def result(self, graph: RecordGraph, records: Iterable[int]) -> CachedResult | Miss:
-        """The newest result of the records that :meth:`RecordGraph.find` returned, not fetched."""
-        found = graph.results(records)
+    def result(self, matches: Matches) -> CachedResult | Miss:
+        """The newest result of what :meth:`RecordGraph.find` returned, not fetched yet."""
+        graph = matches.graph
+        found = graph.results(matches)
         if not found:
             return self._note(
                 Miss("result", "no record matches, or none has a result", absent=True)
@@ -214,7 +216,7 @@ class Cache:
         names: Names = (),
         *,
         mode: Mode | None = None,
-        finals: Collection[int] | None = None,
+        finals: Collection[RecordIndex] | None = None,
         callback: Callback = DEFAULT_CALLBACK,
     ) -> ExportReport:
         """Store a graph's blobs, then its manifest under each name.

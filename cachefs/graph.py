@@ -3,11 +3,12 @@
 A graph has *layers*, each a blob on top of at most one parent layer, and *records*, each a cache
 key (a digest with, for every input, the alternatives that satisfy it) with the results known for
 it. Both are named by their index, as on the wire. Nothing here touches a store, and nothing
-recurses: a chain 100,000 records deep is as good as any.
+recurses, so chains of 100,000 records are fine.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -20,15 +21,21 @@ from cachefs.wire.cacheconfig import (
     Annotations,
     CacheConfig,
     Layer,
+    LayerIndex,
     Link,
     Record,
+    RecordIndex,
     Result,
+    layer_indexes,
+    record_indexes,
 )
-from cachefs.wire.canonical import canonical, moved, parents_first
-from cachefs.wire.rules import check, topological
+from cachefs.wire.canonical import canonical, moved
+from cachefs.wire.rules import check
+from cachefs.wire.subset import result_layers, subset
+from cachefs.wire.walks import fold_stacks, parents_first, topological
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
 Mode = Literal["min", "max"]
 
@@ -39,15 +46,44 @@ RANDOM: Final = "random:"
 class Key(NamedTuple):
     """A record as an input of another: all of its content, or the part a selector names."""
 
-    record: int
+    record: RecordIndex
     selector: str = ""
 
 
 class Found(NamedTuple):
     """One result of a record: layer indexes from the bottom up, and when it was made."""
 
-    layers: tuple[int, ...]
+    layers: tuple[LayerIndex, ...]
     created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The records that a step's cache key matches, from :meth:`RecordGraph.find`.
+
+    False when there are none. :meth:`cachefs.Cache.result` gives their newest result.
+
+    Attributes:
+        graph: the graph that the records are in.
+        records: their indexes.
+    """
+
+    graph: RecordGraph
+    records: frozenset[RecordIndex]
+
+    def __iter__(self) -> Iterator[RecordIndex]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def keys(self, selector: str = "") -> frozenset[Key]:
+        """What the next :meth:`RecordGraph.find` takes as an input.
+
+        Args:
+            selector: names the part of the result that is used; empty for all of it.
+        """
+        return frozenset(Key(record, selector) for record in self.records)
 
 
 def output_key(vertex: str, output: int) -> Digest:
@@ -56,7 +92,7 @@ def output_key(vertex: str, output: int) -> Digest:
 
 
 class RecordGraph:
-    """Records and layers: grown with :meth:`add`, asked with :meth:`find`, stored as a config.
+    """Records and layers: grown with :meth:`add`, searched with :meth:`find`, stored as a config.
 
     Args:
         config: a decoded cache config to start from; the graph takes it over. Empty by default.
@@ -67,12 +103,12 @@ class RecordGraph:
 
     @property
     def layers(self) -> Sequence[Layer]:
-        """The layers; a layer's index is its name."""
+        """The layers, by index."""
         return self._config.layers
 
     @property
     def records(self) -> Sequence[Record]:
-        """The records; a record's index is its name."""
+        """The records, by index."""
         return self._config.records
 
     def __len__(self) -> int:
@@ -91,12 +127,12 @@ class RecordGraph:
         self,
         blob: str,
         *,
-        parent: int = NO_PARENT,
+        parent: LayerIndex = NO_PARENT,
         diff_id: str = "",
         size: int = 0,
         media_type: str = "application/vnd.oci.image.layer.v1.tar+gzip",
         created_at: str | None = None,
-    ) -> int:
+    ) -> LayerIndex:
         """Put a blob on top of a layer (-1: on nothing) and return the new layer's index.
 
         The same blob on the same parent is the same layer: its index is returned and the other
@@ -106,26 +142,27 @@ class RecordGraph:
         """
         if not NO_PARENT <= parent < len(self.layers):
             raise UsageError(f"there is no layer {parent} to put a layer on")
-        place = (Digest(blob), parent)
-        if place not in self._layer_places:
+        identity = (Digest(blob), parent)
+        if identity not in self._layer_of:
             facts = Annotations(
                 media_type=media_type,
                 diff_id=str(Digest(diff_id)) if diff_id else "",
                 size=size,
                 created_at=created_at or timestamps.now(),
             )
-            self._layer_places[place] = len(self.layers)
-            self._config.layers.append(Layer(str(place[0]), parent, facts))
-        return self._layer_places[place]
+            self._layer_of[identity] = LayerIndex(len(self.layers))
+            self._config.layers.append(Layer(str(identity[0]), parent, facts))
+        return self._layer_of[identity]
 
-    def add(self, digest: str, inputs: Sequence[Iterable[Key]] = ()) -> int:
+    def add(self, digest: str, inputs: Sequence[Iterable[Key]] = ()) -> RecordIndex:
         """Add a record and return its index.
 
         Args:
             digest: the record's digest (see :func:`output_key` for a vertex's output).
             inputs: for each input the alternatives that satisfy it, at least one.
 
-        A record with this digest and these alternatives that is there already is returned.
+        If the graph has a record with this digest and these alternatives, its index is returned.
+        Raises UsageError.
         """
         keys = tuple(tuple(sorted(set(alternatives))) for alternatives in inputs)
         for position, alternatives in enumerate(keys):
@@ -135,62 +172,63 @@ class RecordGraph:
                 raise UsageError(
                     f"input {position} of record {digest} names a record not added yet"
                 )
-        place = (digest, keys)
-        if place not in self._record_places:
-            self._record_places[place] = len(self.records)
-            self._note_digest(digest, len(self.records))
+        identity = (digest, keys)
+        if identity not in self._record_of:
+            index = self._record_of[identity] = RecordIndex(len(self.records))
+            self._note_digest(digest, index)
             links = tuple(
                 tuple(Link(selector=str(k.selector), link=k.record) for k in alternatives)
                 for alternatives in keys
             )
             self._config.records.append(Record(digest=str(digest), inputs=links))
-        return self._record_places[place]
+        return self._record_of[identity]
 
-    def add_result(self, record: int, layer: int, created_at: str | None = None) -> None:
-        """Say that a record's result is this layer with all below it."""
+    def add_result(
+        self, record: RecordIndex, layer: LayerIndex, created_at: str | None = None
+    ) -> None:
+        """Add a result to a record: this layer with all below it. Raises UsageError."""
         if not 0 <= layer < len(self.layers):
             raise UsageError(f"there is no layer {layer}")
         result = Result(layer, created_at or timestamps.now())
         if result not in self.records[record].layers:
             self.records[record].layers += (result,)
 
-    # --- asking --------------------------------------------------------------------------------
+    # --- searching -----------------------------------------------------------------------------
 
-    def find(self, digest: str, inputs: Sequence[Collection[Key]] = ()) -> frozenset[int]:
-        """The records that a step's cache key matches; empty for a miss.
+    def find(self, digest: str, inputs: Sequence[Collection[Key]] = ()) -> Matches:
+        """The records that a step's cache key matches; none for a miss.
 
         Args:
             digest: the step's record digest.
-            inputs: for each input, every record that it matched, with the selector of the part
-                that is used (empty: all of it). A record matches when each of its inputs has an
-                alternative among them.
+            inputs: for each input, every record that it matched (:meth:`Matches.keys`), with the
+                selector of the part that is used (empty: all of it). A record matches when each of
+                its inputs has an alternative among them.
         """
         wanted = [frozenset(keys) for keys in inputs]
-        return frozenset(
-            index for index in self._with_digest(digest) if self._satisfied(index, wanted)
-        )
+        found = (index for index in self._with_digest(digest) if self._satisfied(index, wanted))
+        return Matches(self, frozenset(found))
 
-    def _with_digest(self, digest: str) -> Iterator[int]:
+    def _with_digest(self, digest: str) -> Iterator[RecordIndex]:
         """The records with this digest, the last one first."""
         index = self._last_with.get(digest)
         while index is not None:
             yield index
             index = self._before.get(index)
 
-    def _satisfied(self, index: int, wanted: Sequence[frozenset[Key]]) -> bool:
+    def _satisfied(self, index: RecordIndex, wanted: Sequence[frozenset[Key]]) -> bool:
         inputs = self.records[index].inputs
         return len(inputs) == len(wanted) and all(
             any((link.link, link.selector) in keys for link in alternatives)
             for alternatives, keys in zip(inputs, wanted, strict=True)
         )
 
-    def results(self, records: Iterable[int]) -> list[Found]:
-        """All results of these records, the newest first; of one moment, ordered by their blobs."""
+    def results(self, records: Iterable[RecordIndex]) -> list[Found]:
+        """All results of these records, the newest first; at equal times, ordered by blobs."""
         found = {result for index in records for result in self._results(self.records[index])}
         return sorted(found, key=self._age, reverse=True)
 
     def _age(self, found: Found) -> tuple[object, ...]:
-        # Not by index: a graph that was stored and read again has its layers elsewhere.
+        # Not by index: storing a graph renumbers its layers.
         blobs = [self.layers[index].blob for index in found.layers]
         return timestamps.nanoseconds(found.created_at), found.created_at, blobs
 
@@ -200,7 +238,7 @@ class RecordGraph:
         for chain in record.chains:
             yield Found(tuple(chain.layers), chain.created_at)
 
-    def chain(self, layer: int) -> tuple[int, ...]:
+    def chain(self, layer: LayerIndex) -> tuple[LayerIndex, ...]:
         """The layer and all below it, from the bottom up."""
         chain = []
         while layer != NO_PARENT:
@@ -208,132 +246,64 @@ class RecordGraph:
             layer = self.layers[layer].parent
         return tuple(reversed(chain))
 
-    def finals(self) -> list[int]:
+    def finals(self) -> list[RecordIndex]:
         """The records that have a result and that no other record is built on."""
         linked = {link.link for r in self.records for alts in r.inputs for link in alts}
         return [
             index
-            for index, record in enumerate(self.records)
-            if index not in linked and (record.layers or record.chains)
+            for index in record_indexes(self.records)
+            if index not in linked and self.records[index].has_result
         ]
 
     def blobs(self) -> dict[Digest, int]:
-        """Each blob that a layer names, with its size in bytes (0 where no layer says it)."""
+        """Each blob that a layer names, with its size in bytes (0 if no layer states it)."""
         sizes: dict[Digest, int] = {}
         for layer in self.layers:
-            size = layer.annotations.size if layer.annotations else 0
             blob = Digest(layer.blob)
-            sizes[blob] = max(size, sizes.get(blob, 0))
+            sizes[blob] = max(layer.size, sizes.get(blob, 0))
         return sizes
 
     # --- deriving ------------------------------------------------------------------------------
 
-    def select(self, mode: Mode, finals: Collection[int] | None = None) -> RecordGraph:
+    def select(self, mode: Mode, finals: Collection[RecordIndex] | None = None) -> RecordGraph:
         """What an export with this mode stores: all storable records, and the mode's layers.
 
         ``max`` keeps every result, ``min`` only those whose layers are part of the results of
         ``finals`` (by default :meth:`finals`).
         """
-        keep: set[int] | None = None
+        layers: set[LayerIndex] | None = None
         if mode == "min":
-            chosen = self.finals() if finals is None else finals
-            keep = set(self._with_those_below(self._result_layers(self.records[i] for i in chosen)))
-        return self.filtered(
-            record=lambda record: not record.digest.startswith(RANDOM),
-            layer=None if keep is None else keep.__contains__,
-        )
+            chosen = [self.records[i] for i in (self.finals() if finals is None else finals)]
+            layers = set(parents_first(self.layers, result_layers(chosen)))
+        storable = {
+            index
+            for index in record_indexes(self.records)
+            if not self.records[index].digest.startswith(RANDOM)
+        }
+        return self.filtered(records=storable, layers=layers)
 
     def without_blobs(self, lost: Collection[str]) -> RecordGraph:
         """The graph in which every result that needs one of these blobs is a miss."""
-        return self.filtered(layer=lambda index: self.layers[index].blob not in lost)
+        return self.filtered(
+            layers={i for i in layer_indexes(self.layers) if self.layers[i].blob not in lost}
+        )
 
     @collection_paused()
     def filtered(
         self,
         *,
-        record: Callable[[Record], bool] | None = None,
-        layer: Callable[[int], bool] | None = None,
+        records: Container[RecordIndex] | None = None,
+        layers: Container[LayerIndex] | None = None,
     ) -> RecordGraph:
-        """The part whose records and layers (by index) pass; None lets all pass.
+        """The part with these records and these layers; None keeps all.
 
-        What hangs in the air goes too: results with a layer that is gone, links to records that are
-        gone, records with an input nothing satisfies any more, layers that no result needs.
+        Anything left dangling is dropped: results with a layer that is not kept or lies on one,
+        links to records that are not kept, records with an input that no alternative satisfies any
+        more, and layers that no result needs.
         """
-        records = self._kept_records(record)
-        passed = self._kept_layers(layer)
-        kept = CacheConfig(layers=[], records=[])
-        layer_map: dict[int, int] = {}
-        for old in records:
-            source = self.records[old]
-            results = [r for r in source.layers if passed[r.layer]]
-            chains = [c for c in source.chains if all(passed[i] for i in c.layers)]
-            named = (*(r.layer for r in results), *(i for c in chains for i in c.layers))
-            for index in self._with_those_below(named, known=layer_map):
-                layer_map[index] = len(layer_map)
-            kept.records.append(
-                Record(
-                    tuple(Result(layer_map[r.layer], r.created_at) for r in results),
-                    tuple(moved(chain, layer_map) for chain in chains),
-                    source.digest,
-                    tuple(
-                        tuple(
-                            Link(selector=link.selector, link=records[link.link])
-                            for link in alternatives
-                            if link.link in records
-                        )
-                        for alternatives in source.inputs
-                    ),
-                )
-            )
-        for old in layer_map:
-            source_layer = self.layers[old]
-            parent = layer_map.get(source_layer.parent, NO_PARENT)
-            kept.layers.append(Layer(source_layer.blob, parent, source_layer.annotations))
-        return RecordGraph(kept)
+        return RecordGraph(subset(self._config, records, layers))
 
-    @staticmethod
-    def _result_layers(records: Iterable[Record]) -> Iterator[int]:
-        """The layers that results name: the top of each, or all of a chain."""
-        for record in records:
-            yield from (result.layer for result in record.layers)
-            for chain in record.chains:
-                yield from chain.layers
-
-    def _with_those_below(
-        self, layers: Iterable[int], known: Collection[int] = ()
-    ) -> Iterator[int]:
-        """The layers and all below them that are not known, each once, parents first."""
-        met: set[int] = set()
-        for layer in layers:
-            walked = []
-            index = layer
-            while index != NO_PARENT and index not in met and index not in known:
-                met.add(index)
-                walked.append(index)
-                index = self.layers[index].parent
-            yield from reversed(walked)
-
-    def _kept_records(self, passes: Callable[[Record], bool] | None) -> dict[int, int]:
-        """Old index to new index, links before the records that need them, in the old order."""
-        kept: set[int] = set()
-        for index in topological(self.records):
-            record = self.records[index]
-            if (passes is None or passes(record)) and all(
-                any(link.link in kept for link in alternatives) for alternatives in record.inputs
-            ):
-                kept.add(index)
-        return {old: new for new, old in enumerate(sorted(kept))}
-
-    def _kept_layers(self, passes: Callable[[int], bool] | None) -> list[bool]:
-        """Whether each layer passes together with everything below it."""
-        verdict = [True] * len(self.layers)
-        for index in parents_first(self.layers):
-            parent = self.layers[index].parent
-            below = parent == NO_PARENT or verdict[parent]
-            verdict[index] = below and (passes is None or passes(index))
-        return verdict
-
-    # --- joining ---------------------------------------------------------------------------------
+    # --- joining -------------------------------------------------------------------------------
 
     @staticmethod
     @collection_paused()
@@ -360,54 +330,63 @@ class RecordGraph:
         check(self._config)
         return canonical(self._config)
 
-    # --- indexes, made when first asked ----------------------------------------------------------
+    # --- look-up tables, made on first use -----------------------------------------------------
 
     @cached_property
-    def _last_with(self) -> dict[str, int]:
+    def _last_with(self) -> dict[str, RecordIndex]:
         """The last record with each digest: few share one, so it needs no list for each."""
         digests = [record.digest for record in self.records]
-        return dict(zip(digests, range(len(digests)), strict=True))
+        return dict(zip(digests, record_indexes(self.records), strict=True))
 
     @cached_property
-    def _before(self) -> dict[int, int]:
-        """For a record, the one before it with the same digest, where there is one."""
-        last: dict[str, int] = {}
-        before: dict[int, int] = {}
+    def _before(self) -> dict[RecordIndex, RecordIndex]:
+        """For a record, the one before it with the same digest, if any."""
+        last: dict[str, RecordIndex] = {}
+        before: dict[RecordIndex, RecordIndex] = {}
         if len(self._last_with) == len(self.records):
             return before
-        for index, record in enumerate(self.records):
-            if record.digest in last:
-                before[index] = last[record.digest]
-            last[record.digest] = index
+        for index in record_indexes(self.records):
+            digest = self.records[index].digest
+            if digest in last:
+                before[index] = last[digest]
+            last[digest] = index
         return before
 
-    def _note_digest(self, digest: str, index: int) -> None:
+    def _note_digest(self, digest: str, index: RecordIndex) -> None:
         if digest in self._last_with:
             self._before[index] = self._last_with[digest]
         self._last_with[digest] = index
 
     @cached_property
-    def _layer_places(self) -> dict[tuple[str, int], int]:
-        return {(layer.blob, layer.parent): index for index, layer in enumerate(self.layers)}
+    def _layer_of(self) -> dict[tuple[str, LayerIndex], LayerIndex]:
+        """The layer with a blob and a parent."""
+        return {
+            (self.layers[index].blob, self.layers[index].parent): index
+            for index in layer_indexes(self.layers)
+        }
 
     @cached_property
-    def _record_places(self) -> dict[tuple[str, tuple[tuple[Key, ...], ...]], int]:
+    def _record_of(self) -> dict[tuple[str, tuple[tuple[Key, ...], ...]], RecordIndex]:
+        """The record with a digest and alternatives for each input."""
         return {
             (
-                record.digest,
+                self.records[index].digest,
                 tuple(
-                    tuple(sorted({Key(k.link, k.selector) for k in alts})) for alts in record.inputs
+                    tuple(sorted({Key(k.link, k.selector) for k in alts}))
+                    for alts in self.records[index].inputs
                 ),
             ): index
-            for index, record in enumerate(self.records)
+            for index in record_indexes(self.records)
         }
 
 
 def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
-    layers: list[int] = [NO_PARENT] * len(graph.layers)
-    for index in parents_first(graph.layers):
-        layers[index] = _merge_layer(union, graph.layers[index], layers)
-    records: list[int] = [0] * len(graph.records)
+    layers = fold_stacks(
+        graph.layers,
+        NO_PARENT,
+        lambda index, parent: _merge_layer(union, graph.layers[index], parent),
+    )
+    records = [RecordIndex(0)] * len(graph.records)
     for index in topological(graph.records):
         source = graph.records[index]
         target = union.add(
@@ -423,8 +402,7 @@ def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
                 union.records[target].chains += (with_new_indexes,)
 
 
-def _merge_layer(union: RecordGraph, layer: Layer, merged: Sequence[int]) -> int:
-    parent = NO_PARENT if layer.parent == NO_PARENT else merged[layer.parent]
+def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerIndex:
     facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
     known = len(union.layers)
     index = union.add_layer(

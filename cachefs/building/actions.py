@@ -44,7 +44,7 @@ class Action(Protocol):
         """The command, empty for a function."""
 
     @property
-    def place(self) -> Path | None:
+    def working_directory(self) -> Path | None:
         """The directory in which it always runs; None for a scratch directory."""
 
     @property
@@ -62,7 +62,7 @@ class Command:
     """A command that runs in a scratch directory with an environment of its own."""
 
     argv: tuple[str, ...]
-    place: Path | None = None
+    working_directory: Path | None = None
     logs: bool = False
 
     @property
@@ -100,7 +100,7 @@ class Function:
 
     function: Callable[[Path], object]
     version: str = ""
-    place: Path | None = None
+    working_directory: Path | None = None
     logs: bool = False
     argv: tuple[str, ...] = ()
 

@@ -21,7 +21,7 @@ from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apar
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
+from cachefs.errors import CacheError, IntegrityError, LocationError, StoreError, UsageError
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 from cachefs.wire import timestamps
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.graph import Mode, RecordGraph
+    from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
 
     Place = str | os.PathLike[str] | Location | Cache
@@ -85,6 +86,7 @@ class Build:
         self._caches = [_opened(place) for place in places]
         if cache_from is None and self._target is not None:
             self._caches = [self._target]
+        self._compression = _compression(self._target)
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
         self.exports = self._target is not None
@@ -92,7 +94,6 @@ class Build:
         self._ignore_error = ignore_error
         self._steps: list[Step] = []
         self._engine: Engine | None = None
-        self._scratch: Scratch | None = None
         self._folder: Path | None = None
         self._files: dict[Step, Path] = {}
         self._export: ExportReport | None = None
@@ -170,7 +171,7 @@ class Build:
         """A step that does an action of any kind. Raises UsageError."""
         if isinstance(outputs, str) or isinstance(env, str):
             raise UsageError("outputs and env are lists, not one text")
-        free = action.place is not None
+        free = action.working_directory is not None
         parts = {n if free else checked_path(n): as_part(part) for n, part in inputs.items()}
         made = [checked_path(output) for output in outputs]
         check_apart(made, "output")
@@ -200,9 +201,9 @@ class Build:
             raise UsageError("the build is begun already")
         self._folder = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
         try:
-            self._scratch = Scratch(self._folder)
+            scratch = Scratch(self._folder, *self._compression)
             loaded = [(cache, cache.load()) for cache in self._caches]
-            self._engine = Engine(loaded, self._scratch, self._jobs, str(Path.cwd()))
+            self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
             for step in self._steps:
                 self._engine.add(step)
         except BaseException:
@@ -227,8 +228,9 @@ class Build:
     def files(self, step: Step) -> dict[str, Path]:
         """A step's outputs on disk: :meth:`Step.files`."""
         if step not in self._files:
-            directory = self._directory() / "files"
-            run(self._begun.files(step, directory))
+            engine = self._begun
+            directory = engine.scratch.lasting_directory() / "files"
+            run(engine.files(step, directory))
             self._files[step] = directory
         return {output: self._files[step] / output for output in step.outputs}
 
@@ -267,20 +269,16 @@ class Build:
     def report(self) -> BuildReport:
         """What was done so far."""
         states = self._engine.states.values() if self._engine else ()
-        return BuildReport(steps=[state.report for state in states], export=self._export)
+        return BuildReport(steps=[state.report() for state in states], export=self._export)
 
     # ----------------------------------------------------------------------------------------------
 
     @property
     def _begun(self) -> Engine:
+        """The engine. Raises UsageError before the build has begun and after it has ended."""
         if self._engine is None or self._folder is None:
-            raise UsageError("results are to be had inside of 'with Build(...) as build:' only")
+            raise UsageError("results are available only inside 'with Build(...) as build:'")
         return self._engine
-
-    def _directory(self) -> Path:
-        if self._scratch is None or self._folder is None:
-            raise UsageError("results are to be had inside of 'with Build(...) as build:' only")
-        return self._scratch.lasting_directory()
 
     def _finals(self) -> list[Step]:
         used = {part.node for step in self._steps for part in step.inputs.values()}
@@ -300,7 +298,7 @@ class Build:
         engine = self._begun
         lost: set[str] = set()
         while True:
-            graph, records = recorded(engine)
+            graph, records = recorded(engine.states, engine.graph)
             finals = [records[step] for step in self._finals() if step in records]
             selected = graph.select(self._mode or target.location.export.mode, finals)
             selected = self._joined(target, selected).without_blobs(lost)
@@ -317,16 +315,33 @@ class Build:
         return with_others(graph, target.load(), self._keep) if self._keep else graph
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
-        made: dict[str, bytes | Path | str] = {}
-        if self._scratch is not None:
-            paths = {blob: self._scratch.blob(blob) for blob in graph.blobs()}
-            made = {blob: path for blob, path in paths.items() if path.exists()}
-        return FirstSource([MappingSource(made), *(as_source(cache) for cache in self._caches)])
+        paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}
+        made = MappingSource({blob: path for blob, path in paths.items() if path.exists()})
+        return FirstSource([made, *(as_source(cache) for cache in self._caches)])
 
     def _clean(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _compression(target: Cache | None) -> tuple[Compression, int | None]:
+    """How new layers are compressed: as ``type=local`` says, else with zstd's default level.
+
+    Raises LocationError.
+    """
+    if target is None or target.location.oci is None:
+        return "zstd", None
+    options = target.location.oci
+    if options.force_compression:
+        raise LocationError(
+            "force-compression=true: a build cannot compress existing layers again yet; "
+            "leave force-compression out, and compression is used for new layers"
+        )
+    level = options.compression_level
+    if options.compression == "zstd" and level == 0:
+        level = 1  # 0 is the fastest for builders, and the default for the zstd library
+    return options.compression, level
 
 
 def _opened(place: Place) -> Cache:

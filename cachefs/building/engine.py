@@ -10,52 +10,29 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachefs.building.history import History, take_apart
-from cachefs.building.keys import content_key
-from cachefs.building.report import StepReport
-from cachefs.building.scratch import Scratch, part_content
-from cachefs.building.steps import Part, Source, Step, StepError
+from cachefs.building.scratch import part_content
+from cachefs.building.states import Output, State, input_keys
+from cachefs.building.steps import Source, Step, StepError
 from cachefs.concurrency import task_group
 from cachefs.digest import Digest
-from cachefs.errors import CacheError, UsageError
-from cachefs.graph import Key, RecordGraph, output_key
+from cachefs.errors import CacheError
+from cachefs.graph import RecordGraph, output_key
 from cachefs.transfer.importer import fetch_blob, missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from pathlib import Path
 
+    from cachefs.building.scratch import Scratch
+    from cachefs.building.steps import Part
     from cachefs.cache import Cache
+    from cachefs.graph import Key
     from cachefs.wire.cacheconfig import Layer
 
 T = TypeVar("T")
-
-
-class Output(NamedTuple):
-    """A step's result: the layer of its files, perhaps that of its log, and when it was made."""
-
-    layers: tuple[Layer, ...]
-    created_at: str
-
-
-class State:
-    """What is known of a step in this build."""
-
-    def __init__(self, step: Step) -> None:
-        self.report = StepReport(name=step.name)
-        self.records: frozenset[int] = frozenset()
-        self.output: Output | None = None
-        self.parts: dict[str, Digest] = {}
-        self.lost: list[str] = []
-        self.fetching = asyncio.Lock()
-
-    @property
-    def content(self) -> str:
-        """What the result holds, in a word: the diffID of its files; empty where unknown."""
-        facts = self.output and self.output.layers[0].annotations
-        return facts.diff_id if facts else ""
 
 
 class Engine:
@@ -65,8 +42,11 @@ class Engine:
         caches: where results are looked for, with what each one has.
         scratch: where blobs and steps' directories are.
         jobs: steps that run at a time.
-        root: what tells this project from others, for the history of its steps.
+        root: identifies this project in the history of its steps.
     """
+
+    _group: asyncio.TaskGroup
+    """Where tasks are started; set at the beginning of each session."""
 
     def __init__(
         self, caches: Sequence[tuple[Cache, RecordGraph]], scratch: Scratch, jobs: int, root: str
@@ -79,7 +59,6 @@ class Engine:
         self._root = root
         self._lost: set[str] = set()
         self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
-        self._group: asyncio.TaskGroup | None = None
 
     def add(self, step: Step) -> None:
         """Take up a step whose inputs were taken up before."""
@@ -120,8 +99,6 @@ class Engine:
         """The task that does this for the node: the same one for all who ask."""
         task = self._tasks.get((what, node))
         if task is None:
-            if self._group is None:
-                raise UsageError("the build is over")
             task = self._group.create_task(work(node))
             self._tasks[what, node] = task
         return task
@@ -146,9 +123,9 @@ class Engine:
         await in_thread(lambda: source.content)
 
     def _look_up(self, step: Step, state: State) -> None:
-        keys = [self._keys(part) for part in step.inputs.values()]
+        keys = self._keys(step)
         if all(keys):
-            state.records |= self.graph.find(output_key(step.vertex, 0), keys)
+            state.records |= self.graph.find(output_key(step.vertex, 0), keys).records
             self._pick(state)
 
     def _pick(self, state: State) -> None:
@@ -159,23 +136,15 @@ class Engine:
             whole = all(layer.annotations and layer.annotations.diff_id for layer in layers)
             if layers and whole and self._lost.isdisjoint(layer.blob for layer in layers):
                 state.output = Output(layers, found.created_at)
-                state.report.outcome = "hit"
+                state.outcome = "hit"
                 return
 
-    def _keys(self, part: Part) -> set[Key]:
-        """Every key that is known for an input: by definition, and by content."""
-        if isinstance(part.node, Source):
-            content = part.node.content.part(part.path).digest
-            return {Key(self.graph.add(content_key(content)))}
-        if not isinstance(part.node, Step):
-            return set()
-        state = self.states[part.node]
-        keys = {Key(record, part.selector) for record in state.records}
-        if state.content:
-            keys.add(Key(self.graph.add(content_key(state.content)), part.selector))
-        if part.path in state.parts:
-            keys.add(Key(self.graph.add(content_key(state.parts[part.path]))))
-        return keys
+    def _keys(self, step: Step) -> list[set[Key]]:
+        """Every key that is known for each input."""
+        return [
+            input_keys(self.graph, part, self.states, lambda above: self.states[above].records)
+            for part in step.inputs.values()
+        ]
 
     # --- obtaining --------------------------------------------------------------------------------
 
@@ -189,7 +158,7 @@ class Engine:
         if state.output is None:
             async with state.fetching:
                 await self._run(step)
-        elif state.report.outcome == "hit":
+        elif state.outcome == "hit":
             await in_thread(self._history(step).keep, self._taken_apart(step))
 
     async def _obtain_inputs(self, step: Step) -> None:
@@ -205,7 +174,7 @@ class Engine:
         if not isinstance(part.node, Step) or not part.path:
             return
         state = self.states[part.node]
-        if state.report.outcome == "ran" and part.path not in state.parts:
+        if state.outcome == "ran" and part.path not in state.parts:
             layers = await self._fetched(part.node)
             with self.scratch.directory() as directory:
                 tree = directory / "tree"
@@ -232,7 +201,7 @@ class Engine:
         path = self.scratch.blob(layer.blob)
         if path.exists():
             return path
-        size = (layer.annotations.size or None) if layer.annotations else None
+        size = layer.size or None
         why = "no cache has it"
         for cache, blobs in self._caches:
             if layer.blob in blobs:
@@ -241,7 +210,7 @@ class Engine:
                 except CacheError as error:
                     why = str(missed(layer.blob, error))
                 else:
-                    state.report.fetched += path.stat().st_size
+                    state.fetched += path.stat().st_size
                     return path
         self._lost.add(layer.blob)
         state.lost.append(f"its result in the cache cannot be had: {why}")
@@ -255,25 +224,24 @@ class Engine:
         fetched = {
             name: await self._fetched(part.node)
             for name, part in step.inputs.items()
-            if isinstance(part.node, Step) and step.action.place is None
+            if isinstance(part.node, Step) and step.action.working_directory is None
         }
         async with self._jobs:
             started = time.perf_counter()
             parts = self._taken_apart(step)
-            state.report.why = state.lost or await in_thread(self._history(step).explain, parts)
+            state.why = state.lost or await in_thread(self._history(step).explain, parts)
             made = await self._execute(step, fetched)
-            state.report.seconds = time.perf_counter() - started
+            state.seconds = time.perf_counter() - started
             await in_thread(self._history(step).keep, parts)
-        keys = [self._keys(part) for part in step.inputs.values()]
-        record = self.graph.add(output_key(step.vertex, 0), keys)
+        record = self.graph.add(output_key(step.vertex, 0), self._keys(step))
         state.records = frozenset({record})
         state.output = made
-        state.report.outcome = "ran"
-        state.report.packed = sum(la.annotations.size for la in made.layers if la.annotations)
+        state.outcome = "ran"
+        state.packed = sum(layer.size for layer in made.layers)
 
     async def _execute(self, step: Step, fetched: dict[str, list[tuple[Path, Layer]]]) -> Output:
         with self.scratch.directory() as outside:
-            directory = step.action.place
+            directory = step.action.working_directory
             if directory is None:
                 directory = outside / "work"
                 await in_thread(self.scratch.lay_inputs, step, fetched, directory)

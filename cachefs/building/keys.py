@@ -8,6 +8,7 @@ the bytes that the operating system uses, so that none is too strange to have a 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from msgspec import Struct
 from cachefs.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
@@ -88,8 +89,8 @@ def platform() -> str:
 
 
 def environment(names: Sequence[str] | Mapping[str, str]) -> dict[str, str | None]:
-    """Variables by name: as given, or of this process, None where one is not set."""
-    if isinstance(names, dict):
+    """Variables by name: a mapping's values, or those of this process (None if not set)."""
+    if isinstance(names, Mapping):
         return dict(names)
     return {name: os.environ.get(name) for name in names}
 

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachefs.building.keys import content_key
-from cachefs.building.steps import Source, Step
+from cachefs.building.states import input_keys
+from cachefs.building.steps import Step
 from cachefs.graph import Key, RecordGraph, output_key
 from cachefs.wire import timestamps
-from cachefs.wire.cacheconfig import NO_PARENT
+from cachefs.wire.cacheconfig import NO_PARENT, record_indexes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cachefs.building.engine import Engine, Output, State
+    from cachefs.building.states import Output, State
     from cachefs.building.steps import Part
+    from cachefs.wire.cacheconfig import RecordIndex
 
 
-def recorded(engine: Engine) -> tuple[RecordGraph, dict[Step, int]]:
-    """The graph of all steps of a build, and each one's record in it."""
+def recorded(
+    states: Mapping[Step, State], known: RecordGraph
+) -> tuple[RecordGraph, dict[Step, RecordIndex]]:
+    """The graph of all steps of a build, and each one's record in it.
+
+    Args:
+        states: what is known of the steps; each comes after those that it uses.
+        known: the graph in which they have their records.
+    """
     graph = RecordGraph()
-    records: dict[Step, int] = {}
-    for step, state in engine.states.items():
+    records: dict[Step, RecordIndex] = {}
+
+    def of_step(step: Step) -> list[RecordIndex]:
+        return [records[step]] if step in records else []
+
+    for step, state in states.items():
         if not state.records:
             continue
         inputs = []
         for position, part in enumerate(step.inputs.values()):
-            keys = _keys(engine, graph, records, part)
-            keys |= _known_contents(engine, graph, state, position, part)
+            keys = input_keys(graph, part, states, of_step)
+            keys |= _known_contents(known, graph, state, position, part)
             inputs.append(keys)
         if not all(inputs):
             continue
@@ -37,42 +49,27 @@ def recorded(engine: Engine) -> tuple[RecordGraph, dict[Step, int]]:
     return graph, records
 
 
-def _keys(engine: Engine, graph: RecordGraph, records: Mapping[Step, int], part: Part) -> set[Key]:
-    if isinstance(part.node, Source):
-        return {Key(graph.add(content_key(part.node.content.part(part.path).digest)))}
-    keys = set()
-    if isinstance(part.node, Step):
-        state = engine.states[part.node]
-        if part.node in records:
-            keys.add(Key(records[part.node], part.selector))
-        if state.content:
-            keys.add(Key(graph.add(content_key(state.content)), part.selector))
-        if part.path in state.parts:
-            keys.add(Key(graph.add(content_key(state.parts[part.path]))))
-    return keys
-
-
 def _known_contents(
-    engine: Engine, graph: RecordGraph, state: State, position: int, part: Part
+    known: RecordGraph, graph: RecordGraph, state: State, position: int, part: Part
 ) -> set[Key]:
-    """Content keys that the cache's own records have for the input of a step that was a hit.
+    """Content keys that the cache's records have for the input of a step that was a hit.
 
-    An export with ``mode=min`` stores no results of the steps between, so that this is where their
-    contents are known from.
+    An export with ``mode=min`` stores no results of intermediate steps: their contents are known
+    from these keys only.
     """
     if not isinstance(part.node, Step):
         return set()
     above = output_key(part.node.vertex, 0)
     keys = set()
     for index in state.records:
-        for link in engine.graph.records[index].inputs[position]:
-            known = engine.graph.records[link.link]
-            if not known.inputs and known.digest != above:
-                keys.add(Key(graph.add(known.digest), link.selector))
+        for link in known.records[index].inputs[position]:
+            record = known.records[link.link]
+            if not record.inputs and record.digest != above:
+                keys.add(Key(graph.add(record.digest), link.selector))
     return keys
 
 
-def add_output(graph: RecordGraph, record: int, output: Output) -> None:
+def add_output(graph: RecordGraph, record: RecordIndex, output: Output) -> None:
     """Add a result, layer by layer."""
     index = NO_PARENT
     for layer in output.layers:
@@ -97,17 +94,15 @@ def with_others(graph: RecordGraph, stored: RecordGraph, most: int) -> RecordGra
     both = RecordGraph.union([graph, stored])
     made = {
         index: timestamps.nanoseconds(both.results([index])[0].created_at)
-        for index, record in enumerate(both.records)
-        if record.layers or record.chains
+        for index in record_indexes(both.records)
+        if both.records[index].has_result
     }
     newest = sorted(made, key=made.__getitem__, reverse=True)[:most]
-    needed = _reached(both, newest)
-    ids = {id(both.records[index]) for index in needed}
-    return both.filtered(record=lambda record: id(record) in ids)
+    return both.filtered(records=_reached(both, newest))
 
 
-def _reached(graph: RecordGraph, records: Iterable[int]) -> set[int]:
-    reached: set[int] = set()
+def _reached(graph: RecordGraph, records: Iterable[RecordIndex]) -> set[RecordIndex]:
+    reached: set[RecordIndex] = set()
     waiting = list(records)
     while waiting:
         index = waiting.pop()

@@ -11,7 +11,7 @@ from cachefs.transfer.exporter import ExportReport  # noqa: TC001 - msgspec read
 Outcome = Literal["hit", "ran", "not needed"]
 
 
-class StepReport(Struct, kw_only=True):
+class StepReport(Struct, frozen=True, kw_only=True):
     """What became of a step.
 
     Attributes:
@@ -31,7 +31,7 @@ class StepReport(Struct, kw_only=True):
     why: list[str] = field(default_factory=list)
 
 
-class BuildReport(Struct, kw_only=True):
+class BuildReport(Struct, frozen=True, kw_only=True):
     """What a build did: its steps in the order they were declared, and its export, if any."""
 
     steps: list[StepReport]

@@ -17,7 +17,7 @@ from cachefs.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ASIDE: Final = ".cachefs-restore-"
+PREFIX: Final = ".cachefs-restore-"
 """How the names of directories begin in which outputs wait for their turn."""
 
 _AT_FDCWD: Final = -100
@@ -47,7 +47,7 @@ def staging(directory: Path) -> Iterator[Path]:
 def _locked_directory(directory: Path) -> tuple[Path, int]:
     """A new directory, with a lock on it that says that its process lives."""
     while True:
-        path = Path(tempfile.mkdtemp(prefix=ASIDE, dir=directory))
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
         with suppress(FileNotFoundError):  # another process swept it before the lock was there
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(OSError):  # on disks without locks nobody sweeps
@@ -59,7 +59,7 @@ def _locked_directory(directory: Path) -> tuple[Path, int]:
 
 def _sweep(directory: Path) -> None:
     """Remove the directories of processes that live no more."""
-    for path in directory.glob(f"{ASIDE}*"):
+    for path in directory.glob(f"{PREFIX}*"):
         with suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cachefs.building.steps import Step
+    from cachefs.layers.compression import Compression
 
 _LOG_FOLDER = "log"
 
@@ -30,11 +31,17 @@ class Scratch:
     """Directories below one temporary directory.
 
     Args:
-        root: the directory; whoever made it removes it.
+        root: the directory; the caller removes it.
+        compression: how new layers are compressed.
+        level: the compression level; None is the default of the compression.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, compression: Compression = "zstd", level: int | None = None
+    ) -> None:
         self._root = root
+        self._compression = compression
+        self._level = level
         self._blobs = root / "blobs"
         self._blobs.mkdir()
 
@@ -113,7 +120,7 @@ class Scratch:
     def _pack(self, directory: Path, names: Sequence[str]) -> PackedLayer:
         descriptor, aside = tempfile.mkstemp(dir=self._blobs)
         with os.fdopen(descriptor, "wb") as file:
-            packed = pack(directory, names, file)
+            packed = pack(directory, names, file, compression=self._compression, level=self._level)
         Path(aside).replace(self.blob(packed.digest))
         return packed
 

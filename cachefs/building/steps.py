@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cachefs.building.keys import Definition, selector
 from cachefs.building.sources import Content, bytes_content, lay_out, read_tree
@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Action
-    from cachefs.building.build import Build
     from cachefs.digest import Digest
+
+
+class StepResults(Protocol):
+    """What a step needs of the build that it belongs to."""
+
+    def files(self, step: Step, /) -> dict[str, Path]:
+        """A step's outputs on disk: :meth:`Step.files`."""
+
+    def restore(self, step: Step, directory: Path, /) -> None:
+        """Put a step's outputs into a directory: :meth:`Step.restore`."""
 
 
 class StepError(CacheError):
@@ -116,7 +125,7 @@ class Step(Node):
 
     def __init__(
         self,
-        build: Build,
+        build: StepResults,
         action: Action,
         inputs: Mapping[str, Part],
         outputs: Sequence[str],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from cachefs.building.inplace import run_in_place
+from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.building.user_cache import user_cache
 from cachefs.cli.failing import one_line
@@ -21,7 +21,7 @@ from cachefs.cli.options import common_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cachefs.building.inplace import InPlace
+    from cachefs.building.running import UserCommand
     from cachefs.location.options import Location
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -100,7 +100,7 @@ def command(
     action = _action(command)
     with _signals(action):
         try:
-            report = run_in_place(
+            report = run_cached(
                 action,
                 caches=caches or (str(user_cache() / "run"),),
                 name=name,
@@ -139,10 +139,10 @@ def _write(path: Path, report: dict[str, Any]) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
-def _action(words: tuple[str, ...]) -> InPlace:
-    from cachefs.building.inplace import InPlace
+def _action(words: tuple[str, ...]) -> UserCommand:
+    from cachefs.building.running import UserCommand
 
-    return InPlace(words, Path.cwd(), _say)
+    return UserCommand(words, Path.cwd(), _say)
 
 
 def _say(stream: int, data: bytes) -> None:
@@ -153,7 +153,7 @@ def _say(stream: int, data: bytes) -> None:
 
 
 @contextmanager
-def _signals(action: InPlace) -> Iterator[None]:
+def _signals(action: UserCommand) -> Iterator[None]:
     """While the command runs, signals are its own; else they end this program as usual."""
     before: dict[int, Any] = {}
 

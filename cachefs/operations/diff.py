@@ -18,13 +18,13 @@ from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.transfer.manifests import read_names
 from cachefs.wire.cacheconfig import NO_PARENT
-from cachefs.wire.canonical import parents_first
-from cachefs.wire.rules import topological
+from cachefs.wire.walks import fold_stacks, topological
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from cachefs.layout.base import Layout
+    from cachefs.wire.cacheconfig import LayerIndex
 
 T = TypeVar("T")
 
@@ -211,20 +211,21 @@ class _Side:
             results = self.results.setdefault(content, set())
             results |= {on_layer[result.layer] for result in record.layers}
             for chain in record.chains:
-                top = NO_PARENT
+                top: int = NO_PARENT
                 for layer in chain.layers:
                     top = contents.number((graph.layers[layer].blob, top))
                 results.add(top)
 
     def _take_layers(self, graph: RecordGraph, contents: _Contents) -> list[int]:
         """The content of each layer: its blob and the content below it."""
-        numbers = [NO_PARENT] * len(graph.layers)
-        for index in parents_first(graph.layers):
-            layer = graph.layers[index]
-            below = NO_PARENT if layer.parent == NO_PARENT else numbers[layer.parent]
-            numbers[index] = contents.number((layer.blob, below))
-            self.layers[numbers[index]] = layer.blob
-        return numbers
+
+        def content(index: LayerIndex, below: int) -> int:
+            blob = graph.layers[index].blob
+            number = contents.number((blob, below))
+            self.layers[number] = blob
+            return number
+
+        return fold_stacks(graph.layers, NO_PARENT, content)
 
     @cached_property
     def uses(self) -> dict[int, Counter[tuple[str, int, str]]]:

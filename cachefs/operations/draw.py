@@ -94,7 +94,7 @@ def edges(graph: RecordGraph) -> list[Edge]:
 
 def _nodes(graph: RecordGraph) -> Iterator[Node]:
     for index, record in enumerate(graph.records):
-        has_result = bool(record.layers or record.chains)
+        has_result = record.has_result
         text = [f"record {index}", _short(record.digest)]
         yield Node(f"r{index}", text, "result" if has_result else "record")
     for index, layer in enumerate(graph.layers):

@@ -9,14 +9,12 @@ from msgspec import Struct
 from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph
 from cachefs.transfer.manifests import read_names
-from cachefs.wire.cacheconfig import NO_PARENT
-from cachefs.wire.canonical import parents_first
+from cachefs.wire.walks import fold_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cachefs.layout.base import Layout, Manifest, NamedManifest
-    from cachefs.wire.cacheconfig import Layer
 
 
 class NameSummary(Struct, frozen=True, kw_only=True):
@@ -141,7 +139,7 @@ def _summary(name: NamedManifest, manifest: Manifest) -> NameSummary:
         blobs=len(sizes),
         bytes=sum(sizes.values()),
         records=len(graph.records),
-        results=sum(bool(record.layers or record.chains) for record in graph.records),
+        results=sum(record.has_result for record in graph.records),
     )
 
 
@@ -156,7 +154,7 @@ def describe(manifest: Manifest) -> NameDetails:
                 index=index,
                 blob=layer.blob,
                 parent=layer.parent,
-                size=facts.size if facts else 0,
+                size=layer.size,
                 media_type=facts.media_type if facts else "",
                 diff_id=facts.diff_id if facts else "",
                 created_at=facts.created_at if facts else "",
@@ -167,24 +165,17 @@ def describe(manifest: Manifest) -> NameDetails:
             index=index,
             digest=record.digest,
             inputs=[[link.link for link in alternatives] for alternatives in record.inputs],
-            results=[result.layer for result in record.layers]
-            + [chain.layers[-1] for chain in record.chains if chain.layers],
+            results=[
+                *(result.layer for result in record.layers),
+                *(chain.layers[-1] for chain in record.chains if chain.layers),
+            ],
         )
         for index, record in enumerate(graph.records)
     ]
     return NameDetails(
         name=manifest.name,
         bytes=sum(graph.blobs().values()),
-        depth=_depth(graph.layers),
+        depth=max(fold_stacks(graph.layers, 0, lambda _, below: below + 1), default=0),
         layers=layers,
         records=records,
     )
-
-
-def _depth(layers: Sequence[Layer]) -> int:
-    """The number of layers in the longest chain."""
-    depths = [0] * len(layers)
-    for index in parents_first(layers):
-        parent = layers[index].parent
-        depths[index] = 1 if parent == NO_PARENT else depths[parent] + 1
-    return max(depths, default=0)

@@ -21,6 +21,7 @@ from cachefs.digest import Digest
 from cachefs.errors import UsageError
 from cachefs.graph import Key, RecordGraph, output_key
 from cachefs.wire import timestamps
+from cachefs.wire.cacheconfig import NO_PARENT
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from cachefs.location.keywords import LocationKeywords
     from cachefs.location.options import Location
+    from cachefs.wire.cacheconfig import LayerIndex, RecordIndex
 
 PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 
@@ -146,7 +148,7 @@ class _Growth:
         self._seed = seed
         self._blob_size = blob_size
         self._most_layers = layers
-        self._steps: list[int] = []
+        self._steps: list[RecordIndex] = []
         self._clock = 0
 
     def step(self, bases: Sequence[_Base]) -> None:
@@ -164,7 +166,7 @@ class _Growth:
         if record in self._steps:
             self._run()
             return
-        parent = -1
+        parent = NO_PARENT
         for data in base.blobs:
             parent = self._layer(data, parent)
         self._finish(record, parent)
@@ -185,28 +187,28 @@ class _Growth:
         record = self.graph.add(self._digest("copy"), [[Key(under)], [part, Key(other)]])
         self._finish(record, self._on_top(self._top(under)))
 
-    def _finish(self, record: int, layer: int) -> None:
-        if layer != -1:
+    def _finish(self, record: RecordIndex, layer: LayerIndex) -> None:
+        if layer != NO_PARENT:
             self.graph.add_result(record, layer, self._now())
         self._steps.append(record)
 
-    def _recent(self) -> int:
+    def _recent(self) -> RecordIndex:
         """Choose an earlier step; the latest ones are the most likely."""
         back = min(int(self._chance.expovariate(0.7)), len(self._steps) - 1)
         return self._steps[-1 - back]
 
-    def _top(self, record: int) -> int:
+    def _top(self, record: RecordIndex) -> LayerIndex:
         results = self.graph.records[record].layers
-        return results[-1].layer if results else -1
+        return results[-1].layer if results else NO_PARENT
 
-    def _on_top(self, parent: int) -> int:
+    def _on_top(self, parent: LayerIndex) -> LayerIndex:
         """Add a layer; one step in ten changes no files and has none."""
         if self._chance.random() < 0.1:
             return parent
         size = max(1, min(self._blob_size, int(self._chance.lognormvariate(5.5, 1.5))))
         return self._layer(self._chance.randbytes(size), parent)
 
-    def _layer(self, data: bytes, parent: int) -> int:
+    def _layer(self, data: bytes, parent: LayerIndex) -> LayerIndex:
         """Add a layer with these bytes on the parent, or return the parent if there are enough."""
         if len(self.graph.layers) >= self._most_layers:
             return parent

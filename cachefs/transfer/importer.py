@@ -83,7 +83,7 @@ class CachedResult:
         Path(directory).mkdir(parents=True, exist_ok=True)
         paths = []
         for layer in self.layers:
-            size = (layer.annotations.size or None) if layer.annotations else None
+            size = layer.size or None
             fetched = self._fetch(layer.blob, Path(directory, Digest(layer.blob).hex), size)
             if isinstance(fetched, Miss):
                 return fetched

@@ -1,19 +1,28 @@
 """The cache config: the JSON that a manifest holds (``application/vnd.buildkit.cacheconfig.v0``).
 
 Field order and omission follow Go's encoder, so that what was decoded encodes to the same bytes.
-Structs hold indexes and text just as the wire does; :mod:`cachefs.graph` gives them a meaning.
-What a record holds are tuples: most are empty, and all empty ones are one, which a list never is.
+Structs hold indexes and text as the wire does; :mod:`cachefs.graph` gives them a meaning.
+Records hold tuples, not lists: most are empty, and all empty tuples are one object.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NewType, cast
 
 from msgspec import Struct, field
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MEDIA_TYPE: Final = "application/vnd.buildkit.cacheconfig.v0"
 
-NO_PARENT: Final = -1
+RecordIndex = NewType("RecordIndex", int)
+"""The position of a record in a config or graph."""
+
+LayerIndex = NewType("LayerIndex", int)
+"""The position of a layer in a config or graph."""
+
+NO_PARENT: Final = LayerIndex(-1)
 """The parent of a root layer. A missing parent means layer 0."""
 
 
@@ -30,21 +39,26 @@ class Layer(Struct, omit_defaults=True, gc=False):
     """A blob on top of the layer with index ``parent`` (-1: on nothing)."""
 
     blob: str = ""
-    parent: int = 0
+    parent: LayerIndex = LayerIndex(0)
     annotations: Annotations | None = None
+
+    @property
+    def size(self) -> int:
+        """The blob's size in bytes, 0 if unknown."""
+        return self.annotations.size if self.annotations else 0
 
 
 class Result(Struct, gc=False):
     """A record's result: the layer with this index and all below it."""
 
-    layer: int
+    layer: LayerIndex
     created_at: str = field(name="createdAt")
 
 
 class Chain(Struct, kw_only=True, omit_defaults=True, gc=False):
     """A record's result as layers named one by one, from the bottom up, without their parents."""
 
-    layers: tuple[int, ...] = ()
+    layers: tuple[LayerIndex, ...] = ()
     created_at: str = field(name="createdAt")
 
 
@@ -52,7 +66,7 @@ class Link(Struct, kw_only=True, omit_defaults=True, gc=False):
     """One alternative for an input: the record with index ``link``, or a part of its content."""
 
     selector: str = ""
-    link: int
+    link: RecordIndex
 
 
 class Record(Struct, omit_defaults=True, gc=False):
@@ -63,9 +77,24 @@ class Record(Struct, omit_defaults=True, gc=False):
     digest: str = ""
     inputs: tuple[tuple[Link, ...], ...] = ()
 
+    @property
+    def has_result(self) -> bool:
+        """Whether any result is known."""
+        return bool(self.layers or self.chains)
+
 
 class CacheConfig(Struct, omit_defaults=True, gc=False):
     """A whole manifest."""
 
     layers: list[Layer] = []
     records: list[Record] = []
+
+
+def record_indexes(records: Sequence[Record]) -> Sequence[RecordIndex]:
+    """The indexes of records, in order."""
+    return cast("Sequence[RecordIndex]", range(len(records)))
+
+
+def layer_indexes(layers: Sequence[Layer]) -> Sequence[LayerIndex]:
+    """The indexes of layers, in order."""
+    return cast("Sequence[LayerIndex]", range(len(layers)))

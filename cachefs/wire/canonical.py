@@ -8,16 +8,29 @@ order open, the content below decides, so that the order of adding never shows.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cachefs.wire import timestamps
-from cachefs.wire.cacheconfig import NO_PARENT, CacheConfig, Chain, Layer, Link, Record, Result
-from cachefs.wire.rules import topological
+from cachefs.wire.cacheconfig import (
+    NO_PARENT,
+    CacheConfig,
+    Chain,
+    Layer,
+    LayerIndex,
+    Link,
+    Record,
+    RecordIndex,
+    Result,
+    layer_indexes,
+    record_indexes,
+)
+from cachefs.wire.walks import fold_stacks, topological
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 T = TypeVar("T")
+Index = TypeVar("Index", RecordIndex, LayerIndex)
 
 
 def canonical(config: CacheConfig) -> CacheConfig:
@@ -27,7 +40,7 @@ def canonical(config: CacheConfig) -> CacheConfig:
     """
     stacks = stack_hashes(config.layers)
     layer_order = sorted(
-        range(len(config.layers)), key=lambda i: (config.layers[i].blob, stacks[i])
+        layer_indexes(config.layers), key=lambda i: (config.layers[i].blob, stacks[i])
     )
     record_order = _record_order(config.records, stacks)
     new_layer = _inverse(layer_order)
@@ -38,35 +51,21 @@ def canonical(config: CacheConfig) -> CacheConfig:
     )
 
 
-def parents_first(layers: Sequence[Layer]) -> Iterator[int]:
-    """Layer indexes in an order in which every layer comes after its parent."""
-    done = [False] * len(layers)
-    for start in range(len(layers)):
-        walked = []
-        index = start
-        while index != NO_PARENT and not done[index]:
-            done[index] = True
-            walked.append(index)
-            index = layers[index].parent
-        yield from reversed(walked)
-
-
 def stack_hashes(layers: Sequence[Layer]) -> list[bytes]:
     """A hash of each layer's blob and of all below it."""
-    hashes = [b""] * len(layers)
-    for index in parents_first(layers):
-        layer = layers[index]
-        below = b"" if layer.parent == NO_PARENT else hashes[layer.parent]
-        hashes[index] = hashlib.sha256(below + layer.blob.encode()).digest()
-    return hashes
+
+    def hashed(index: LayerIndex, below: bytes) -> bytes:
+        return hashlib.sha256(below + layers[index].blob.encode()).digest()
+
+    return fold_stacks(layers, b"", hashed)
 
 
-def _record_order(records: Sequence[Record], stacks: Sequence[bytes]) -> list[int]:
+def _record_order(records: Sequence[Record], stacks: Sequence[bytes]) -> list[RecordIndex]:
     keys = [_order_key(record, records) for record in records]
     if len(set(keys)) == len(keys):
-        return sorted(range(len(keys)), key=keys.__getitem__)
+        return sorted(record_indexes(records), key=keys.__getitem__)
     content = _content_hashes(records, stacks)
-    return sorted(range(len(keys)), key=lambda i: (keys[i], content[i]))
+    return sorted(record_indexes(records), key=lambda i: (keys[i], content[i]))
 
 
 def _order_key(record: Record, records: Sequence[Record]) -> tuple[object, ...]:
@@ -93,19 +92,21 @@ def _content_hashes(records: Sequence[Record], stacks: Sequence[bytes]) -> list[
     return content
 
 
-def _inverse(order: Sequence[int]) -> list[int]:
-    inverse = [0] * len(order)
+def _inverse(order: Sequence[Index]) -> list[Index]:
+    inverse = list(order)
     for new, old in enumerate(order):
-        inverse[old] = new
+        inverse[old] = cast("Index", new)
     return inverse
 
 
-def _on_its_parent(layer: Layer, new_layer: Sequence[int]) -> Layer:
+def _on_its_parent(layer: Layer, new_layer: Sequence[LayerIndex]) -> Layer:
     parent = NO_PARENT if layer.parent == NO_PARENT else new_layer[layer.parent]
     return Layer(layer.blob, parent, layer.annotations)
 
 
-def _renumbered(record: Record, layers: Sequence[int], records: Sequence[int]) -> Record:
+def _renumbered(
+    record: Record, layers: Sequence[LayerIndex], records: Sequence[RecordIndex]
+) -> Record:
     """The record with all indexes rewritten, and its lists sorted."""
     results = (Result(layers[r.layer], r.created_at) for r in record.layers)
     chains = (moved(chain, layers) for chain in record.chains)
@@ -127,7 +128,7 @@ def _sorted(items: Iterable[T], key: Callable[[T], Any]) -> tuple[T, ...]:
     return tuple(sorted(found, key=key)) if len(found) > 1 else found
 
 
-def moved(chain: Chain, new_layer: Mapping[int, int] | Sequence[int]) -> Chain:
+def moved(chain: Chain, new_layer: Mapping[LayerIndex, LayerIndex] | Sequence[LayerIndex]) -> Chain:
     """The chain with its layers' new indexes."""
     return Chain(layers=tuple(new_layer[i] for i in chain.layers), created_at=chain.created_at)
 

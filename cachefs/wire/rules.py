@@ -1,161 +1,168 @@
 """The rules that make a cache config valid, checked without recursion.
 
-A loop among records or layers, an index out of range, an empty list of alternatives, a blob without
-a digest, a time that is none: each is refused with a message that says which record or layer.
-Checks run over everything at once where they pass, and look for the culprit only when they fail.
+Each rule is stated once: it checks the values of one kind all together, which is quick. Only when
+that fails is the same check made of one value at a time, to name the layer or record at fault.
 """
 
 from __future__ import annotations
 
-from array import array
-from itertools import accumulate, chain
+from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cachefs.digest import Digest, all_digests
-from cachefs.errors import DigestError, ManifestError
-from cachefs.wire.timestamps import all_timestamps, is_timestamp
+from cachefs.digest import all_digests
+from cachefs.errors import ManifestError
+from cachefs.wire.timestamps import all_timestamps
+from cachefs.wire.walks import NO_ALTERNATIVES, in_order, link_targets, parents_first
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from cachefs.wire.cacheconfig import Annotations, CacheConfig, Chain, Layer, Record, Result
-
-
-def check(config: CacheConfig) -> None:
-    """Raise ManifestError unless the config is valid."""
-    targets = _targets(config.records)
-    links = list(chain.from_iterable(targets))
-    if not _passes(config, links):
-        _find_fault(config)
-    _check_parents_end(config.layers)
-    _in_order(targets, links)
+    from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer, Record
 
 
-def _passes(config: CacheConfig, links: Sequence[int]) -> bool:
-    """Whether everything in it is valid, loops aside."""
-    layers, records = config.layers, config.records
-    facts = [layer.annotations for layer in layers if layer.annotations is not None]
-    results = list(chain.from_iterable(map(attrgetter("layers"), records)))
-    chains = list(chain.from_iterable(map(attrgetter("chains"), records)))
-    named = [result.layer for result in results]
-    named += [index for chained in chains for index in chained.layers]
-    dated: tuple[Sequence[Annotations | Result | Chain], ...] = (facts, results, chains)
-    return (
-        all_digests([layer.blob for layer in layers])
-        and _are_within([layer.parent for layer in layers], -1, len(layers))
-        and min([one.size for one in facts], default=0) >= 0
-        and _are_within(links, 0, len(records))
-        and _are_within(named, 0, len(layers))
-        and all_timestamps({one.created_at for part in dated for one in part})
-    )
+class _Rule(NamedTuple):
+    """What must be true of all parts of one kind.
+
+    Attributes:
+        values: what is checked of these parts.
+        valid: whether all the values are valid in this config.
+        says: what is wrong with a value.
+    """
+
+    values: Callable[[Sequence[Any]], Collection[Any]]
+    valid: Callable[[Collection[Any], CacheConfig], bool]
+    says: Callable[[Any, CacheConfig], str]
 
 
-def _are_within(indexes: Sequence[int], first: int, end: int) -> bool:
+class _Kind(NamedTuple):
+    """Parts of one kind: the layer or record that has them, and their rules.
+
+    Attributes:
+        owner: ``"layer"`` or ``"record"``.
+        parts: the parts of these layers or records.
+        rules: what must be true of them.
+    """
+
+    owner: str
+    parts: Callable[[Sequence[Any]], Sequence[Any]]
+    rules: tuple[_Rule, ...]
+
+
+def _annotations(layers: Sequence[Layer]) -> list[Annotations]:
+    return [layer.annotations for layer in layers if layer.annotations is not None]
+
+
+def _links(records: Sequence[Record]) -> list[int]:
+    return list(chain.from_iterable(link_targets(records)))
+
+
+def _each(name: str) -> Callable[[Sequence[Any]], list[Any]]:
+    """This attribute of every part."""
+    get = attrgetter(name)
+    return lambda parts: list(map(get, parts))
+
+
+def _all(name: str) -> Callable[[Sequence[Any]], list[Any]]:
+    """The items of this attribute of every part, in one list."""
+    get = attrgetter(name)
+    return lambda parts: list(chain.from_iterable(map(get, parts)))
+
+
+def _in_range(indexes: Collection[int], first: int, end: int) -> bool:
     return not indexes or (min(indexes) >= first and max(indexes) < end)
 
 
-def _find_fault(config: CacheConfig) -> None:
-    """Raise the ManifestError that says what is wrong, and where."""
-    for index, layer in enumerate(config.layers):
-        _check_layer(index, layer, len(config.layers))
-    for index, record in enumerate(config.records):
-        _check_record(index, record, config)
+def _is_layer(indexes: Collection[int], config: CacheConfig) -> bool:
+    return _in_range(indexes, 0, len(config.layers))
 
 
-def _check_layer(index: int, layer: Layer, count: int) -> None:
-    try:
-        Digest(layer.blob)
-    except DigestError as error:
-        raise ManifestError(f"layer {index}: blob {error}") from error
-    if not _are_within([layer.parent], -1, count):
-        raise ManifestError(f"layer {index} has the parent {layer.parent} of {count} layers")
-    if layer.annotations is not None:
-        if layer.annotations.size < 0:
-            raise ManifestError(f"layer {index} has the size {layer.annotations.size}")
-        _check_time(f"layer {index}", layer.annotations.created_at)
+def _says_layer(index: int, config: CacheConfig) -> str:
+    return f" names layer {index} of {len(config.layers)} layers"
 
 
-def _check_record(index: int, record: Record, config: CacheConfig) -> None:
-    count, layers = len(config.records), len(config.layers)
-    for alternatives in record.inputs:
-        if not alternatives:
-            raise ManifestError(f"record {index} has an input without alternatives")
-        for link in alternatives:
-            if not 0 <= link.link < count:
-                raise ManifestError(f"record {index} links {link.link} of {count} records")
-    named = [result.layer for result in record.layers]
-    named += [layer for chained in record.chains for layer in chained.layers]
-    if not _are_within(named, 0, layers):
-        raise ManifestError(f"record {index} names one of {named} of {layers} layers")
-    times = [result.created_at for result in record.layers]
-    for text in (*times, *(chained.created_at for chained in record.chains)):
-        _check_time(f"record {index}", text)
+def _says_link(index: int, config: CacheConfig) -> str:
+    if index == NO_ALTERNATIVES:
+        return " has an input without alternatives"
+    return f" links {index} of {len(config.records)} records"
 
 
-def _check_time(where: str, text: str) -> None:
-    if not is_timestamp(text):
-        raise ManifestError(f"{where}: {text[:40]!r} is not an RFC 3339 time")
+_TIME: Final = _Rule(
+    lambda parts: set(map(attrgetter("created_at"), parts)),
+    lambda texts, _: all_timestamps(texts),
+    lambda text, _: f": {text[:40]!r} is not an RFC 3339 time",
+)
+_LINKS: Final = _Kind(
+    "record",
+    _links,
+    (
+        _Rule(
+            lambda links: links,
+            lambda links, config: _in_range(links, 0, len(config.records)),
+            _says_link,
+        ),
+    ),
+)
+_KINDS: Final = (
+    _Kind(
+        "layer",
+        lambda layers: layers,
+        (
+            _Rule(
+                _each("blob"),
+                lambda blobs, _: all_digests(list(blobs)),
+                lambda blob, _: f": blob {blob[:80]!r} is not a SHA-256 digest in lower case",
+            ),
+            _Rule(
+                _each("parent"),
+                lambda parents, config: _in_range(parents, -1, len(config.layers)),
+                lambda parent, config: f" has the parent {parent} of {len(config.layers)} layers",
+            ),
+        ),
+    ),
+    _Kind(
+        "layer",
+        _annotations,
+        (
+            _Rule(
+                _each("size"),
+                lambda sizes, _: min(sizes, default=0) >= 0,
+                lambda size, _: f" has the size {size}",
+            ),
+            _TIME,
+        ),
+    ),
+    _Kind("record", _all("layers"), (_Rule(_each("layer"), _is_layer, _says_layer), _TIME)),
+    _Kind("record", _all("chains"), (_Rule(_all("layers"), _is_layer, _says_layer), _TIME)),
+)
 
 
-def _check_parents_end(layers: Sequence[Layer]) -> None:
-    """Every chain of parents ends: each layer is walked over once, whatever the depth."""
-    parents = [layer.parent for layer in layers]
-    walk_of = [-1] * len(layers)
-    for start in range(len(layers)):
-        index = start
-        while index != -1 and walk_of[index] == -1:
-            walk_of[index] = start
-            index = parents[index]
-        if index != -1 and walk_of[index] == start:
-            raise ManifestError(f"layer {index} is in a loop of parents")
+def check(config: CacheConfig) -> None:
+    """Raise ManifestError, with the layer or record at fault, unless the config is valid."""
+    targets = link_targets(config.records)
+    links = list(chain.from_iterable(targets))
+    for kind in _KINDS:
+        _check_parts(kind, kind.parts(_owners(kind, config)), config)
+    _check_parts(_LINKS, links, config)
+    parents_first(config.layers)
+    in_order(targets, links)
 
 
-def topological(records: Sequence[Record]) -> list[int]:
-    """Record indexes in an order in which every record comes after those it links to.
-
-    Raises ManifestError, naming a record, when there is a loop.
-    """
-    targets = _targets(records)
-    return _in_order(targets, list(chain.from_iterable(targets)))
+def _owners(kind: _Kind, config: CacheConfig) -> Sequence[Layer] | Sequence[Record]:
+    return config.layers if kind.owner == "layer" else config.records
 
 
-class _Nowhere(NamedTuple):
-    """Stands where an input has no alternatives, so that one look over all links finds it."""
-
-    link: int = -1
-
-
-def _targets(records: Sequence[Record]) -> list[list[int]]:
-    """The records that each record links to."""
-    return [
-        [link.link for alternatives in record.inputs for link in alternatives or (_Nowhere(),)]
-        for record in records
-    ]
+def _check_parts(kind: _Kind, parts: Sequence[Any], config: CacheConfig) -> None:
+    for rule in kind.rules:
+        if not rule.valid(rule.values(parts), config):
+            raise _fault(rule, kind, config)
 
 
-def _in_order(targets: Sequence[list[int]], links: Sequence[int]) -> list[int]:
-    """Take away records that nothing links to, until none is left: the reverse of that order.
-
-    Args:
-        targets: the records that each record links to.
-        links: all of them in one.
-    """
-    waiting = [0] * len(targets)
-    for target in links:
-        waiting[target] += 1
-    order = [index for index, count in enumerate(waiting) if not count]
-    # Side by side in memory: they are walked in no order, and most of the time is waiting for them.
-    beside = array("q", links)
-    starts = array("q", accumulate(map(len, targets), initial=0))
-    for index in order:
-        for target in beside[starts[index] : starts[index + 1]]:
-            left = waiting[target] - 1
-            waiting[target] = left
-            if not left:
-                order.append(target)
-    if len(order) != len(targets):
-        culprit = next(index for index, count in enumerate(waiting) if count)
-        raise ManifestError(f"record {culprit} is in a loop of links, or below one")
-    order.reverse()
-    return order
+def _fault(rule: _Rule, kind: _Kind, config: CacheConfig) -> ManifestError:
+    """The error for the first layer or record that breaks the rule."""
+    for index, owner in enumerate(_owners(kind, config)):
+        for value in rule.values(kind.parts([owner])):
+            if not rule.valid([value], config):
+                return ManifestError(f"{kind.owner} {index}{rule.says(value, config)}")
+    # No value is at fault alone. The config is refused all the same.
+    return ManifestError(f"the {kind.owner}s of the manifest are not valid together")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import types
+from collections import ChainMap
+
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cachefs.building.keys import Definition, Entry, content_key, selector, tree_digest
+from cachefs.building.keys import (
+    Definition,
+    Entry,
+    content_key,
+    environment,
+    selector,
+    tree_digest,
+)
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4)
 DEFINITIONS = st.builds(
@@ -75,3 +86,10 @@ def test_trees_share_a_digest_only_when_equal(
 def test_kinds_of_keys_are_apart(text: str) -> None:
     assert content_key(text) != selector(text)
     assert (selector(text) == "") == (text == "")
+
+
+@pytest.mark.parametrize("kind", [dict, ChainMap, types.MappingProxyType])
+def test_a_mapping_gives_its_own_values(monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
+    monkeypatch.setenv("SETTING", "of the process")
+    assert environment(kind({"SETTING": "given"})) == {"SETTING": "given"}
+    assert environment(["SETTING"]) == {"SETTING": "of the process"}

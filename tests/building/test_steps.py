@@ -200,5 +200,5 @@ def test_mistakes_are_told_before_anything_runs() -> None:
             build.step(["true"], **arguments)
     with pytest.raises(UsageError, match="list of words"):
         build.step("true", outputs=[])
-    with pytest.raises(UsageError, match="inside of"):
+    with pytest.raises(UsageError, match="only inside"):
         build.step(["true"], outputs=[]).files()

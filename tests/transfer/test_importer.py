@@ -136,7 +136,7 @@ def test_results_are_pulled_when_they_are_needed(
     proxy.clear()
     cache = cachefs.open(location)
     graph = cache.load("app")
-    result = cache.result(graph, graph.finals())
+    result = cache.result(cachefs.Matches(graph, frozenset(graph.finals())))
     assert not isinstance(result, cachefs.Miss)
     assert len(result.layers) == 5
     assert [request.path.rpartition("/")[2] for request in proxy.requests] == ["app"]
@@ -150,7 +150,7 @@ def test_results_are_pulled_when_they_are_needed(
 def test_a_build_walks_from_the_roots_to_a_hit(recorded: Path) -> None:
     cache = cachefs.open(recorded / "s3" / "max", name="app")
     graph = cache.load()
-    matched: dict[int, frozenset[int]] = {}
+    matched: dict[int, cachefs.Matches] = {}
     waiting = list(range(len(graph.records)))
     while waiting:
         index = waiting.pop(0)
@@ -161,7 +161,7 @@ def test_a_build_walks_from_the_roots_to_a_hit(recorded: Path) -> None:
         inputs = [[cachefs.Key(k.link, k.selector) for k in alts] for alts in record.inputs]
         matched[index] = graph.find(record.digest, inputs)
         assert index in matched[index]
-    miss = cache.result(graph, graph.find("sha256:" + "0" * 64))
+    miss = cache.result(graph.find("sha256:" + "0" * 64))
     assert isinstance(miss, cachefs.Miss)
 
 

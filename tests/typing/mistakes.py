@@ -32,6 +32,16 @@ cache.draw("app", "latex")  # type: ignore[arg-type]
 graph.add_result(digest, 0)  # type: ignore[arg-type]
 graph.find(digest, [[0]])  # type: ignore[list-item]
 
+# A record's index is not a layer's.
+record, layer = graph.add(digest), graph.add_layer(digest)
+graph.add_result(layer, record)  # type: ignore[arg-type]
+graph.chain(record)  # type: ignore[arg-type]
+graph.results([layer])  # type: ignore[list-item]
+graph.select("min", [layer])  # type: ignore[list-item]
+graph.add_layer(digest, parent=record)  # type: ignore[arg-type]
+cachefs.Key(layer)  # type: ignore[arg-type]
+cache.result(graph.finals())  # type: ignore[arg-type]
+
 # What was planned or reported is not to be changed, and one plan is not another.
 plan = cache.plan_prune()
 plan.grace = 0.0  # type: ignore[misc]

@@ -50,11 +50,14 @@ if path := cache.fetch_blob(digest, "layer"):
 
 graph = cache.load(["app", "main"])
 assert_type(graph, cachefs.RecordGraph)
-records = graph.find(cachefs.output_key("sha256:" + "5" * 64, 0), [[cachefs.Key(0, "/src")]])
-assert_type(records, frozenset[int])
-assert_type(graph.results(records), list[cachefs.Found])
+base = graph.find(cachefs.output_key("sha256:" + "4" * 64, 0))
+assert_type(base, cachefs.Matches)
+assert_type(base.keys("/src"), frozenset[cachefs.Key])
+matches = graph.find(cachefs.output_key("sha256:" + "5" * 64, 0), [base.keys("/src")])
+assert_type(matches.records, frozenset[cachefs.RecordIndex])
+assert_type(graph.results(matches), list[cachefs.Found])
 assert_type(cachefs.RecordGraph.union([graph, graph]), cachefs.RecordGraph)
-if result := cache.result(graph, records):
+if result := cache.result(matches):
     assert_type(result, cachefs.CachedResult)
     if paths := result.pull("layers"):
         assert_type(paths, list[Path])

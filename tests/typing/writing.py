@@ -13,9 +13,9 @@ cache = cachefs.open("memory://demo/", name="app")
 graph = cachefs.RecordGraph()
 blob = cachefs.Digest.of(b"a layer")
 below = graph.add_layer(blob, size=7)
-assert_type(below, int)
+assert_type(below, cachefs.LayerIndex)
 step = graph.add(cachefs.output_key("sha256:" + "5" * 64, 0))
-assert_type(graph.add(blob, [[cachefs.Key(step), cachefs.Key(step, "/src")]]), int)
+assert_type(graph.add(blob, [[cachefs.Key(step), cachefs.Key(step, "/src")]]), cachefs.RecordIndex)
 graph.add_result(step, graph.add_layer(blob, parent=below))
 
 

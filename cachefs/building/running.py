@@ -1,4 +1,4 @@
-"""One command that runs where the user stands, cached: what ``cachefs run`` does."""
+"""One command in the user's working directory, cached: what ``cachefs run`` does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cachefs.building import log
 from cachefs.building.build import Build
 from cachefs.building.processes import Process
-from cachefs.building.restoring import ASIDE
+from cachefs.building.restoring import PREFIX
 from cachefs.building.steps import Source
 from cachefs.cache import open as open_cache
 from cachefs.errors import UsageError
@@ -32,20 +32,20 @@ KEPT: Final = 100
 """Results that a name keeps, the newest, for as many states of the inputs."""
 
 
-class InPlace:
-    """A command in the user's own directory and environment, whose output is a part of its result.
+class UserCommand:
+    """A command in the user's working directory and environment, whose output is kept too.
 
     Args:
         argv: its words.
-        place: where it runs, and what inputs and outputs are relative to.
+        working_directory: where it runs, and what inputs and outputs are relative to.
         output: gets every chunk of output as it comes.
     """
 
     logs: Final = True
 
-    def __init__(self, argv: Sequence[str], place: Path, output: Sink) -> None:
+    def __init__(self, argv: Sequence[str], working_directory: Path, output: Sink) -> None:
         self.argv = tuple(argv)
-        self.place = place
+        self.working_directory = working_directory
         self._output = output
         self._process: Process | None = None
 
@@ -79,8 +79,8 @@ class InPlace:
         return self._process is not None and self._process.signal(number)
 
 
-def run_in_place(
-    action: InPlace,
+def run_cached(
+    action: UserCommand,
     *,
     caches: Sequence[str | Location],
     name: str | None,
@@ -89,28 +89,29 @@ def run_in_place(
     variables: Sequence[str],
     replay: Callable[[int, bytes], None],
 ) -> StepReport:
-    """Run the command, or put what it made before in place and replay what it said.
+    """Run the command, or restore the outputs of an earlier run and replay its log.
 
     Args:
         action: the command.
-        caches: locations that are read, the first first; the first is written.
-        name: the name in the caches; None: the location's, or one that is the command's own.
-        inputs: paths or glob patterns below the command's directory.
-        outputs: paths below the command's directory.
-        variables: names of variables that matter.
+        caches: locations that are read, in this order; the first is written.
+        name: the name in the caches; None: the location's, or one made from the command's key.
+        inputs: paths or glob patterns below the working directory.
+        outputs: paths below the working directory.
+        variables: names of variables that the result depends on.
         replay: gets the output of a hit, chunk by chunk.
 
     A cache that cannot be read is a miss, and one that cannot be written a warning: a command must
-    not fail because its cache does. Raises StepError and UsageError.
+    not fail because its cache does. Raises StepError, UsageError and LocationError.
     """
     vertex = _step(Build(), action, inputs, outputs, variables).vertex
-    opened = [_opened(place, name, f"run-{vertex.hex[:24]}") for place in caches]
+    opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
     with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
         step = _step(build, action, inputs, outputs, variables)
         build.obtain(step)
         report = build.report.steps[0]
         if report.outcome == "hit":
-            _replay(build, step, action.place, replay)
+            _replay(build, step, action.working_directory, replay)
+            report = build.report.steps[0]
         if report.outcome == "ran" and _changed(step):
             logger.warning("inputs changed while the command ran, so its result is not kept")
             build.exports = False
@@ -119,26 +120,28 @@ def run_in_place(
     return report
 
 
-def _opened(place: str | Location, name: str | None, own_name: str) -> Cache:
-    cache = open_cache(place)
+def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
+    cache = open_cache(location)
     if name is None and cache.location.names:
         return cache
-    return open_cache(cache.location.with_names(name or own_name))
+    return open_cache(cache.location.with_names(name or default_name))
 
 
-def _replay(build: Build, step: Step, place: Path, replay: Callable[[int, bytes], None]) -> None:
-    """Put the outputs in place and say what the command said, unless it had to run after all."""
-    with tempfile.TemporaryDirectory(prefix="cachefs-log-") as folder:
-        said = Path(folder, "log")
-        build.restore(step, place, log=said)
+def _replay(
+    build: Build, step: Step, directory: Path, replay: Callable[[int, bytes], None]
+) -> None:
+    """Restore the outputs and replay the log, unless the command had to run after all."""
+    with tempfile.TemporaryDirectory(prefix="cachefs-log-") as temporary:
+        kept = Path(temporary, "log")
+        build.restore(step, directory, log=kept)
         if build.report.steps[0].outcome == "hit":
-            with said.open("rb") as file:
+            with kept.open("rb") as file:
                 for stream, data in log.frames(file):
                     replay(stream, data)
 
 
 def _changed(step: Step) -> bool:
-    """Whether an input is another than the one in the key: then nobody knows what was read."""
+    """Whether an input is no longer the one in the key: the command may have read either."""
     try:
         return any(
             part.node.again().digest != part.node.digest
@@ -151,31 +154,32 @@ def _changed(step: Step) -> bool:
 
 def _step(
     build: Build,
-    action: InPlace,
+    action: UserCommand,
     inputs: Sequence[str],
     outputs: Sequence[str],
     variables: Sequence[str],
 ) -> Step:
-    made = [os.path.relpath(action.place / output, action.place) for output in outputs]
+    directory = action.working_directory
+    made = [os.path.relpath(directory / output, directory) for output in outputs]
     sources = {}
-    for path in _expanded(action.place, inputs):
-        # What the command, or a restore, makes below an input is not what it depends on.
+    for path in _expanded(directory, inputs):
+        # Outputs of the command, and temporary directories of a restore, are not inputs.
         below = [glob.escape(os.path.relpath(output, path)) for output in made]
-        below.append(os.path.relpath(f"{ASIDE}*", path))
+        below.append(os.path.relpath(f"{PREFIX}*", path))
         exclude = ["/" + name for name in below if not name.startswith("..")]
-        sources[path] = build.source(action.place / path, exclude=exclude)
+        sources[path] = build.source(directory / path, exclude=exclude)
     return build.add(action, sources, made, variables, platform=True)
 
 
-def _expanded(place: Path, inputs: Sequence[str]) -> list[str]:
-    """The paths that are meant, relative to the place. Raises UsageError where there are none."""
+def _expanded(directory: Path, inputs: Sequence[str]) -> list[str]:
+    """The paths that match, relative to the directory. Raises UsageError if an input has none."""
     paths: set[str] = set()
     for text in inputs:
-        if os.path.lexists(place / text):
+        if os.path.lexists(directory / text):
             found = [text]
         else:
-            found = glob.glob(text, root_dir=place, recursive=True)  # noqa: PTH207 - Path.glob takes no "../"
+            found = glob.glob(text, root_dir=directory, recursive=True)  # noqa: PTH207 - Path.glob takes no "../"
         if not found:
-            raise UsageError(f"the input {text!r} is not there, and no file matches it")
-        paths.update(os.path.relpath(place / path, place) for path in found)
+            raise UsageError(f"the input {text!r} does not exist, and no file matches it")
+        paths.update(os.path.relpath(directory / path, directory) for path in found)
     return sorted(paths)

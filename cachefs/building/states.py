@@ -1,0 +1,98 @@
+"""What is known of each step in a build, and the keys that follow from it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from cachefs.building.keys import content_key
+from cachefs.building.report import StepReport
+from cachefs.building.steps import Source, Step
+from cachefs.graph import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from cachefs.building.report import Outcome
+    from cachefs.building.steps import Part
+    from cachefs.digest import Digest
+    from cachefs.graph import RecordGraph
+    from cachefs.wire.cacheconfig import Layer, RecordIndex
+
+
+class Output(NamedTuple):
+    """A step's result: the layer of its files, perhaps that of its log, and when it was made."""
+
+    layers: tuple[Layer, ...]
+    created_at: str
+
+
+class State:
+    """What is known of a step in this build.
+
+    Attributes:
+        records: the records that it matched, or the one that it was recorded as when it ran.
+        output: its result, if known.
+        parts: the content of parts of its result, by path.
+        lost: why results in the cache could not be used.
+        fetching: held while blobs of the result are fetched, or the step runs.
+        outcome, seconds, fetched, packed, why: as in :class:`StepReport`.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.records: frozenset[RecordIndex] = frozenset()
+        self.output: Output | None = None
+        self.parts: dict[str, Digest] = {}
+        self.lost: list[str] = []
+        self.fetching = asyncio.Lock()
+        self.outcome: Outcome = "not needed"
+        self.seconds = 0.0
+        self.fetched = 0
+        self.packed = 0
+        self.why: list[str] = []
+        self._name = step.name
+
+    @property
+    def content(self) -> str:
+        """The diffID of the result's files; empty if unknown."""
+        facts = self.output and self.output.layers[0].annotations
+        return facts.diff_id if facts else ""
+
+    def report(self) -> StepReport:
+        """What became of the step so far."""
+        return StepReport(
+            name=self._name,
+            outcome=self.outcome,
+            seconds=self.seconds,
+            fetched=self.fetched,
+            packed=self.packed,
+            why=list(self.why),
+        )
+
+
+def input_keys(
+    graph: RecordGraph,
+    part: Part,
+    states: Mapping[Step, State],
+    records_of: Callable[[Step], Iterable[RecordIndex]],
+) -> set[Key]:
+    """Every key that is known for an input: by definition, and by content.
+
+    Args:
+        graph: root records for contents are added to it.
+        part: the input.
+        states: what is known of the steps.
+        records_of: a step's records in the graph.
+    """
+    if isinstance(part.node, Source):
+        content = part.node.content.part(part.path).digest
+        return {Key(graph.add(content_key(content)))}
+    if not isinstance(part.node, Step):
+        return set()
+    state = states[part.node]
+    keys = {Key(record, part.selector) for record in records_of(part.node)}
+    if state.content:
+        keys.add(Key(graph.add(content_key(state.content)), part.selector))
+    if part.path in state.parts:
+        keys.add(Key(graph.add(content_key(state.parts[part.path]))))
+    return keys
