@@ -1,6 +1,6 @@
-"""A store: objects under one root, seen by key, with errors that say which operation, side and key.
+"""A store: objects below a root, by key. Its errors have the operation, the side and the key.
 
-The one module that calls a filesystem for a cache; everything above it knows keys, not paths.
+Only this module calls a cache's filesystem. All modules above it use keys, not paths.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-HASH_ASIDE: Final = 256 * 1024
-"""Chunks of at least this many bytes are hashed in a thread, while others are on their way."""
+HASH_IN_THREAD: Final = 256 * 1024
+"""Chunks of at least this many bytes are hashed in a thread, while others are transferred."""
 
 
 def _explained(
     method: Callable[Concatenate[Store, P], Awaitable[T]],
 ) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
-    """The method; where the store did not say why it failed, it is asked once more."""
+    """Wrap the method: if an error gave no reason, another request finds it out."""
 
     @wraps(method)
     async def explained(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -45,19 +45,19 @@ def _explained(
                 if not is_vague(reason):
                     raise
             except CacheError:
-                pass  # what it takes to ask is not installed
+                pass  # a library for this request is not installed
         raise failure
 
     return explained
 
 
 class Store:
-    """Objects in a filesystem, by key: what follows the root in their paths.
+    """Objects in a filesystem, by key: the part of their paths that follows the root.
 
     Args:
-        filesystem: where the objects are.
-        root: the path that every key is appended to, as it is.
-        side: ``"source"`` or ``"target"`` for errors, where two caches take part.
+        filesystem: the filesystem.
+        root: the path to which keys are appended, as it is.
+        side: ``"source"`` or ``"target"``, for errors if two caches are involved.
     """
 
     def __init__(self, filesystem: Filesystem, root: str, side: str | None = None) -> None:
@@ -80,13 +80,13 @@ class Store:
 
     @_explained
     async def list(self, prefix: str) -> list[Stat]:
-        """Every object whose key starts with the prefix, in the order of keys."""
+        """List every object whose key starts with the prefix, in the order of keys."""
         with mapped("list", self.root + prefix, self.side):
             return [self._keyed(stat) for stat in await self.filesystem.list(self.root + prefix)]
 
     @_explained
     async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """The first objects with the prefix whose keys come after ``after`` (empty: all)."""
+        """List the first objects with the prefix whose keys come after ``after`` (empty: all)."""
         with mapped("list", self.root + prefix, self.side):
             start = self.root + after if after else ""
             page = await self.filesystem.page(self.root + prefix, start, limit)
@@ -94,17 +94,17 @@ class Store:
 
     @_explained
     async def read(self, key: str, limit: int) -> bytes:
-        """A whole object of at most ``limit`` bytes. Raises NotFoundError and StoreError."""
+        """Read an object of at most ``limit`` bytes. Raises NotFoundError and StoreError."""
         with mapped("read", self.root + key, self.side):
             data = await joined(self.filesystem.read(self.root + key), limit)
             if len(data) > limit:
-                raise StoreError(f"it has more than the {limit} bytes that are taken")
+                raise StoreError(f"it has more than the {limit} bytes that are read")
         return data
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
-        """Small objects, by key and size: the bytes of each, or the error that it failed with.
+        """Read small objects, given by key and size: the bytes of each, or its error.
 
-        Of an object that is longer, not much more than its size is read.
+        Of a longer object, not much more than its size is read.
         """
         paths = [(self.root + key, size) for key, size in objects]
         found = await self.filesystem.read_batch(paths)
@@ -114,7 +114,7 @@ class Store:
         ]
 
     async def chunks(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """An object's bytes in chunks, not verified."""
+        """Read an object in chunks, without verifying it."""
         _keep_memory()
         with mapped("read", self.root + key, self.side):
             async with closing(self.filesystem.read(self.root + key, size)) as chunks:
@@ -123,28 +123,28 @@ class Store:
 
     @_explained
     async def put(self, key: str, data: bytes) -> None:
-        """Write an object that is in memory: seen whole or not at all."""
+        """Write an object from memory: seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
             await self.filesystem.put(self.root + key, _cut(data), len(data))
 
     @_explained
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
-        """Write small objects, each seen whole or not at all, and lasting after :meth:`settle`."""
+        """Write small objects, each seen whole or not at all. They are durable after settle()."""
         paths = [(self.root + key, data) for key, data in objects]
         with mapped_batch("upload", [path for path, _ in paths], self.side):
             await self.filesystem.put_batch(paths)
 
     async def settle(self) -> None:
-        """Return when all objects outlast a loss of power, whoever wrote them."""
+        """Return when all objects survive a power failure, whoever wrote them."""
         with mapped("sync", self.root, self.side):
             await self.filesystem.settle(self.root)
 
     @_explained
     async def upload(self, key: str, chunks: AsyncIterator[bytes], size: int | None) -> int:
-        """Write an object from chunks, and return its bytes: seen whole or not at all.
+        """Write an object from chunks, seen whole or not at all. Returns the number of bytes.
 
-        When ``chunks`` raises, nothing is seen at the key, and what it raised comes out.
-        ``size`` is what is expected; where it is None the object is held to be large.
+        If ``chunks`` raises, nothing is seen at the key, and its error is raised. ``size`` is the
+        expected size; if it is None, the object is assumed to be large.
         """
         sent = 0
         failed: Exception | None = None
@@ -168,18 +168,18 @@ class Store:
         except StoreError:
             if failed is None:
                 raise
-            # It came through the filesystem, and is none of the filesystem's own.
+            # The error is not the filesystem's, but passed through it.
             raise failed from failed.__cause__
         return sent
 
     async def touch(self, stat: Stat) -> bool:
-        """Renew the object's time; False when it is gone."""
+        """Renew the object's time. Returns False if it does not exist."""
         (is_there,) = await self.touch_batch([stat])
         return is_there
 
     @_explained
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[bool]:
-        """Renew each object's time; False for those that are gone."""
+        """Renew each object's time; False for those that do not exist."""
         paths = [self.root + stat.path for stat in stats]
         at_paths = [stat._replace(path=path) for stat, path in zip(stats, paths, strict=True)]
         there = []
@@ -187,7 +187,7 @@ class Store:
             found = await self.filesystem.touch_batch(at_paths)
         for path, error in zip(paths, found, strict=True):
             failure = error and failed(error, "touch", path, self.side)
-            # No such bucket is a FileNotFoundError as well.
+            # A missing bucket is a FileNotFoundError as well.
             if failure is not None and not isinstance(failure, NotFoundError):
                 raise failure
             there.append(failure is None)
@@ -195,36 +195,36 @@ class Store:
 
     @_explained
     async def delete(self, key: str) -> None:
-        """Delete an object; one that is gone is no error."""
+        """Delete an object. One that does not exist is not an error."""
         with mapped("delete", self.root + key, self.side):
             await self.filesystem.delete(self.root + key)
 
     @_explained
     async def delete_unchanged(self, stat: Stat) -> bool:
-        """Delete the object that was just looked up; False where the store saw that it changed.
+        """Delete the object that was just looked up. Returns False if the store saw a change.
 
-        The request is sent once: when its answer is lost, the object may be there or not.
+        The request is sent once: if its answer is lost, the object may or may not be there.
         """
         path = self.root + stat.path
         with mapped("delete", path, self.side):
             return await self.filesystem.delete(path, stat._replace(path=path))
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
-        """Writes in the prefix's folder that have begun and not ended."""
+        """List unfinished writes in the prefix's folder: temporary files and multipart uploads."""
         with mapped("list", self.root + prefix, self.side):
             found = await self.filesystem.unfinished(self.root + prefix)
         return [self._keyed(stat) for stat in found]
 
     async def abandon(self, stat: Stat) -> None:
-        """End a write that :meth:`unfinished` found, and free what it holds."""
+        """Delete or abort an unfinished write that :meth:`unfinished` found."""
         path = self.root + stat.path
         with mapped("abandon", path, self.side):
             await self.filesystem.abandon(stat._replace(path=path))
 
     async def clock(self, prefix: str) -> float | None:
-        """The store's own time, read off an object that is written beside ``prefix``, and deleted.
+        """Read the store's clock: the time of an object that is written beside ``prefix``.
 
-        In seconds since 1970; None where the store has no times.
+        In seconds since 1970, or None if the store has no times. The object is deleted.
         """
         key = f"{prefix.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
         await self.put(key, b"")
@@ -240,12 +240,12 @@ class Store:
 
 @cache
 def _keep_memory() -> None:
-    """Let the memory of one chunk serve for the next, in place of going back to the system.
+    """Make glibc keep the memory of a chunk for the next, instead of returning it to the system.
 
-    Taking it anew is a fault for each page, a tenth of the CPU that a large blob takes. glibc keeps
-    twice as much as the largest block that was ever freed, where that was no more than 32 MiB
-    (mallopt(3), M_MMAP_THRESHOLD). Bytes that are zero come untouched from the system, so this
-    block takes no memory; a bytearray would be written to.
+    To get it again costs a page fault for each page, a tenth of the CPU time of a large blob. glibc
+    keeps up to twice the size of the largest block that was freed, if that was at most 32 MiB
+    (mallopt(3), M_MMAP_THRESHOLD). The pages of this block are never written to, so it takes no
+    memory; those of a bytearray would be.
     """
     bytes(32 * 1024 * 1024 - 8192)
 
@@ -258,10 +258,10 @@ async def _cut(data: bytes) -> AsyncIterator[bytes]:
 async def verified(
     chunks: AsyncIterator[bytes], digest: Digest, size: int | None
 ) -> AsyncIterator[bytes]:
-    """The same chunks, ending in IntegrityError unless they are the blob's.
+    """Pass on the chunks, and raise IntegrityError at the end unless they are the blob's.
 
-    ``size`` is in bytes, None where it is not known. A large chunk is hashed while whoever takes it
-    does his part: all are to be believed only when the last has come and no error.
+    ``size`` is in bytes, None if unknown. Large chunks are hashed while the caller uses them, so
+    none may be trusted before the iteration has ended without an error.
     """
     verifier = Verifier(digest, size)
     hashing: asyncio.Future[None] | None = None
@@ -271,7 +271,7 @@ async def verified(
                 if hashing is not None:
                     await hashing
                     hashing = None
-                if len(chunk) >= HASH_ASIDE:
+                if len(chunk) >= HASH_IN_THREAD:
                     hashing = asyncio.ensure_future(asyncio.to_thread(verifier.update, chunk))
                 else:
                     verifier.update(chunk)

@@ -17,7 +17,7 @@ from tests.servers.proxy import RecordingProxy, recording_proxy
 from tests.servers.s3 import S3Server
 from tests.servers.seaweed import shared_seaweed
 
-# Machines that run tests are slow and uneven: a time limit per example finds no faults of ours.
+# No deadline: machines that run tests are slow and uneven.
 hypothesis.settings.register_profile("cachefs", deadline=None)
 hypothesis.settings.load_profile("cachefs")
 
@@ -35,7 +35,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 @pytest.fixture(autouse=True, scope="session")
 def _nobodys_session() -> Iterator[None]:
-    """Session fixtures must not meet the developer's credentials either, nor a proxy."""
+    """Keep the developer's credentials and proxies from session fixtures too."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(_CONFIGURING) or name.lower() in _PROXIES:
@@ -50,7 +50,7 @@ def nobodys_home(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A home folder of the test's own, empty; AWS configuration is looked for there."""
+    """An empty home directory for each test, also for the AWS configuration."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
@@ -62,13 +62,13 @@ def nobodys_home(
 
 @pytest.fixture(scope="session")
 def recorded() -> Path:
-    """The caches that a real builder wrote. Read them, copy them, never write there."""
+    """The caches that a real builder wrote. Read or copy them, but never write to them."""
     return Path(__file__).parent / "data" / "buildkit-caches"
 
 
 @pytest.fixture(scope="session")
 def moto_s3(_nobodys_session: None) -> Iterator[S3Server]:
-    """A quick S3 server inside this process. It believes any credentials."""
+    """A fast S3 server inside this process. It accepts any credentials."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()

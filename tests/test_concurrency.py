@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachefs.concurrency import for_each, run, task_group
+from cachefs.concurrency import BatchError, closing, for_each, map_concurrently, run, task_group
 from cachefs.errors import IntegrityError, UsageError
 
 
@@ -69,6 +70,57 @@ def test_groups_within_groups_give_the_error_itself() -> None:
 
     with pytest.raises(IntegrityError, match="deep inside"):
         run(work())
+
+
+def test_results_come_in_order_and_an_error_has_its_index() -> None:
+    async def work(item: int) -> int:
+        await asyncio.sleep(0.001 * (item % 3))
+        if item == 7:
+            raise IntegrityError("item 7")
+        return item * 2
+
+    assert run(map_concurrently(range(7), work, 3)) == [0, 2, 4, 6, 8, 10, 12]
+    with pytest.raises(BatchError) as raised:
+        run(map_concurrently(range(5, 9), work, 3))
+    assert raised.value.index == 2
+    assert isinstance(raised.value.error, IntegrityError)
+
+
+class Countdown:
+    """An iterator without ``aclose``, which contextlib's aclosing does not take."""
+
+    def __init__(self, start: int) -> None:
+        self.left = start
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        if self.left == 0:
+            raise StopAsyncIteration
+        self.left -= 1
+        return self.left
+
+
+def test_iterators_are_closed_if_they_can_be() -> None:
+    closed: list[bool] = []
+
+    async def generated() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    async def work() -> None:
+        async with closing(generated()) as items:
+            async for _ in items:
+                break
+        assert closed == [True]
+        async with closing(Countdown(3)) as items:
+            assert [item async for item in items] == [2, 1, 0]
+
+    run(work())
 
 
 def test_many_threads_wait_for_the_one_loop() -> None:

@@ -1,4 +1,4 @@
-"""Which of the families below a filesystem object belongs to."""
+"""Chooses the :class:`Filesystem` for an fsspec filesystem object, by its class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cachefs.filesystems.sftp import SFTPFilesystem
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# By name, so that no back end is imported to be compared with.
+# By name, so that no back end is imported only to compare with its class.
 _FAMILIES: Final[dict[str, type[Filesystem]]] = {
     "adlfs.spec.AzureBlobFileSystem": AzureFilesystem,
     "fsspec.implementations.local.LocalFileSystem": LocalFilesystem,
@@ -32,9 +32,9 @@ _FOLDER: Final = "fsspec.implementations.dirfs.DirFileSystem"
 
 
 def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, str]:
-    """A filesystem that is a folder of another, as that other one and the path in it.
+    """Replace a filesystem that is a folder of another by that other one and the path in it.
 
-    ``DirFileSystem`` says that it is asynchronous over any filesystem, and is not.
+    ``DirFileSystem`` claims to be asynchronous over any filesystem, and is not.
     """
     while _FOLDER in {f"{kind.__module__}.{kind.__name__}" for kind in type(fs).__mro__}:
         path = f"{fs.path.rstrip('/')}/{path.lstrip('/')}"
@@ -43,10 +43,10 @@ def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, st
 
 
 def adapt(fs: AbstractFileSystem, parallelism: int = 4) -> Filesystem:
-    """The filesystem object, with what its family does differently.
+    """Wrap the filesystem object in the class for its family, which subclasses belong to as well.
 
-    A family is recognised through subclasses. Whatever is not known is driven by fsspec's general
-    methods, written aside and renamed, and an old blob is sent again rather than touched.
+    All others are used by fsspec's general methods: files are written to temporary files and
+    renamed, and old blobs are uploaded again rather than touched.
     """
     for kind in type(fs).__mro__:
         family = _FAMILIES.get(f"{kind.__module__}.{kind.__name__}")

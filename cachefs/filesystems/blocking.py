@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 E = TypeVar("E", bound=Exception)
 
-LAST_CALL: Final = 2.0
+CANCEL_TIMEOUT: Final = 2.0
 """Seconds that a cancelled batch waits for the calls that its threads are in."""
 
 
@@ -120,7 +120,7 @@ class BlockingFilesystem(Filesystem):
                     await asyncio.shield(running)
                 except asyncio.CancelledError:
                     waiting.clear()
-                    await asyncio.wait({running}, timeout=LAST_CALL)
+                    await asyncio.wait({running}, timeout=CANCEL_TIMEOUT)
                     raise
 
         threads = min(at_a_time, len(items)) if self._several_threads else 1

@@ -1,4 +1,4 @@
-"""From a location to a connected filesystem and the path of the location's root in it."""
+"""Connects to a location: its filesystem, and the path of its root there."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _EXTRAS: Final = {
 
 
 def connect(location: Location) -> tuple[Filesystem, str]:
-    """The location's filesystem, and the path of its root: keys are appended to it as they are.
+    """Make the location's filesystem. Returns it and the root path, to which keys are appended.
 
     Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
-    StoreError where the filesystem connects at once and cannot.
+    StoreError if the filesystem connects at once and fails.
     """
     parallelism = location.export.upload_parallelism
     if location.s3 is not None and location.engine == "obstore":
@@ -45,10 +45,10 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     if location.s3 is not None:
         fs = _s3fs(kind, options | dict(location.storage_options))
     else:
-        # Some connect at once.
+        # Some connect at once, and may fail.
         with mapped("connect", str(location)):
             fs = kind(**options | dict(location.storage_options))
-    # Not as an option: SFTP's would hand it to the SSH connection, which refuses it.
+    # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
     return adapt(fs, parallelism), f"{kind._strip_protocol(location.url).rstrip('/')}/"
 
@@ -57,7 +57,7 @@ def _s3fs(kind: Any, options: dict[str, Any]) -> Any:
     from cachefs.filesystems.s3_session import session  # noqa: PLC0415 - loads an extra
 
     fs = kind(**{"session": session()} | options)
-    # s3fs repeats what botocore has repeated already: a 503 would take 25 requests.
+    # botocore retries already. If s3fs did too, a 503 would take 25 requests.
     fs.retries = 1
     return fs
 
@@ -66,7 +66,9 @@ def _filesystem_class(protocol: str) -> Any:
     try:
         return fsspec.get_filesystem_class(protocol)
     except ValueError as error:
-        raise LocationError(f"fsspec knows no filesystem for {protocol}://") from error
+        raise LocationError(
+            f"fsspec knows no filesystem for {protocol}://: check the URL"
+        ) from error
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         what = f"'cachefs[{extra}]'" if extra else f"what fsspec needs for it ({error})"
@@ -89,7 +91,7 @@ def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:
     options: dict[str, Any] = {"account_name": azure.account_name}
     endpoint = urlsplit(azure.account_url)
     if azure.secret_access_key is not None:
-        # adlfs takes an endpoint with a path, or without TLS, only in a connection string.
+        # adlfs accepts an endpoint with a path or without TLS only in a connection string.
         options["connection_string"] = (
             f"DefaultEndpointsProtocol={endpoint.scheme};AccountName={azure.account_name};"
             f"AccountKey={azure.secret_access_key.reveal()};"
@@ -114,8 +116,8 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
         ) from error
     if location.storage_options:
         raise LocationError(
-            "storage_options are s3fs's; with engine=obstore give attributes, or open an "
-            "obstore.fsspec.FsspecStore yourself and pass it as fs"
+            "engine=obstore does not take storage_options: give attributes, or make an "
+            "obstore.fsspec.FsspecStore and pass it as fs"
         )
 
     def by_s3fs() -> S3Filesystem:

@@ -1,4 +1,4 @@
-"""Foreign errors become ours, once and here: by type, ``errno`` and code, never by their text."""
+"""Maps errors of filesystems to StoreErrors, by type, ``errno`` and code, never by their text."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
     Finding = tuple[type[StoreError], str]
 
-# Libraries are not imported to name their classes: whoever raised one has loaded it. The names are
-# looked for among all base classes, each as "top-level module.class".
+# Classes are found by name, as "top-level module.class" of any base class, so that no library is
+# imported only to compare with its classes.
 _GIVE: Final = (
     "give access_key_id and secret_access_key, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY"
 )
 _ACCESS: Final = {
     "botocore.NoCredentialsError": f"no credentials were found; {_GIVE}",
-    "botocore.PartialCredentialsError": "the credentials are incomplete: an access key needs its "
-    "secret",
-    "botocore.ProfileNotFound": "the profile that AWS_PROFILE names is not in the AWS config files",
-    "botocore.CredentialRetrievalError": "the credentials could not be retrieved",
+    "botocore.PartialCredentialsError": "the credentials are incomplete: give both the access key "
+    "and its secret",
+    "botocore.ProfileNotFound": "the profile in AWS_PROFILE is not in the AWS config files: "
+    "correct AWS_PROFILE",
+    "botocore.CredentialRetrievalError": "the credentials could not be retrieved: check the role "
+    "or the profile",
     "botocore.TokenRetrievalError": "the single sign-on session has expired; sign in again",
-    "obstore.PermissionDeniedError": "access is denied: check the credentials and what they may do",
-    # Also what comes out when there were none to ask with.
-    "obstore.UnauthenticatedError": f"no credentials were found, or none that hold; {_GIVE}",
+    "obstore.PermissionDeniedError": "access is denied: check the credentials and their rights",
+    # obstore raises it also if there were no credentials.
+    "obstore.UnauthenticatedError": f"no credentials were found, or they are not valid; {_GIVE}",
     "azure.ClientAuthenticationError": "access is denied: check the account's key or credentials",
     "paramiko.AuthenticationException": "access is denied: check user, password or key",
 }
@@ -46,19 +48,19 @@ _UNREACHABLE: Final = {
     "paramiko.SSHException",
 }
 
-# Codes of S3 servers. A HEAD's answer has none, only its status.
-_NEW_TOKEN: Final = "the session token has expired: get new credentials"  # noqa: S105 - it is none
+# Codes of S3 servers. The answer to a HEAD has only its status.
+_NEW_TOKEN: Final = "the session token has expired: get new credentials"  # noqa: S105 - a message
 _S3_ACCESS: Final = {
     "InvalidAccessKeyId": "the store does not know this access key: check access_key_id or "
     "AWS_ACCESS_KEY_ID, and the endpoint",
-    "SignatureDoesNotMatch": "the secret does not fit the access key: check secret_access_key or "
+    "SignatureDoesNotMatch": "the secret access key is wrong: check secret_access_key or "
     "AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": _NEW_TOKEN,
     "ExpiredTokenException": _NEW_TOKEN,
     "TokenRefreshRequired": _NEW_TOKEN,
     "InvalidToken": "the session token is not valid: check session_token or AWS_SESSION_TOKEN, or "
     "get new credentials",
-    "RequestTimeTooSkewed": "this machine's clock is too far from the store's: set it",
+    "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's: set it",
 }
 _S3_REGION: Final = {
     "PermanentRedirect",
@@ -69,9 +71,9 @@ _S3_REGION: Final = {
     "307",
 }
 _S3_STORE: Final = {
-    "NoSuchBucket": "there is no such bucket: make it, or check its name and the endpoint",
-    "SlowDown": "the store asks for fewer requests: wait, then try retry_mode=adaptive",
-    "ServiceUnavailable": "the store is overloaded or down for the moment: try again later",
+    "NoSuchBucket": "there is no such bucket: create it, or check its name and the endpoint",
+    "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
+    "ServiceUnavailable": "the store is overloaded or down: try again later",
 }
 _S3_RIGHTS: Final = {
     "list": "s3:ListBucket",
@@ -85,14 +87,14 @@ _S3_RIGHTS: Final = {
 }
 
 _NOT_OF_AN_OBJECT: Final = {"list", "write", "upload"}
-"""Operations that the object's own absence cannot end."""
+"""Operations that do not need the object: if something is missing, it is the bucket."""
 
 
 @contextmanager
 def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
-    """Turn whatever a filesystem raises in the body into a StoreError with these attributes.
+    """Convert the errors that a filesystem raises in the body to StoreErrors.
 
-    Errors of ours pass, with what they do not know yet filled in.
+    Errors of cachefs pass; a StoreError gets the attributes that it lacks.
     """
     try:
         yield
@@ -109,7 +111,7 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -> Iterator[None]:
-    """The same for a group of objects: the error has the key of the one that failed."""
+    """The same for a batch: the error has the key of the object that failed."""
     try:
         yield
     except BatchError as failure:
@@ -117,7 +119,7 @@ def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -
 
 
 def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:
-    """The StoreError that a filesystem's error amounts to."""
+    """Make the StoreError for a filesystem's error."""
     kind, reason = _by_code(error, operation) or _by_type(error, operation)
     failure = kind(reason, operation=operation, key=key, side=side)
     failure.__cause__ = error
@@ -125,7 +127,7 @@ def failed(error: Exception, operation: str, key: str, side: str | None = None) 
 
 
 def is_vague(failure: StoreError) -> bool:
-    """Whether the store might say more: a HEAD's answer has no code, and obstore hands none on."""
+    """Whether another request may tell more: a HEAD has no code, and obstore passes none on."""
     cause = failure.__cause__
     if cause is None or isinstance(failure, NotFoundError):
         return False
@@ -134,7 +136,7 @@ def is_vague(failure: StoreError) -> bool:
 
 
 def _by_code(error: Exception, operation: str) -> Finding | None:
-    """What an S3 server's own code says; None where it gave none."""
+    """Map the code of an S3 server's answer; None if it has no code that is known."""
     answer = _s3_answer(error)
     code = answer.get("Error", {}).get("Code", "")
     if code in _S3_ACCESS:
@@ -145,14 +147,14 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
         return StoreError, elsewhere(_region(answer))
     if code in {"AccessDenied", "403"}:
         right = _S3_RIGHTS.get(operation, "more rights")
-        return AccessError, f"access is denied: check the credentials; this takes {right}"
+        return AccessError, f"access is denied: check the credentials; this needs {right}"
     if code == "400":
-        return StoreError, "the store refused the request: check region and session token"
+        return StoreError, "the store refused the request: check the region and the session token"
     return None
 
 
 def _s3_answer(error: BaseException) -> dict[str, Any]:
-    """The answer as botocore tells it; s3fs raises errors of its own from those of botocore."""
+    """The answer in botocore's error, from which s3fs raises its own."""
     for one in _causes(error):
         answer = getattr(one, "response", None)
         if isinstance(answer, dict):
@@ -167,7 +169,7 @@ def _region(answer: dict[str, Any]) -> str | None:
 
 
 def elsewhere(region: str | None) -> str:
-    """The reason that a bucket's being in another region is, None where nobody says which."""
+    """The message for a bucket in another region, None if that is unknown."""
     if region is None:
         return "the bucket is in another region: check region or AWS_REGION, and the endpoint"
     return f"the bucket is in region {region}: give region={region} or set AWS_REGION={region}"
@@ -180,12 +182,12 @@ def _by_type(error: Exception, operation: str) -> Finding:
             return AccessError, advice
     if isinstance(error, FileNotFoundError):
         if operation in _NOT_OF_AN_OBJECT:
-            return StoreError, "there is no such bucket or folder: make it, or check its name"
+            return StoreError, "there is no such bucket or folder: create it, or check its name"
         return NotFoundError, "there is no such object"
     if isinstance(error, PermissionError) and error.filename:
         return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
-        return AccessError, f"access is denied ({_first_line(error)})"
+        return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         said, advice = _first_line(error), _advice(error)
         return UnreachableError, f"no answer from the store ({said}); {advice}"
@@ -200,34 +202,39 @@ def _kinds(error: BaseException) -> set[str]:
 
 _A_FILE: Final = "a file is in the way of a directory: give another path"
 _SYSTEM: Final[dict[int | None, Finding]] = {
-    errno.ENOSPC: (StoreError, "the store is full; make room and run it again"),
-    errno.EDQUOT: (StoreError, "the quota is used up; make room and run it again"),
-    errno.EROFS: (AccessError, "the filesystem is read-only"),
+    errno.ENOSPC: (StoreError, "the store is full: free some space, then run it again"),
+    errno.EDQUOT: (StoreError, "the quota is used up: free some space, then run it again"),
+    errno.EROFS: (AccessError, "the filesystem is read-only: give another path"),
     errno.ENOTDIR: (StoreError, _A_FILE),
     errno.EEXIST: (StoreError, _A_FILE),
     errno.EISDIR: (StoreError, "a directory is in the way of a file: give another path"),
-    errno.ENAMETOOLONG: (StoreError, "the name is too long for this filesystem"),
+    errno.ENAMETOOLONG: (
+        StoreError,
+        "the name is too long for this filesystem: choose a shorter one",
+    ),
 }
 
 
 def _advice(error: Exception) -> str:
-    """What to look at when there was no answer."""
+    """What to check if there was no answer."""
     for one in _causes(error):
         match one:
             case socket.gaierror():
                 return (
-                    "its host name is not known: check the endpoint (many servers other than AWS "
-                    "need use_path_style=true)"
+                    "its host name cannot be resolved: check the endpoint (many servers other "
+                    "than AWS need use_path_style=true)"
                 )
             case ssl.SSLError():
-                return "TLS failed: is it an http:// endpoint, or a certificate not trusted here?"
+                return (
+                    "TLS failed: write http:// if the server has no TLS, or trust its certificate"
+                )
             case ConnectionRefusedError():
-                return "nobody listens there: check the endpoint"
+                return "nothing listens there: check the endpoint"
     return "check the network and the endpoint"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it came from; an error may be its own cause's context."""
+    """The error and its causes, each once: an error may be the context of its own cause."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -236,7 +243,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status, as azure's and google's clients keep it."""
+    """The HTTP status, as the clients of Azure and Google keep it."""
     found = getattr(error, "status_code", None) or getattr(error, "code", None)
     return found if isinstance(found, int) else None
 

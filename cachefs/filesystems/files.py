@@ -1,4 +1,4 @@
-"""Files on disk: bytes written in full, and streams spooled for those who send files only."""
+"""Local files: complete writes, and streams spooled for filesystems that only send files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from typing import IO
 
 WRITTEN: Final = 256 * 1024
-"""Bytes that are written at a time.
+"""Bytes per write.
 
-Linux lays a longer write into larger pages, up to 2 MiB, and of such a virtual machine gives those
-that are free back to its host: getting them anew takes ten times the CPU that writing takes.
+Linux stores longer writes in larger pages, of up to 2 MiB. A virtual machine returns such pages to
+its host when they are free, and getting them again takes ten times the CPU time of the write.
 """
 
 
 def write_all(file: IO[bytes], chunks: Iterable[bytes]) -> None:
-    """Write all. A disk that is nearly full takes a part, and says so by its count alone."""
+    """Write all bytes. A disk that is nearly full writes fewer, which only the count shows."""
     for chunk in chunks:
         rest = memoryview(chunk)
         while rest:
@@ -29,7 +29,7 @@ def write_all(file: IO[bytes], chunks: Iterable[bytes]) -> None:
 
 @asynccontextmanager
 async def spooled(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """The path of a file that holds all the chunks; gone when the context ends."""
+    """Write the chunks to a temporary file and give its path. It is deleted at the end."""
     with tempfile.NamedTemporaryFile(prefix="cachefs-") as file:
         async for chunk in chunks:
             await asyncio.to_thread(write_all, file, [chunk])

@@ -1,7 +1,7 @@
-"""The local filesystem: written aside, synced and renamed, so that a file is there whole or not.
+"""The local filesystem: temporary files are synced and renamed, so that files are seen whole.
 
-Small files are read and written many in one turn of a thread, and synced all together at the end: a
-turn costs more than such a file, and syncing one more than writing a hundred.
+Small files are read and written in batches, each by one call of a thread, and synced together at
+the end. Such a call takes longer than a small file, and to sync a file longer than to write 100.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 _TO_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 SHOWN: Final = 1024 * 1024
-"""Bytes that are shown at a time.
+"""Bytes per chunk of a file that is hashed while it is read.
 
-Large uploads by s3fs so take an eighth less of the CPU than with whole chunks, hashed later.
+Large uploads by s3fs take an eighth less CPU time than if larger chunks are hashed later.
 """
 
 
 class LocalFilesystem(BlockingFilesystem):
-    """Files by the system's own calls, in threads.
+    """Files by system calls, in threads.
 
-    fsspec's local filesystem shows a partial file under its final name, moves *into* an existing
-    folder, and opens a file anew for every range; the calls below do not.
+    fsspec's own methods are not used: they show a partial file under its final name, move *into* an
+    existing directory, and open a file again for every range.
     """
 
     touches = True
     _several_threads = False
 
     def _stat_sync(self, path: str) -> Stat | None:
-        """What is at the path, None where nothing is."""
+        """What is at the path, or None if there is no file."""
         return _stat(path)
 
     def _read_sync(self, item: tuple[str, int]) -> bytes:
@@ -52,7 +52,7 @@ class LocalFilesystem(BlockingFilesystem):
         return _read(*item)
 
     def _put_sync(self, item: tuple[str, bytes]) -> None:
-        """Write a small file whole, not synced."""
+        """Write a small file without syncing it."""
         path, data = item
         _put(self._temporary(path), path, [data], synced=False)
 
@@ -64,7 +64,7 @@ class LocalFilesystem(BlockingFilesystem):
         """Every file whose path starts with the prefix, in the order of paths."""
         return await asyncio.to_thread(lambda: sorted(_walk(prefix)))
 
-    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - the file knows its end
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files need no size
         """The file's bytes in chunks."""
         async with closing(file_chunks(Path(path))) as chunks:
             async for chunk in chunks:
@@ -94,7 +94,7 @@ class LocalFilesystem(BlockingFilesystem):
             raise
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """Delete the file; compared and deleted in one turn of a thread, but not in one step."""
+        """Compare and delete the file in one call of a thread, but not in one step."""
         return await asyncio.to_thread(_delete, path, unless_changed)
 
 
@@ -133,15 +133,15 @@ def _walk(prefix: str) -> Iterator[Stat]:
 
 
 async def file_chunks(path: Path, shown_to: Show | None = None) -> AsyncIterator[bytes]:
-    """The file's bytes in chunks; a file of one chunk takes one turn of a thread.
+    """Read the file in chunks; a file of one chunk takes one call of a thread.
 
-    ``shown_to`` is called with each of them in that thread; they are of :data:`SHOWN` bytes then.
+    ``shown_to`` is called with each chunk in that thread; chunks have :data:`SHOWN` bytes then.
     """
     opening = asyncio.ensure_future(asyncio.to_thread(_open, path, shown_to))
     try:
         file, chunks = await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # The thread opens the file all the same, and nobody would be left to close it.
+        # The thread opens the file all the same: close it once it has.
         opening.add_done_callback(_close_opened)
         raise
     with file:
@@ -154,9 +154,9 @@ async def file_chunks(path: Path, shown_to: Show | None = None) -> AsyncIterator
 
 
 async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSError]:
-    """Small files with their sizes, in one turn of a thread: each one's bytes, or its error.
+    """Read small files, given by path and size, in one call of a thread: the bytes or the error.
 
-    Of a file that is longer, one byte more than its size is read.
+    Of a longer file, one byte more than its size is read.
     """
     if not files:
         return []
@@ -181,7 +181,7 @@ def _open(path: Path, shown_to: Show | None) -> tuple[FileIO, list[bytes]]:
 
 
 def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
-    """The next bytes, together a chunk, less at the end of the file; none are no chunks."""
+    """Read the next :data:`CHUNK_SIZE` bytes, fewer at the end of the file."""
     chunks = []
     left = CHUNK_SIZE
     while left and (chunk := file.read(left if shown_to is None else min(left, SHOWN))):
@@ -193,7 +193,7 @@ def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
 
 
 def _read(path: str | Path, size: int) -> bytes:
-    """As many bytes, or one more. By file number: a file object costs more than the reading."""
+    """Read up to ``size + 1`` bytes by a file descriptor, as a file object takes longer."""
     try:
         number = os.open(path, _TO_READ)
         try:
@@ -212,7 +212,7 @@ def _read_or_error(path: str | Path, size: int) -> bytes | OSError:
 
 
 def _no_object(error: OSError) -> FileNotFoundError:
-    """A store of keys has no folders: there is no object with such a key."""
+    """Convert an error: a directory is not an object, so there is no object with this key."""
     return FileNotFoundError(error.errno, error.strerror, error.filename)
 
 
@@ -240,14 +240,14 @@ def _create(path: str) -> FileIO:
 
 
 def _sync(root: str) -> None:
-    import ctypes  # noqa: PLC0415 - what only reads starts without it
+    import ctypes  # noqa: PLC0415 - not needed to read
 
     try:
         folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return
     try:
-        # Python has no name for it; other systems than Linux can only sync all they have.
+        # Python has no syncfs. Other systems than Linux can only sync everything.
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is None:
             os.sync()

@@ -1,7 +1,7 @@
-"""obstore behind fsspec (``obstore.fsspec.FsspecStore``), driven by its own asynchronous calls.
+"""obstore behind fsspec (``obstore.fsspec.FsspecStore``), used by its native calls.
 
-Its fsspec methods leave out times in listings, read whole files into memory and ignore modes; the
-store that is inside it does all of this well.
+Its fsspec methods are not used: they list without times, read whole files into memory and ignore
+modes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 SENDING = 16
-"""Parts in flight at most, over all uploads."""
+"""The most parts in flight, of all uploads together."""
 
 _BUCKETLESS: Final = {"file", "memory"}
 
@@ -34,7 +34,7 @@ class ObstoreFilesystem(BlockingFilesystem):
     _prefetches = True
 
     def _open(self, path: str) -> tuple[Any, str, str]:
-        """The native store, the part of the path that names it, and the key inside."""
+        """The native store, its part of the path, and the key inside."""
         if self.fs.protocol in _BUCKETLESS:
             return self.fs._construct_store(""), "", path
         bucket, _, key = path.partition("/")
@@ -53,10 +53,10 @@ class ObstoreFilesystem(BlockingFilesystem):
         return (await self.page(prefix, "", 0)).objects
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """One LIST; all of them where the limit is 0.
+        """Send one LIST, or list all objects if the limit is 0.
 
-        The native prefix is one of whole path components. So the folder is listed from the prefix
-        on, and what lies before and behind it is passed over.
+        The native prefix consists of whole path components. So the folder is listed from the prefix
+        on, and objects before and behind it are skipped.
         """
         store, root, key_prefix = self._open(prefix)
         folder, _, rest = key_prefix.rpartition("/")
@@ -75,9 +75,9 @@ class ObstoreFilesystem(BlockingFilesystem):
         return Page(objects, complete=True)
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """One GET, or for a large object ranges of it.
+        """Send one GET, or request ranges of a large object.
 
-        obstore takes a broken connection up again by itself.
+        obstore itself continues after a broken connection.
         """
         if size:
             async with closing(super().read(path, size)) as chunks:
@@ -90,7 +90,7 @@ class ObstoreFilesystem(BlockingFilesystem):
             yield bytes(chunk)
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
-        """One turn of the loop, where a stream takes three."""
+        """Request a range: in one iteration of the event loop, while a stream takes three."""
         store, _, key = self._open(path)
         try:
             data = await store.get_range_async(key, start=start, end=end)
@@ -125,16 +125,16 @@ class ObstoreFilesystem(BlockingFilesystem):
         await store.put_async(key, chunks, use_multipart=False)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
-        """A multipart upload; obstore aborts it when ``chunks`` raises, and only then.
+        """Send a multipart upload. obstore aborts it only if ``chunks`` raises.
 
-        So a cancelled upload ends its chunks, and waits for obstore to be done with it.
+        So a cancelled upload makes its chunks raise, and waits until obstore has aborted it.
         """
         store, _, key = self._open(path)
-        given = _Given(chunks)
+        stoppable = _Stoppable(chunks)
         sending = asyncio.ensure_future(
             store.put_async(
                 key,
-                given,
+                stoppable,
                 use_multipart=True,
                 chunk_size=part_size(size),
                 max_concurrency=max(1, min(4, SENDING // self.parallelism)),
@@ -143,20 +143,20 @@ class ObstoreFilesystem(BlockingFilesystem):
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
-            given.end()
+            stoppable.stop()
             await asyncio.wait({sending})
             sending.exception()
             raise
 
     def _touch_sync(self, stat: Stat) -> None:
-        """Copy the object to a temporary key and back: clients refuse a copy onto itself."""
+        """Copy the object to a temporary key and back, as clients refuse a copy onto itself."""
         store, _, key = self._open(stat.path)
-        aside = f"{key.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}"
-        store.copy(key, aside)
+        temporary = f"{key.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}"
+        store.copy(key, temporary)
         try:
-            store.copy(aside, key)
+            store.copy(temporary, key)
         finally:
-            store.delete(aside)
+            store.delete(temporary)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - it cannot compare
         """One DELETE."""
@@ -176,14 +176,14 @@ def _stat(root: str, meta: Any) -> Stat:
 
 
 def _is_beyond(error: Exception) -> bool:
-    """Whether the object has nothing of a range, for which obstore has no class of its own."""
+    """Whether a range is beyond the end of the object, for which obstore has no error class."""
     return not isinstance(error, FileNotFoundError) and "416" in str(error)
 
 
 def _just_before(key: str) -> str | None:
-    """A key after which the listing begins with this key, as offsets are exclusive; None: at once.
+    """An offset for a listing that begins with this key; None: list from the start.
 
-    What lies between the two is passed over, so it may come earlier than it could.
+    Offsets are exclusive, so it comes before the key. Keys between the two are skipped.
     """
     last = ord(key[-1]) - 1
     if last < ord(" "):
@@ -191,17 +191,17 @@ def _just_before(key: str) -> str | None:
     return key[:-1] + _INSTEAD.get(last, chr(last)) + "\U0010ffff"
 
 
-# obstore takes no control characters and no empty components, and UTF-8 has no surrogates.
+# obstore accepts no control characters and no empty components, and UTF-8 has no surrogates.
 _INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
 
 
-class _Given:
-    """The same chunks, which can be ended at any moment: then they raise InterruptedError."""
+class _Stoppable:
+    """Chunks that can be stopped at any moment: then they raise InterruptedError."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self._waiting: asyncio.Task[Any] | None = None
-        self._ended = False
+        self._stopped = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -209,18 +209,18 @@ class _Given:
     async def __anext__(self) -> bytes:
         self._waiting = asyncio.current_task()
         try:
-            while not self._ended:
+            while not self._stopped:
                 if chunk := await anext(self._chunks):
                     return chunk
         except asyncio.CancelledError:
-            if not self._ended:
+            if not self._stopped:
                 raise
         finally:
             self._waiting = None
         raise InterruptedError
 
-    def end(self) -> None:
-        """Whoever waits for a chunk waits no longer."""
-        self._ended = True
+    def stop(self) -> None:
+        """Stop, also while a chunk is awaited."""
+        self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()

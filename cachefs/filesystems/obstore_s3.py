@@ -28,33 +28,33 @@ if TYPE_CHECKING:
     from cachefs.location.options import Location, S3Options
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
-"""A header for "copy if not exists": what lets S3 copy an object onto itself.
+"""A header for "copy if not exists", which lets S3 copy an object onto itself.
 
-obstore's own copy cannot ask for new metadata, without which S3 refuses. This kind of copy is a
-usual one with a header of our choice, signed with the others.
+S3 refuses such a copy without new metadata, which the plain copy of obstore cannot request. This
+kind of copy is a plain one with a header of our choice, signed with the others.
 """
 
 
 class ObstoreS3Filesystem(ObstoreFilesystem):
-    """A bucket through obstore, which we have connected ourselves.
+    """A bucket through obstore, connected by cachefs.
 
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
-        asking_once: another that repeats no request.
-        s3fs: connects to the same bucket by s3fs, for the few requests that obstore does not know.
+        without_retries: another one for the same bucket, which does not retry.
+        s3fs: connects to the same bucket by s3fs, for the few requests that obstore lacks.
         parallelism: how many objects are written at a time.
     """
 
     def __init__(
         self,
         fs: AbstractFileSystem,
-        asking_once: AbstractFileSystem,
+        without_retries: AbstractFileSystem,
         s3fs: Callable[[], S3Filesystem],
         parallelism: int = 4,
     ) -> None:
         super().__init__(fs, parallelism)
         self._region = fs._config["region"]
-        self._asking_once = ObstoreFilesystem(asking_once)
+        self._without_retries = ObstoreFilesystem(without_retries)
         self._connect_s3fs = s3fs
 
     @cached_property
@@ -62,20 +62,20 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         return self._connect_s3fs()
 
     async def explain(self, path: str) -> None:
-        """Ask through s3fs, whose errors have the server's code; obstore's have only a text."""
+        """Send a LIST through s3fs: its errors have codes, those of obstore have only text."""
         region = await self._s3fs.bucket_region(path)
         if region not in (None, self._region):
             raise StoreError(elsewhere(region))
 
     async def _touch(self, stat: Stat) -> None:
-        """Copy the object onto itself; in parts, which obstore cannot, above 5 GiB."""
+        """Copy the object onto itself; above 5 GiB by s3fs, as obstore cannot copy in parts."""
         if stat.size > COPY_LIMIT:
             await self._s3fs._touch(stat)
         else:
             await super()._touch(stat)
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
-        """Renew the time of each: one by one where threads cannot."""
+        """Renew the times of objects, without threads if one of them is above 5 GiB."""
         if any(stat.size > COPY_LIMIT for stat in stats):
             return await Filesystem.touch_batch(self, stats)
         return await super().touch_batch(stats)
@@ -86,26 +86,26 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         store.copy(key, key, overwrite=False)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """One DELETE, and where something might have changed meanwhile it is never repeated."""
+        """Send one DELETE, without retries if the object may have changed."""
         if unless_changed is not None:
-            return await self._asking_once.delete(path)
+            return await self._without_retries.delete(path)
         return await super().delete(path)
 
 
 DONE_IN: Final = timedelta(minutes=10)
-"""The time for a request from its beginning to the end of its answer, and for repeating it.
+"""The time limit of a request, from its beginning to the end of its answer, and of its retries.
 
-obstore has no other limit for a body that is being sent, and its own half a minute is too short:
-16 parts of 8 MiB at a time ask for 36 Mbit/s then, and for 2 Mbit/s now. S3 takes a request
-for a quarter of an hour after it was signed.
+obstore has no other limit for a body that is being sent. Its default of 30 seconds is too short:
+16 parts of 8 MiB at a time would need 36 Mbit/s, instead of 2 Mbit/s now. S3 accepts a request for
+15 minutes after it was signed.
 """
 
 
 def connect_obstore(
     location: Location, s3: S3Options, s3fs: Callable[[], S3Filesystem]
 ) -> ObstoreS3Filesystem:
-    """The location's bucket through obstore; ``s3fs`` connects to it too, when it is called."""
-    make: Any = FsspecStore  # its overloads leave out fsspec's own options
+    """Connect to the location's bucket by obstore; ``s3fs`` is called if s3fs is needed too."""
+    make: Any = FsspecStore  # its overloads lack the options of fsspec
     parallelism = location.export.upload_parallelism
 
     def connected(retries: int) -> AbstractFileSystem:
@@ -139,16 +139,16 @@ def _config(location: Location, s3: S3Options) -> dict[str, Any]:
         endpoint = urlsplit(s3.endpoint_url)
         virtual = virtual_hosted(s3)
         config["virtual_hosted_style_request"] = virtual
-        # obstore wants the bucket in an endpoint that is asked in the virtual-hosted style.
+        # In the virtual-hosted style, obstore needs the bucket in the endpoint.
         host = f"{bucket}.{endpoint.netloc}" if virtual else endpoint.netloc
         config["endpoint"] = f"{endpoint.scheme}://{host}{endpoint.path}"
     return config
 
 
 def _aws_credentials(s3: S3Options) -> Callable[[], dict[str, Any]]:
-    """What obstore calls for credentials, and again when they are about to expire.
+    """A function that obstore calls for credentials, and again before they expire.
 
-    The explicit ones, else botocore's chain: environment, shared files and AWS_PROFILE, role.
+    It returns the explicit ones, else those of botocore: environment, shared files, role.
     """
     session = botocore.session.Session()
     if s3.access_key_id is not None and s3.secret_access_key is not None:

@@ -1,4 +1,4 @@
-"""Chunks of any size cut into parts of one size."""
+"""Cuts chunks of any size into the parts of a multipart upload, all of one size."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 MAX_PARTS: Final = 10_000
-"""S3 takes no more parts than this for one object."""
+"""S3 accepts no more parts for one object."""
 
 
 def part_size(size: int) -> int:
-    """Bytes a part, for an object of this many bytes."""
+    """Bytes per part, for an object of this many bytes."""
     return max(CHUNK_SIZE, math.ceil(size / MAX_PARTS))
 
 
 async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[Sequence[bytes]]:
-    """The same bytes in parts of ``size`` bytes, the last one shorter; no bytes are no part.
+    """Cut the chunks into parts of ``size`` bytes; the last is shorter. No bytes give no parts.
 
-    Each part is the chunks that it is made of: they are cut where a part ends, and never joined.
+    A part is a list of chunks: they are cut where a part ends, and never joined.
     """
     part: list[bytes] = []
     missing = size

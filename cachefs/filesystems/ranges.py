@@ -1,4 +1,4 @@
-"""A large object read in ranges: in their order, the next ones on their way meanwhile."""
+"""Reads a large object in ranges, in order, and prefetches the next ones."""
 
 from __future__ import annotations
 
@@ -13,55 +13,57 @@ if TYPE_CHECKING:
 
 
 async def in_ranges(
-    get: Get, size: int, length: int, ahead: asyncio.Semaphore
+    get: Get, size: int, length: int, prefetch: asyncio.Semaphore
 ) -> AsyncIterator[bytes]:
-    """The first bytes of an object in ranges of one length; the first short one is the last.
+    """Read the first ``size`` bytes of an object in ranges. A short range is the last one.
 
-    A last range of one byte is none of its own, so that whoever asks for a byte more than there
-    should be asks for no range more.
+    If only one byte would be left for the last range, the range before it is longer by that byte.
+    So a caller that requests one byte more than expected causes no further request.
 
     Args:
-        get: gives the bytes from here to before there, fewer where the object ends.
-        size: bytes to be read at most.
+        get: returns the bytes from a start to before an end, fewer if the object is shorter.
+        size: the most bytes to read.
         length: bytes of a range.
-        ahead: places for ranges that are asked for before it is their turn, of all readers
-            together. Whose turn it is waits for no place: no reader can hold up another.
+        prefetch: permits for prefetched ranges, shared by all readers. The range being awaited
+            needs no permit, so readers cannot deadlock.
     """
-    coming: deque[tuple[int, asyncio.Future[bytes]]] = deque()
+    requested: deque[tuple[int, asyncio.Future[bytes]]] = deque()
     start = 0
 
-    async def ask() -> None:
+    async def request() -> None:
         nonlocal start
-        while start < size and not (coming and ahead.locked()):
-            if coming:
-                await ahead.acquire()
+        while start < size and not (requested and prefetch.locked()):
+            if requested:
+                await prefetch.acquire()
             end = size if size - start <= length + 1 else start + length
-            coming.append((end - start, asyncio.ensure_future(get(start, end))))
+            requested.append((end - start, asyncio.ensure_future(get(start, end))))
             start = end
 
     try:
-        await ask()
-        while coming:
-            wanted, task = coming[0]
+        await request()
+        while requested:
+            wanted, task = requested[0]
             chunk = await task
-            _leave(coming, ahead)
+            _pop_first(requested, prefetch)
             if len(chunk) == wanted:
-                await ask()
+                await request()
             if chunk:
                 yield chunk
             if len(chunk) < wanted:
                 return
     finally:
-        left = [task for _, task in coming]
-        while coming:
-            _leave(coming, ahead)
+        left = [task for _, task in requested]
+        while requested:
+            _pop_first(requested, prefetch)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _leave(coming: deque[tuple[int, asyncio.Future[bytes]]], ahead: asyncio.Semaphore) -> None:
-    """Take the first away; it has no place, and the one behind it needs none any more."""
-    coming.popleft()
-    if coming:
-        ahead.release()
+def _pop_first(
+    requested: deque[tuple[int, asyncio.Future[bytes]]], prefetch: asyncio.Semaphore
+) -> None:
+    """Remove the first range, and release the permit of the next, which is awaited from now on."""
+    requested.popleft()
+    if requested:
+        prefetch.release()

@@ -1,7 +1,7 @@
 """S3 through s3fs: its session, credentials and client, with the requests that a cache needs.
 
-The requests are made one by one through s3fs's own client, because its file methods answer other
-questions: they buffer 500 MiB a file, list after every miss, and leave unfinished uploads behind.
+Requests are sent through the client of s3fs. Its file methods are not used: they buffer 500 MiB per
+file, list after every miss, and leave unfinished uploads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COPY_LIMIT: Final = 5 * 1024**3
 COPY_PART: Final = 1024**3
 
 BEYOND: Final = 416
-"""The status for a range of which the object has nothing."""
+"""The HTTP status for a range beyond the end of the object."""
 
 
 class S3Filesystem(Filesystem):
@@ -42,7 +42,7 @@ class S3Filesystem(Filesystem):
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         super().__init__(fs, parallelism)
-        # Parts of all uploads together, so that many large blobs need no more memory than one.
+        # For the parts of all uploads together, so that many large blobs need the memory of one.
         self._parts = asyncio.Semaphore(parallelism)
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
@@ -89,18 +89,18 @@ class S3Filesystem(Filesystem):
         return Page(objects, not answer.get("IsTruncated"))
 
     async def explain(self, path: str) -> None:
-        """One LIST: its answer, unlike a HEAD's, has a body with the reason."""
+        """One LIST: unlike that of a HEAD, its answer has a body with the reason."""
         await self.bucket_region(path)
 
     async def bucket_region(self, path: str) -> str | None:
-        """Where the path's bucket is, by one LIST, which finds its way there; None: not told."""
+        """Find the region of the path's bucket by one LIST; None if the answer has none."""
         bucket, _, key = path.partition("/")
         answer = await self.fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
         region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return region
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """One GET, whose answer says where it ends, or for a large object ranges of it."""
+        """One GET, whose answer has the size, or ranges of a large object."""
         found = super().read(path, size) if size and size > CHUNK_SIZE else self._get(path)
         async with closing(found) as chunks:
             async for chunk in chunks:
@@ -116,7 +116,7 @@ class S3Filesystem(Filesystem):
             raise
 
     async def _get(self, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """A connection that breaks in the middle is taken up again where it broke."""
+        """Send a GET; if the connection breaks, continue with the rest."""
         received = 0
         expected: int | None = None
         for attempt in range(4):
@@ -142,19 +142,19 @@ class S3Filesystem(Filesystem):
         await self._call("put_object", path, Body=Body(chunks))
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
-        """A multipart upload; when it cannot be completed, it is aborted."""
+        """Send a multipart upload. It is aborted if it fails."""
         async with self._multipart(path) as upload:
             parts = await self._send_parts(path, upload, in_parts(chunks, part_size(size)))
             await self._complete(path, upload, parts)
 
     @asynccontextmanager
     async def _multipart(self, path: str) -> AsyncIterator[str]:
-        """The id of a new multipart upload, aborted when the block fails."""
+        """Begin a multipart upload and give its id. It is aborted if the block fails."""
         upload: str = (await self._call("create_multipart_upload", path))["UploadId"]
         try:
             yield upload
         except BaseException:
-            # What went wrong first is what matters, not that a dead server cannot abort either.
+            # Raise the first error, not that of an abort which fails too.
             with suppress(Exception):
                 await asyncio.shield(self._call("abort_multipart_upload", path, UploadId=upload))
             raise
@@ -177,7 +177,7 @@ class S3Filesystem(Filesystem):
         async with task_group() as group:
             while (part := await self._next_part(parts, first=not sending)) is not None:
                 task = group.create_task(send(len(sending) + 1, part))
-                # Not by the task itself: one that is cancelled before it begins does nothing.
+                # Not in the task itself: if it is cancelled before it begins, it never runs.
                 task.add_done_callback(lambda _: self._parts.release())
                 sending.append(task)
         return [task.result() for task in sending]
@@ -185,9 +185,9 @@ class S3Filesystem(Filesystem):
     async def _next_part(
         self, parts: AsyncIterator[Sequence[bytes]], *, first: bool
     ) -> Sequence[bytes] | None:
-        """The next part, with a place taken for it; None at the end. There is always a first part.
+        """Acquire a permit and read the next part; None at the end. There is always a first part.
 
-        The place is taken before the part is read: waiting parts would be held in memory.
+        The permit comes first, so that no part waits for one in memory.
         """
         at_the_end: Sequence[bytes] | None = [] if first else None
         await self._parts.acquire()
@@ -233,19 +233,18 @@ class S3Filesystem(Filesystem):
             await self._complete(stat.path, upload, parts)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """One DELETE, and where something might have changed meanwhile it is never repeated.
+        """Send one DELETE, without retries if the object may have changed.
 
-        The client would send a DELETE again whose answer was lost, after somebody has perhaps
-        uploaded the object anew.
+        If its answer were lost, a retry could delete an object that was uploaded again meanwhile.
         """
         bucket, _, key = path.partition("/")
-        fs = self.fs if unless_changed is None else self._asking_once
+        fs = self.fs if unless_changed is None else self._without_retries
         await fs._call_s3("delete_object", Bucket=bucket, Key=key)
         return True
 
     @cached_property
-    def _asking_once(self) -> Any:
-        """The same filesystem with a client that repeats nothing."""
+    def _without_retries(self) -> Any:
+        """The same filesystem with a client that does not retry."""
         options = dict(self.fs.storage_options)
         config = dict(options.get("config_kwargs") or {})
         config["retries"] = {"total_max_attempts": 1}
@@ -254,9 +253,9 @@ class S3Filesystem(Filesystem):
         return fs
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
-        """Also multipart uploads of keys with the prefix, each with its id as the version.
+        """List also multipart uploads of keys with the prefix, with the upload's id as version.
 
-        None where the server has no such listing, or does not allow it.
+        There are none if the server cannot list them or does not allow it.
         """
         bucket, _, key_prefix = prefix.partition("/")
         found = [*await super().unfinished(prefix)]

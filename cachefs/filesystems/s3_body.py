@@ -1,4 +1,4 @@
-"""The body of a request to S3, handed on in the chunks that it came in."""
+"""The body of a request to S3, sent in the chunks that it is made of."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """Chunks that aiohttp sends one by one, and that botocore takes for a file.
+    """Chunks that aiohttp sends one by one, and that botocore accepts as a file.
 
-    A file would be sent in 16 times as many chunks, each one copied. Who reads it as a file all the
-    same (a client of the caller's that signs bodies or sums them) gets one.
+    A real file would be sent in 16 times as many chunks, each one copied. A client that reads it as
+    a file all the same, because it signs or sums bodies, gets the bytes.
     """
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
@@ -24,7 +24,7 @@ class Body:
         return sum(map(len, self._chunks))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """From the beginning each time, as a request that is repeated needs it."""
+        """Iterate from the beginning each time, as retries need."""
         for chunk in self._chunks:
             yield chunk
 
@@ -33,13 +33,13 @@ class Body:
         return BytesIO(b"".join(self._chunks))
 
     def read(self, size: int = -1) -> bytes:
-        """As a file's."""
+        """Read as a file."""
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As a file's."""
+        """Seek as in a file."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As a file's."""
+        """Return the position as in a file."""
         return self._file.tell()

@@ -1,4 +1,4 @@
-"""What both engines for S3 are made with: addressing, endpoint, credentials, connections."""
+"""Options that both engines for S3 share: addressing, endpoint, credentials, connections."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from cachefs.location.options import S3Options
 
 ANSWERED_IN: Final = 120
-"""Seconds that a server may take for its answer, when it has been sent all of the request.
+"""Seconds that a server may take to answer, once the request is sent.
 
-s3fs would wait for 15: too few for a copy of 5 GiB, or for what a slow line has still to send.
+The default of s3fs is 15, too few for a copy of 5 GiB, or on a slow line for bytes that the kernel
+has still to send.
 """
 
 
 def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
-    """What s3fs is made with: credentials, endpoint, retries, connections."""
+    """The options of s3fs: credentials, endpoint, retries, connections."""
     options: dict[str, Any] = {
         "config_kwargs": {
             "s3": {
                 "addressing_style": _addressing(s3),
-                # Digests are verified end to end; signing the body would hash it once more.
+                # Digests are verified end to end. Signing the body would hash it once more.
                 "payload_signing_enabled": False,
             },
             "request_checksum_calculation": "when_required",
@@ -33,7 +34,7 @@ def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
             "max_pool_connections": max_concurrent_calls(parallelism),
             "read_timeout": ANSWERED_IN,
-            # Ours are known to be valid, and botocore builds its own name anew for each request.
+            # Our parameters are valid. botocore would build its user agent for each request.
             "parameter_validation": False,
             "user_agent": f"cachefs/{__version__}",
         },
@@ -53,7 +54,7 @@ def s3fs_options(s3: S3Options, parallelism: int) -> dict[str, Any]:
 
 
 def virtual_hosted(s3: S3Options) -> bool:
-    """Whether the bucket goes into the host: as asked, but for hosts that can have no subdomain."""
+    """Whether the bucket is part of the host name. Addresses and localhost have no subdomains."""
     host = urlsplit(s3.endpoint_url or "").hostname or ""
     return not s3.use_path_style and not _is_address(host)
 
@@ -61,7 +62,7 @@ def virtual_hosted(s3: S3Options) -> bool:
 def _addressing(s3: S3Options) -> str:
     if not virtual_hosted(s3):
         return "path"
-    # For AWS itself, "auto" is virtual-hosted but for bucket names that cannot be part of a host.
+    # For AWS, "auto" is virtual-hosted, except for bucket names that cannot be part of a host.
     return "virtual" if s3.endpoint_url else "auto"
 
 

@@ -1,4 +1,4 @@
-"""The session behind s3fs: botocore's, without what costs a cache more than it gives."""
+"""The session of s3fs: aiobotocore's, without what makes a cache slow."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from botocore.utils import parse_timestamp
 
 
 def session() -> AioSession:
-    """A session as s3fs would make one: environment, shared files, roles."""
+    """Make a session as s3fs does: with the environment, shared files and roles."""
     made = AioSession()
-    # It asks the server's leave to send the body: one more round trip for each upload.
+    # "Expect: 100-continue" would cost one more round trip for each upload.
     made.unregister("before-call.s3", add_expect_header)
-    # dateutil, which takes any format, would be two thirds of the time that a listing takes.
+    # dateutil, which parses any format, would take two thirds of the time of a listing.
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     return made
 
 
 def _timestamp(value: str | float) -> datetime:
-    """ISO 8601, as the bodies of S3's answers have it, or whatever else botocore takes."""
+    """Parse ISO 8601, as in the bodies of S3, or any other format that botocore accepts."""
     try:
         time = datetime.fromisoformat(str(value))
     except ValueError:

@@ -1,1 +1,1 @@
-"""Where a cache is: what a user types, read, checked and free of secrets when it is shown."""
+"""Locations of caches: what a user types, parsed, checked, and shown without secrets."""

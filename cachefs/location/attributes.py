@@ -1,7 +1,7 @@
-"""The table of attributes: which there are, for which type of cache, and what values they take.
+"""The table of attributes: their names, the types of cache that have them, and their values.
 
-:data:`ATTRIBUTES` is all there is to know: :mod:`cachefs.location` reads text and keywords by it,
-and the reference page and the command line's help are written from it.
+Text and keywords are read by :data:`ATTRIBUTES`. The reference page, the types of keywords and the
+command line's help are generated from it.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class Attribute:
     """One row of the table.
 
     Attributes:
-        name: as a builder spells it.
+        name: the name that builders use.
         types: the types of cache that have it, with this default.
-        group: what it is about; the options class that it fills, where there is one.
-        kind: its values.
-        about: one line for a user.
-        scope: ``"import"`` and ``"export"`` where it makes no sense on the other side.
-        default: its value when nobody sets it; None: there is none.
-        environ: the environment variable that is asked before the default.
-        required: the types that cannot do without it.
+        group: the options class or the part of a location that it belongs to.
+        kind: the type of its values.
+        about: one line for users.
+        scope: ``"import"`` or ``"export"`` if it is for one of them only.
+        default: its value if it is not set; None: no value.
+        environ: the environment variable that comes before the default.
+        required: the types for which it must be set.
         keyword_only: the types for which it is set from Python only.
     """
 
@@ -73,18 +73,18 @@ class Attribute:
 
     @property
     def keyword(self) -> str:
-        """Its name as a Python keyword and as a field of its options class."""
+        """The name as a Python keyword and as a field of the options class."""
         return self.name.replace("-", "_")
 
     @property
     def secret(self) -> bool:
-        """Whether its value is never shown."""
+        """Whether the value is never shown."""
         return self.kind is SECRET
 
     def read(self, value: object, source: str | None = None) -> Any:
-        """The value, checked. Raises LocationError that says what would be right.
+        """Check and convert the value. Raises LocationError, which says what would be right.
 
-        ``source`` is what the user set, where that is not the attribute itself.
+        ``source`` is what the user set, if that is not the attribute itself.
         """
         try:
             return self.kind.read(value)
@@ -101,7 +101,7 @@ _LOCAL: Final[tuple[Type, ...]] = ("local",)
 _S3_URL: Final[tuple[Type, ...]] = ("s3", "fsspec")
 _KEYED: Final[tuple[Type, ...]] = ("s3", "azblob", "fsspec")
 
-# One call over many lines would hide the table.
+# Formatted by hand, so that it reads as a table.
 # fmt: off
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("type", TYPES, "root", one_of(*TYPES),
@@ -116,79 +116,79 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("dest", _LOCAL, "root", PATH,
               "The OCI image layout directory to write.", scope="export"),
     Attribute("url", ("fsspec",), "root", FOLDER,
-              "The folder that holds the cache, as an fsspec URL or a path.", required=("fsspec",)),
+              "The folder of the cache, as an fsspec URL or a path.", required=("fsspec",)),
     Attribute("name", _KEYED, "names", NAMES,
-              "The manifests: export writes all, import reads all. buildkit when not given."),
+              "The names of manifests: export writes all, import reads all. By default buildkit."),
     Attribute("tag", _LOCAL, "names", NAME,
-              "The tag in the image layout's index. latest when not given."),
+              "The tag in the index of the image layout. By default latest."),
     Attribute("digest", _LOCAL, "names", DIGEST,
-              "The manifest to read, instead of a tag.", scope="import"),
+              "The digest of the manifest to read, instead of a tag.", scope="import"),
     Attribute("prefix", _S3_URL, "keys", TEXT,
-              "What all keys begin with, as it is: give it a slash at its end.", default=""),
+              "The beginning of all keys, as it is: end it with a slash.", default=""),
     Attribute("prefix", _AZURE, "keys", TEXT,
               "The folder of all keys.", default="", environ="BUILDKIT_AZURE_STORAGE_PREFIX"),
     Attribute("blobs_prefix", _S3_URL, "keys", TEXT,
-              "What keys of blobs have after prefix.", default="blobs/"),
+              "What the keys of blobs have after prefix.", default="blobs/"),
     Attribute("blobs_prefix", _AZURE, "keys", TEXT,
               "The folder of blobs below prefix.", default="blobs"),
     Attribute("manifests_prefix", _S3_URL, "keys", TEXT,
-              "What keys of manifests have after prefix.", default="manifests/"),
+              "What the keys of manifests have after prefix.", default="manifests/"),
     Attribute("manifests_prefix", _AZURE, "keys", TEXT,
               "The folder of manifests below prefix.", default="manifests"),
     Attribute("region", _S3_URL, "s3", FILLED,
               "The region.", environ="AWS_REGION", required=("s3",), keyword_only=("fsspec",)),
     Attribute("endpoint_url", _S3_URL, "s3", HTTP,
-              "The S3 server, where it is not Amazon's."),
+              "The URL of the S3 server, if it is not Amazon's."),
     Attribute("use_path_style", _S3_URL, "s3", FLAG,
-              "Whether the bucket stands in the path of requests, not in the host.", default=False),
+              "Whether the bucket is in the path of requests, not in the host.", default=False),
     Attribute("access_key_id", _S3_URL, "s3", SECRET,
-              "Credentials; else those that AWS clients find: environment, files, role.",
+              "The access key. By default from AWS: environment, files, role.",
               keyword_only=("fsspec",)),
     Attribute("secret_access_key", _S3_URL, "s3", SECRET,
               "The secret of access_key_id.", keyword_only=("fsspec",)),
     Attribute("session_token", _S3_URL, "s3", SECRET,
-              "The token that temporary credentials need.", keyword_only=("fsspec",)),
+              "The session token of temporary credentials.", keyword_only=("fsspec",)),
     Attribute("retry_mode", _S3_URL, "s3", one_of("standard", "adaptive"),
-              "How requests are repeated.", default="standard"),
+              "How requests are retried.", default="standard"),
     Attribute("retry_max_attempts", _S3_URL, "s3", COUNT,
-              "How often a request is sent at most.", default=3),
+              "The most times that a request is sent.", default=3),
     Attribute("disable_accept_encoding", _S3_URL, "s3", FLAG,
-              "Whether Accept-Encoding stays unsigned, for Google's S3 endpoint.", default=False),
+              "Whether Accept-Encoding is not signed, for Google's S3 endpoint.", default=False),
     Attribute("engine", _S3_URL, "engine", one_of("s3fs", "obstore"),
-              "The library that speaks S3. Builders do not know this attribute.",
+              "The library for S3. Builders do not have this attribute.",
               default="s3fs", environ="CACHEFS_ENGINE"),
     Attribute("account_url", _AZURE, "azure", HTTP,
               "The storage account, for example https://account.blob.core.windows.net.",
               environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", required=("azblob",)),
     Attribute("account_name", _AZURE, "azure", FILLED,
-              "The account's name; else the first label of the host in account_url.",
+              "The name of the account. By default the first label of the host in account_url.",
               environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME"),
     Attribute("secret_access_key", _AZURE, "azure", SECRET,
-              "The account's key; else the credentials that Azure clients find."),
+              "The key of the account. By default Azure clients find credentials."),
     Attribute("upload_parallelism", _S3_URL, "export", COUNT,
               "How many blobs are uploaded at a time.", scope="export", default=4),
     Attribute("touch_refresh", _S3_URL, "export", DURATION,
-              "The age at which the time of a blob that is there already is renewed.",
+              "The age at which the time of an existing blob is renewed.",
               scope="export", default=86400.0),
     Attribute("mode", TYPES, "export", one_of("min", "max"),
-              "min: the layers of the final results. max: those of every step.",
+              "min: the layers of the final results. max: those of all steps.",
               scope="export", default="min"),
     Attribute("ignore-error", TYPES, "export", FLAG,
-              "Whether an export that fails is a warning only.", scope="export", default=False),
+              "Whether an export that fails is only a warning.", scope="export", default=False),
     Attribute("oci-mediatypes", _LOCAL, "oci", FLAG,
               "Whether media types are OCI's, not Docker's.", scope="export", default=True),
     Attribute("image-manifest", _LOCAL, "oci", FLAG,
-              "Whether an image manifest is written, not an index. As oci-mediatypes by default.",
+              "Whether an image manifest is written, not an index. By default as oci-mediatypes.",
               scope="export"),
     Attribute("compression", _LOCAL, "oci", COMPRESSION,
               "How new layers are compressed.", scope="export", default="gzip"),
     Attribute("compression-level", _LOCAL, "oci", LEVEL,
               "The level: 0 to 9 for gzip, 0 to 22 for zstd.", scope="export"),
     Attribute("force-compression", _LOCAL, "oci", FLAG,
-              "Whether layers that are compressed otherwise are compressed anew.",
+              "Whether layers with another compression are compressed again.",
               scope="export", default=False),
     Attribute("reset", _LOCAL, "root", RESET,
-              "Refused when true, for it deletes what others need: use `cachefs prune`.",
+              "Refused if true, as it would delete blobs that others need: use `cachefs prune`.",
               scope="export", default=False),
 )
 # fmt: on
@@ -200,7 +200,7 @@ _WORD: Final = re.compile(r"[a-z][a-z0-9_.-]{0,23}")
 
 
 def find(name: str, type_: Type, role: Role | None) -> Attribute:
-    """The row of a known attribute. Raises LocationError where the type or the role has none."""
+    """Find the row of a known attribute. Raises LocationError if the type or role has none."""
     rows = [row for row in ATTRIBUTES if row.name == name]
     for row in rows:
         if type_ in row.types:
@@ -213,10 +213,10 @@ def find(name: str, type_: Type, role: Role | None) -> Attribute:
 
 
 def unknown(name: str, where: str, *, show: bool = True) -> LocationError:
-    """The error for an attribute that is none, with the nearest that is one.
+    """Make the error for an unknown attribute, with the most similar known one.
 
-    What does not look like an attribute, or must not show, is named by where it stands: it may be a
-    chunk of a secret that was not quoted.
+    A name that does not look like an attribute, or must not be shown, is replaced by where it was
+    found, as it may be a part of a secret that was not quoted.
     """
     near = difflib.get_close_matches(name, NAMES_KNOWN, 1)
     hint = f": did you mean {near[0]}?" if near else ""

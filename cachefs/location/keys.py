@@ -1,4 +1,4 @@
-"""Keys that every store keeps just as they are, and the manifest names among them."""
+"""Checks of keys and of manifest names: every store must keep them as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Names = str | Iterable[str]
 
 MAX_COMPONENT: Final = 255
-"""Bytes between two slashes; local disks and some S3 servers keep no more."""
+"""The most bytes between two slashes: local disks and some S3 servers allow no more."""
 
 _FAULTS: Final = tuple(
     (re.compile(pattern), reason)
@@ -21,10 +21,13 @@ _FAULTS: Final = tuple(
         (r"\A\Z", "is empty"),
         (r"[\x00-\x1f\x7f-\x9f]", "has a control character"),
         (r"[\ud800-\udfff]", "has a character that UTF-8 cannot hold"),
-        (r"\\", "has a backslash, which some stores take for a slash"),
+        (r"\\", "has a backslash, which some stores treat as a slash"),
         (r"::", "has '::', which chains filesystems in fsspec"),
-        (r"\?versionId=", "has '?versionId=', for which s3fs would write another key"),
-        (r"\A/", "begins with '/', so that stores disagree where it lies"),
+        (
+            r"\?versionId=",
+            "has '?versionId=', which s3fs takes for a version and drops from the key",
+        ),
+        (r"\A/", "begins with '/', which stores treat differently"),
         (r"//|/\Z", "has an empty component, which some stores drop"),
         (r"(?:\A|/)\.\.?(?:/|\Z)", "has a component '.' or '..', which may lead out of the cache"),
     )
@@ -37,7 +40,7 @@ def as_names(names: Names) -> tuple[str, ...]:
 
 
 def key_fault(key: str) -> str | None:
-    """Why some store would not keep this key, relative to the cache's root, as it is; else None."""
+    """Why some stores would change this key, relative to the cache's root; None if none would."""
     for pattern, reason in _FAULTS:
         if pattern.search(key):
             return reason
@@ -47,9 +50,9 @@ def key_fault(key: str) -> str | None:
 
 
 def check_name(name: str) -> str:
-    """A manifest name, as it is. It may contain ``/``, spaces and any other printable text.
+    """Check a manifest name and return it. It may contain ``/``, spaces and other printable text.
 
-    Raises CacheNameError for a name that would leave the cache or that some store keeps otherwise.
+    Raises CacheNameError for a name that would leave the cache or that some stores would change.
     """
     if not isinstance(name, str):
         raise CacheNameError(f"a name is text, not {type(name).__name__}")

@@ -1,7 +1,7 @@
-"""Values of attributes: how builders write them, and which Python values mean the same.
+"""Types of attribute values: each converts the text of builders, or the same as a Python value.
 
-Every refusal is a ValueError with the end of a sentence that begins with what was set, so that it
-never repeats the value: ``is not a boolean: write true or false``.
+A value that is not valid is a ValueError. Its message continues a sentence that begins with the
+attribute, and never repeats the value: ``is not a boolean: write true or false``.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _FALSE: Final = ("0", "f", "F", "FALSE", "false", "False")
 
 
 def quoted(value: object) -> str:
-    """A value as an error shows it: short, on one line, without passwords."""
+    """Format a value for an error message: short, on one line, without passwords."""
     if isinstance(value, str | os.PathLike):
         return f'"{repr(mask_url(os.fsdecode(value))[:80])[1:-1]}"'
     small = isinstance(value, float) or (isinstance(value, int) and abs(value) < _LONGEST)
     return repr(value) if small else type(value).__name__
 
 
-# Go's units, in nanoseconds; both signs for micro.
+# The units of Go, in nanoseconds; with both signs for micro.
 _UNITS: Final = {
     "ns": 1,
     "us": 1e3,
@@ -66,11 +66,11 @@ _UNITS: Final = {
 _TERM: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION: Final = re.compile(rf"[+-]?(?:0|(?:{_TERM.pattern})+)")
 _LONGEST: Final = 2**63
-"""Nanoseconds that Go's durations do not reach."""
+"""Nanoseconds: durations of Go are shorter."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a Go duration: ``24h``, ``1h30m``, ``300ms``, ``0``. Raises LocationError."""
+    """Convert a Go duration, such as ``1h30m`` or ``0``, to seconds. Raises LocationError."""
     try:
         return _go_duration(text)
     except ValueError as error:
@@ -82,15 +82,15 @@ def _go_duration(text: str) -> float:
         raise ValueError("is not a duration: write for example 24h, 90m or 1h30m")
     nanoseconds = sum(float(number) * _UNITS[unit] for number, unit in _TERM.findall(text))
     if nanoseconds >= _LONGEST:
-        raise ValueError("is too long a duration: builders stop at 292 years")
+        raise ValueError("is too long a duration: it must be less than 292 years")
     return -nanoseconds / 1e9 if text.startswith("-") else nanoseconds / 1e9
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("is not text")  # noqa: TRY004 - every refusal is a ValueError here
+        raise ValueError("is not text")  # noqa: TRY004 - here all errors are ValueErrors
     if _CONTROL.search(value):
-        raise ValueError("has a control character, such as a line break at its end")
+        raise ValueError("has a control character, such as a line break at its end: remove it")
     return value
 
 
@@ -115,14 +115,18 @@ def _secret(value: object) -> Secret | None:
 def _bucket(value: object) -> str:
     text = _filled(value)
     if not _BUCKET.fullmatch(text) or "::" in text:
-        raise ValueError("is no bucket or container: give its name alone, and a folder as prefix")
+        raise ValueError(
+            "is not a bucket or container: give its name alone, and a folder as prefix"
+        )
     return text
 
 
 def _http(value: object) -> str | None:
     text = _text(value)
     if text and not _HTTP.fullmatch(text):
-        raise ValueError("is no such URL: write for example https://host:9000, credentials apart")
+        raise ValueError(
+            "is not a URL of a server: write for example https://host:9000, without credentials"
+        )
     return text or None
 
 
@@ -139,7 +143,7 @@ def _whole(value: object) -> int:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ValueError("is not a whole number")
+    raise ValueError("is not a whole number: write for example 4")
 
 
 def _count(value: object) -> int:
@@ -158,7 +162,7 @@ def _seconds(value: object) -> float:
     else:
         raise ValueError("is not a duration: give text such as 24h, seconds or a timedelta")  # noqa: TRY004
     if not 0 <= seconds < math.inf:
-        raise ValueError("is not a duration that a blob can have: write 0s or more")
+        raise ValueError("is not an age: write 0s or more")
     return seconds
 
 
@@ -168,9 +172,11 @@ def _names(value: object) -> tuple[str, ...]:
     elif isinstance(value, list | tuple) and value and all(isinstance(n, str) for n in value):
         names = tuple(value)
     else:
-        raise ValueError("is neither a name nor a list of names")
+        raise ValueError("is neither a name nor a list of names: give one or more")
     if any(";" in name for name in names):
-        raise ValueError("has a name with ';' in it, which builders take for two names")
+        raise ValueError(
+            "has a name with ';' in it, which builders take for two names: use another character"
+        )
     return tuple(dict.fromkeys(names))
 
 
@@ -189,14 +195,12 @@ def _compression(value: object) -> str:
 
 def _reset(value: object) -> bool:
     if _flag(value):
-        raise ValueError(
-            "would delete blobs that another export needs: `cachefs prune` cleans up safely"
-        )
+        raise ValueError("would delete blobs that other exports need: run `cachefs prune` instead")
     return False
 
 
 def one_of(*choices: str) -> Kind:
-    """Text that is one of these."""
+    """Make the type of a text that is one of these."""
     words = f"{', '.join(choices[:-1])} or {choices[-1]}"
 
     def read(value: object) -> str:

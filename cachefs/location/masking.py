@@ -1,4 +1,4 @@
-"""Secrets that do not show: a wrapper for text, and masks for URLs and reprs."""
+"""Hides secrets: a wrapper for text, and functions that mask URLs, texts and reprs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PASSWORD: Final = re.compile(r"\A([^/:]*):.*@", re.DOTALL)
 
 
 class Secret:
-    """Text that shows as ``***``, is equal by value and can be pickled."""
+    """Text that is shown as ``***``, is compared by value and can be pickled."""
 
     __slots__ = ("_value",)
 
@@ -22,7 +22,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself, for the library that signs with it and for nobody else."""
+        """Return the text, for the library that signs with it."""
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -42,10 +42,10 @@ class Secret:
 
 
 def mask_url(url: str) -> str:
-    """The URL without its password and its query, which may hold a signature.
+    """Mask the password of a URL and its query, which may hold a signature.
 
-    Where it is unclear where a password ends, more is masked rather than less. The scheme may be
-    missing, because URLs that were typed wrong are shown too.
+    If it is unclear where a password ends, more is masked rather than less. The scheme may be
+    missing, as errors show mistyped URLs too.
     """
     found = _SCHEME.match(url)
     scheme = found[0] if found else ""
@@ -55,12 +55,12 @@ def mask_url(url: str) -> str:
 
 
 def mask_urls(text: str) -> str:
-    """Text of somebody else's with every URL in it masked."""
+    """Mask every URL in a text, such as the message of a library."""
     return _URL.sub(lambda found: mask_url(found[0]), text)
 
 
 class Masked:
-    """A dataclass's usual repr with masked URLs, without the fields that say ``repr=False``."""
+    """Gives a dataclass the usual repr, with masked URLs and without ``repr=False`` fields."""
 
     __slots__ = ()
 

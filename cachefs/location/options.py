@@ -1,6 +1,6 @@
-"""What a location is, once it is read: where the cache is, and how to reach and write it.
+"""The data of a location: where the cache is, and how to reach and write it.
 
-Nothing here touches a store or a disk.
+Nothing here accesses a store or a disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Engine = Literal["s3fs", "obstore"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class S3Options(Masked):
-    """How to reach an S3 server. Without credentials, those that AWS clients find."""
+    """How to reach an S3 server. Without credentials, AWS clients find some."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -41,12 +41,14 @@ class S3Options(Masked):
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise LocationError("access_key_id and secret_access_key go together: give both")
         if self.session_token is not None and self.access_key_id is None:
-            raise LocationError("session_token needs access_key_id and secret_access_key")
+            raise LocationError(
+                "session_token needs access_key_id and secret_access_key: give all three"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AzureOptions(Masked):
-    """How to reach an Azure storage account. Without a key, the credentials Azure clients find."""
+    """How to reach an Azure storage account. Without a key, Azure clients find credentials."""
 
     account_url: str
     account_name: str
@@ -78,7 +80,7 @@ class OCIOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """How an export goes. ``touch_refresh`` is in seconds."""
+    """How to export. ``touch_refresh`` is in seconds."""
 
     upload_parallelism: int = 4
     touch_refresh: float = 86400.0
@@ -88,28 +90,28 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Location(Masked):
-    """Where a cache is, checked. It can be pickled; neither ``str`` nor ``repr`` shows a secret.
+    """A location, checked. It can be pickled. ``str`` and ``repr`` show no secrets.
 
     Attributes:
-        type: the type that a builder would call it, or ``"fsspec"``.
+        type: the builders' type, or ``"fsspec"``.
         url: the root folder, as an fsspec URL or, on a local disk, an absolute path. It ends in
             ``/`` (before its query, if any), and may hold a password: show ``str(location)``.
         protocol: the URL's, in lower case; ``"file"`` for a path.
         layout_kind: ``"oci"`` for an OCI image layout, ``"keyed"`` for blobs and manifests by key,
-            ``"auto"`` where what lies in the directory decides.
-        names: the manifests' names, or the tag, that were given.
+            ``"auto"`` if the content of the directory decides.
+        names: the names of manifests, or the tag, that were given.
         digest: the manifest to import instead of a tag.
         prefix, blobs_prefix, manifests_prefix: as given; see ``blobs`` and ``manifests``.
-        s3: set where the protocol is S3's.
+        s3: set if the protocol is S3's.
         azure: set for ``type=azblob``.
         oci: set for ``type=local``.
-        engine: the library for S3; of no meaning elsewhere.
-        storage_options: what fsspec's filesystem gets beside all this, from Python only.
-        export: how an export goes.
-        given: the attributes that the user set, other than the type and a URL or path alone.
+        engine: the library for S3; not used otherwise.
+        storage_options: more options for fsspec's filesystem, from Python only.
+        export: how to export.
+        given: the attributes that the user set, except the type and a URL or path alone.
 
-    Raises LocationError and CacheNameError for keys that would leave the root or that not every
-    store keeps.
+    Raises LocationError and CacheNameError for keys that would leave the root or that some stores
+    would change.
     """
 
     type: Type
@@ -142,26 +144,26 @@ class Location(Masked):
 
     @property
     def blobs(self) -> str:
-        """What the key of a blob, below the root, has before its digest."""
+        """What the keys of blobs, below the root, have before the digest."""
         return self._joined(self.blobs_prefix)
 
     @property
     def manifests(self) -> str:
-        """What the key of a manifest, below the root, has before its name."""
+        """What the keys of manifests, below the root, have before the name."""
         return self._joined(self.manifests_prefix)
 
     def _joined(self, prefix: str) -> str:
-        """Azure's builders join folders; all others write one text after the other."""
+        """Join as builders do: folders on Azure, plain text elsewhere."""
         if self.type != "azblob":
             return self.prefix + prefix
         return re.sub("/+", "/", "".join(f"{part}/" for part in (self.prefix, prefix) if part))
 
     def with_names(self, *names: str) -> Location:
-        """The same cache with other names. Raises CacheNameError."""
+        """Return the same location with other names. Raises CacheNameError."""
         return replace(self, names=tuple(dict.fromkeys(names)))
 
     def __str__(self) -> str:
-        """Short text that a user recognises: the folder, without any secret."""
+        """The folder, as short text without secrets."""
         if self.protocol == "file":
             return f"{self.url}{self.prefix}"
         return f"{mask_url(self.url).removesuffix(f'?{MASK}')}{self.prefix}"

@@ -1,9 +1,9 @@
-"""Where a cache is: one parser for what a user types, for the library and the command line.
+"""The parser of locations, for the library and the command line.
 
-:func:`parse` takes builder attributes (``type=s3,bucket=b,...``), an fsspec URL or a path, with
-Python keywords on top. The table of :mod:`cachefs.location.attributes` says which attributes there
-are, and :mod:`cachefs.location.syntax` how the three forms are told apart. Nothing here touches a
-store or a disk.
+:func:`parse` takes builder attributes (``type=s3,bucket=b,...``), an fsspec URL or a path, and
+Python keywords. :mod:`cachefs.location.attributes` has the table of attributes, and
+:mod:`cachefs.location.syntax` distinguishes the three forms. Nothing here accesses a store or a
+disk.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ def parse(
     environ: Mapping[str, str] | None = None,
     **attributes: Unpack[LocationKeywords],
 ) -> Location:
-    """The location that a user typed.
+    """Parse a location that a user typed.
 
     Args:
         text: builder attributes, an fsspec URL or a path.
-        role: refuses attributes that belong to the other side; None allows all.
-        storage_options: handed to fsspec's filesystem, and never shown.
-        environ: where defaults such as ``$AWS_REGION`` come from; None means ``os.environ``.
-        **attributes: the same attributes with Python values, ``-`` spelled ``_``: ``mode="max"``,
+        role: refuses attributes of the other role; None allows all.
+        storage_options: passed to fsspec's filesystem, and never shown.
+        environ: the environment for defaults such as ``$AWS_REGION``; None: ``os.environ``.
+        **attributes: the same attributes with Python values, and ``_`` for ``-``: ``mode="max"``,
             ``name=["a", "b"]``, ``touch_refresh=3600``. None means not given.
 
     Raises:
-        LocationError: for what was typed wrong; it says what would be right.
-        CacheNameError: for a name that cannot be one.
+        LocationError: for a location that is not valid; it says what would be right.
+        CacheNameError: for a name that is not valid.
     """
     if not isinstance(text, str | os.PathLike):
-        raise LocationError(f"a location is text or a path, not {type(text).__name__}")
+        raise LocationError(f"a location must be text or a path, not {type(text).__name__}")
     if not isinstance(storage_options, Mapping | None):
-        raise LocationError("storage_options is a mapping of names to values")
+        raise LocationError("storage_options must be a mapping of names to values")
     in_form = isinstance(text, str) and in_attribute_form(text)
     typed: Mapping[str, object] = (
         read_attributes(str(text)) if in_form else {"type": "fsspec", "url": text}
@@ -87,7 +87,7 @@ def _type(*sources: Mapping[str, object]) -> Type:
         )
     if len(given) > 1:
         raise LocationError("type is given twice: a URL or a path alone is type=fsspec")
-    return given.pop()  # type: ignore[no-any-return]  # the row reads nothing else
+    return given.pop()  # type: ignore[no-any-return]  # the row allows only these
 
 
 @dataclass
@@ -106,7 +106,7 @@ class _Values:
             raise LocationError(f"{attribute.name} is given twice, with different values")
 
     def group(self, group: Group) -> dict[str, Any]:
-        """The values of a group by keyword, ready for its options class."""
+        """The values of a group by keyword, for its options class."""
         rows = [row for row in ATTRIBUTES if row.group == group and self.type in row.types]
         return {row.keyword: self._value(row) for row in rows}
 
@@ -181,16 +181,20 @@ def _folder(url: str | os.PathLike[str]) -> _Root:
     protocol = scheme.lower()
     if protocol in ("file", "local"):
         if not rest.startswith("/"):
-            raise LocationError("a file URL has an absolute path: write file:///var/cache")
+            raise LocationError(
+                "a file URL needs an absolute path: write for example file:///var/cache"
+            )
         return _directory(rest, "auto")
     rest, question, query = rest.partition("?")
     if question and protocol in _S3_PROTOCOLS:
-        raise LocationError("an S3 URL of a folder has no query, such as ?versionId=")
+        raise LocationError(
+            "an S3 URL of a folder cannot have a query, such as ?versionId=: remove it"
+        )
     return _Root(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
 
 
 def _remote(protocol: str, rest: str) -> str:
-    """Host or bucket and path, checked, with a slash at the end. Messages show none of it."""
+    """Check host or bucket and path, and end it with a slash. Errors show none of it."""
     host, _, path = rest.partition("/")
     if protocol in _BUCKET_PROTOCOLS:
         try:
@@ -220,7 +224,9 @@ def _s3(given: _Values, protocol: str) -> S3Options | None:
         return S3Options(**given.group("s3"))
     for row in ATTRIBUTES:
         if row.group in ("s3", "engine") and given.type == "fsspec" and row.name in given.chosen:
-            raise LocationError(f"{row.name} is for s3:// URLs only, and this is {protocol}://")
+            raise LocationError(
+                f"{row.name} is for s3:// URLs only, and this is {protocol}://: remove it"
+            )
     return None
 
 

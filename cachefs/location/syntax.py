@@ -1,17 +1,17 @@
-"""What a user typed as a location, taken apart into attributes and their text.
+"""The syntax of locations: splits what a user typed into attributes and their text.
 
-Three forms, told apart by this rule alone:
+There are three forms, distinguished by these rules:
 
 1. Text that begins with ``protocol://`` is a URL: ``s3://bucket/ci``.
-2. Text is in the builders' attribute form when its first field is a known attribute, or when any of
-   its fields is ``type=``: ``type=s3,bucket=b,region=r``.
+2. Text is in the builders' attribute form if its first field is a known attribute, or if one of its
+   fields is ``type=``: ``type=s3,bucket=b,region=r``.
 3. All other text is a path, and so is every ``os.PathLike``: ``./cache``, ``a=b/c,d``.
 
-A URL or a path with a known attribute after a comma (``s3://bucket/ci,mode=max``) is refused, for
-it would otherwise quietly become a folder of that name.
+A URL or a path with a known attribute after a comma (``s3://bucket/ci,mode=max``) is refused, as it
+would otherwise silently become a folder of that name.
 
 The attribute form is one CSV record by Go's rules: a field with a comma or a quote in it is quoted
-as a whole (``"name=a,b"``), quotes inside are doubled, names are trimmed and in any case.
+as a whole (``"name=a,b"``), and quotes inside are doubled. Names are trimmed and case-insensitive.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SECRETS: Final = frozenset(attribute.name for attribute in ATTRIBUTES if attrib
 def in_attribute_form(text: str | os.PathLike[str]) -> bool:
     """Whether this is the builders' form, ``key=value,...``, and not a URL or a path.
 
-    Raises LocationError for what is neither one nor the other.
+    Raises LocationError for a mixture of both.
     """
     if not isinstance(text, str):
         return False
@@ -50,17 +50,17 @@ def in_attribute_form(text: str | os.PathLike[str]) -> bool:
         return True
     if known:
         raise LocationError(
-            f"{known[0]}= follows what is no attribute: write type=fsspec,url=... and then "
-            f'{known[0]}=..., or type=fsspec,"url=..." for a folder with a comma in its name'
+            f"{known[0]}= follows text that is not an attribute: write type=fsspec,url=... and "
+            f'then {known[0]}=..., or type=fsspec,"url=..." for a folder with a comma in its name'
         )
     return False
 
 
 def read_attributes(text: str) -> dict[str, str]:
-    """The attributes of text in attribute form, by name. Raises LocationError; shows no value."""
+    """Read text in attribute form, by name. Raises LocationError, which shows no value."""
     pairs = [_pair(number, field) for number, field in enumerate(_fields(text), 1)]
     if (type_ := dict(pairs).get("type")) is not None:
-        TYPE.read(type_)  # first, for another type has other attributes
+        TYPE.read(type_)  # first, as each type has its own attributes
     settings: dict[str, str] = {}
     for number, (name, value) in enumerate(pairs, 1):
         if name not in NAMES_KNOWN:
@@ -75,14 +75,14 @@ def _pair(number: int, field: str) -> tuple[str, str]:
     name, equals, value = field.partition("=")
     if not equals:
         raise LocationError(
-            f"field {number} is not key=value: where it belongs to the one before it, quote "
-            'that as a whole, as in "name=a,b"'
+            f"field {number} is not key=value: if it belongs to the field before it, quote "
+            'both as a whole, as in "name=a,b"'
         )
     return name.strip().lower(), value
 
 
 def read_keywords(keywords: Mapping[str, object]) -> dict[str, object]:
-    """Python keywords by attribute name; those that are None are not set. Raises LocationError."""
+    """Rename Python keywords to attributes, without those that are None. Raises LocationError."""
     names = {attribute.keyword: attribute.name for attribute in ATTRIBUTES}
     for keyword in keywords:
         if keyword not in names:
@@ -95,7 +95,7 @@ def _fields(text: str) -> list[str]:
         try:
             return next(csv.reader([text], strict=True))
         except csv.Error:
-            pass  # a field that is longer than the csv module takes
+            pass  # a field is longer than the csv module allows
     raise LocationError(
         "the attributes are not one CSV record: quote a field with a comma or a quote in it as a "
         'whole, as in "name=a,b", and double the quotes inside it'

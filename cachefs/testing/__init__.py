@@ -1,4 +1,14 @@
-"""For tests: random caches, and in ``cachefs.testing.contract`` a test suite for filesystems."""
+"""For users' tests: random caches, and a filesystem suite in ``cachefs.testing.contract``.
+
+The same seed gives the same bytes on every machine. The caches have the shapes of real builds: base
+images that builds share, stages that grow step by step, stages that copy from others through
+selectors, steps that several inputs satisfy, and the same Dockerfile built for two platforms.
+
+    generated = random_graph(seed=7, records=40)
+    cache.export(generated.graph, generated.blobs, mode="max", names=["main"])
+
+:func:`graphs` is the same as a Hypothesis strategy.
+"""
 
 from cachefs.testing.caches import (
     PLATFORMS,

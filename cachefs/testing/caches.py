@@ -1,14 +1,4 @@
-"""Random caches for tests: the same seed gives the same bytes on every machine.
-
-They have the shapes of real builds: base images that builds share, stages that grow step by step,
-stages that copy from others through selectors, steps that several inputs satisfy, and the same
-Dockerfile built for two platforms.
-
-    generated = random_graph(seed=7, records=40)
-    cache.export(generated.graph, generated.blobs, mode="max", names=["main"])
-
-:func:`graphs` is the same as a Hypothesis strategy.
-"""
+"""Random caches, each from a seed: graphs with the bytes of their blobs."""
 
 from __future__ import annotations
 

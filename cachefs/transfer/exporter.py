@@ -15,7 +15,7 @@ from cachefs.concurrency import closing, for_each, task_group
 from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
-from cachefs.store import HASH_ASIDE, verified
+from cachefs.store import HASH_IN_THREAD, verified
 from cachefs.transfer.lookup import look_up
 from cachefs.transfer.sources import BatchSource, VerifyingSource
 
@@ -306,7 +306,7 @@ def _batched(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
 async def _all_checked(
     wanted: Sequence[tuple[Digest, int]], found: Sequence[bytes | CacheError]
 ) -> list[bytes | CacheError]:
-    if sum(size for _, size in wanted) < HASH_ASIDE:
+    if sum(size for _, size in wanted) < HASH_IN_THREAD:
         return [*map(_checked, wanted, found)]
     return await asyncio.to_thread(lambda: [*map(_checked, wanted, found)])
 

@@ -50,12 +50,12 @@ ANSWERS = {
     "clock": (
         refusal(403, "RequestTimeTooSkewed"),
         cachefs.AccessError,
-        "this machine's clock is too far from the store's: set it",
+        "the clock of this machine differs too much from the store's: set it",
     ),
     "denied": (
         refusal(403, "AccessDenied"),
         cachefs.AccessError,
-        "access is denied: check the credentials; this takes s3:",
+        "access is denied: check the credentials; this needs s3:",
     ),
     "moved": (
         refusal(301, "PermanentRedirect", x_amz_bucket_region="eu-central-1"),
@@ -75,12 +75,12 @@ ANSWERS = {
     "no bucket": (
         refusal(404, "NoSuchBucket"),
         cachefs.StoreError,
-        "there is no such bucket: make it, or check its name and the endpoint",
+        "there is no such bucket: create it, or check its name and the endpoint",
     ),
     "too busy": (
         refusal(503, "SlowDown"),
         cachefs.StoreError,
-        "the store asks for fewer requests",
+        "the store throttles requests",
     ),
 }
 
@@ -261,20 +261,20 @@ def unreachable(endpoint: str, engine: str) -> str:
 @ENGINES
 def test_a_port_where_nobody_listens(engine: str, unused_port: int) -> None:
     line = unreachable(f"http://127.0.0.1:{unused_port}", engine)
-    assert line.endswith("; nobody listens there: check the endpoint")
+    assert line.endswith("; nothing listens there: check the endpoint")
 
 
 @ENGINES
 def test_a_host_that_nobody_knows(engine: str) -> None:
     line = unreachable("http://no-such-host.invalid", engine)
-    assert "; its host name is not known: check the endpoint" in line
+    assert "; its host name cannot be resolved: check the endpoint" in line
     assert "use_path_style=true" in line
 
 
 @ENGINES
 def test_tls_where_there_is_none(engine: str, moto_s3: S3Server) -> None:
     line = unreachable(moto_s3.endpoint_url.replace("http:", "https:"), engine)
-    assert "; TLS failed: is it an http:// endpoint" in line
+    assert "; TLS failed: write http:// if the server has no TLS" in line
 
 
 # --- directories ----------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_an_sftp_server_that_does_not_let_one_in(tmp_path: Path) -> None:
 def test_an_sftp_server_that_is_not_there(unused_port: int) -> None:
     for server, words in {
         f"127.0.0.1:{unused_port}": "no answer from the store",
-        "nowhere.invalid": "its host name is not known",
+        "nowhere.invalid": "its host name cannot be resolved",
     }.items():
         ended = run("ls", f"sftp://{server}/cache")
         assert ended.status == Exit.STORE

@@ -205,7 +205,7 @@ def test_no_temporary_file_is_left(backend: Backend, tmp_path: Path) -> None:
         for size in (1, 17 * MIB):
             with pytest.raises(SourceError):
                 await store.upload("blobs/three", failing(b"1", SourceError()), size)
-        # A folder is where the file should go: the last step is what fails.
+        # A directory has the name of the file, so the rename fails.
         await store.put("blobs/four/in", b"1")
         for size in (1, 17 * MIB):
             with pytest.raises(StoreError):
@@ -280,7 +280,7 @@ def test_more_objects_than_fit_a_page(backend: Backend, crowded: tuple[str, list
         middle = every[COUNT // 2]
         page = await store.page("blobs/", middle, 1000)
         assert (keys(page.objects), page.complete) == (every[COUNT // 2 + 1 :], True)
-        # As slices ask: from a key that nothing has, on.
+        # As slices are listed: from a key that does not exist.
         page = await store.page("blobs/", "blobs/sha256:8", 10)
         assert keys(page.objects) == [key for key in every if key > "blobs/sha256:8"][:10]
         assert not page.complete
@@ -292,23 +292,23 @@ def test_more_objects_than_fit_a_page(backend: Backend, crowded: tuple[str, list
 
 
 def operations(store: Store) -> dict[str, Callable[[], object]]:
-    """Each way to ask the store something, by the operation that errors name."""
+    """Each operation of a store, by the name that errors give it."""
     return {
         "look up": lambda: run(store.stat("blobs/one")),
-        "look up a group": lambda: run(store.stat_batch(["blobs/one"])),
+        "look up a batch": lambda: run(store.stat_batch(["blobs/one"])),
         "list": lambda: run(store.list("blobs/one")),
         "read": lambda: run(store.read("blobs/one", 10)),
         "write": lambda: run(store.put("blobs/one", b"1")),
         "upload": lambda: run(store.upload("blobs/one", chunks_of(noise(17 * MIB)), 17 * MIB)),
-        "upload a group": lambda: run(store.put_batch([("blobs/one", b"1")])),
-        "touch a group": lambda: run(store.touch_batch([Stat("blobs/one", 1, 0.0)])),
+        "upload a batch": lambda: run(store.put_batch([("blobs/one", b"1")])),
+        "touch a batch": lambda: run(store.touch_batch([Stat("blobs/one", 1, 0.0)])),
         "touch": lambda: run(store.touch(Stat("blobs/one", 1, 0.0))),
         "delete": lambda: run(store.delete("blobs/one")),
     }
 
 
 def check(error: StoreError, operation: str, root: str) -> None:
-    operation = operation.removesuffix(" a group")
+    operation = operation.removesuffix(" a batch")
     assert (error.operation, error.side, error.key) == (operation, "source", f"{root}blobs/one")
     assert str(error).startswith(f"{operation} source {root}blobs/one: ")
     assert "\n" not in str(error)
@@ -330,7 +330,7 @@ def test_a_missing_object_is_not_found(store: Store) -> None:
         check(raised.value, "read", store.root)
 
 
-@pytest.mark.parametrize("operation", ["list", "read", "write", "upload", "upload a group"])
+@pytest.mark.parametrize("operation", ["list", "read", "write", "upload", "upload a batch"])
 def test_a_missing_bucket_is_no_missing_object(s3_backend: Backend, operation: str) -> None:
     root = f"no-such-{s3_backend.prefix}"
     store = Store(s3_backend.store.filesystem, root, "source")
@@ -338,9 +338,9 @@ def test_a_missing_bucket_is_no_missing_object(s3_backend: Backend, operation: s
         operations(store)[operation]()
     check(raised.value, operation, root)
     if operation == "read" and "obstore" in type(s3_backend.store.filesystem).__module__:
-        return  # to obstore it is an object that is not there, whatever else is not
+        return  # obstore does not distinguish a missing bucket from a missing object
     assert not isinstance(raised.value, NotFoundError)
-    # obstore has one error for a listing that fails; a caller's own has no second client to ask.
+    # obstore has one error for a listing that fails, and a caller's own has no second client.
     if not (operation == "list" and s3_backend.is_callers_obstore):
         assert "there is no such bucket" in str(raised.value)
 
@@ -350,7 +350,7 @@ OPERATIONS = pytest.mark.parametrize(
     "operation",
     [
         *("look up", "list", "read", "write", "upload", "touch", "delete"),
-        *("look up a group", "upload a group", "touch a group"),
+        *("look up a batch", "upload a batch", "touch a batch"),
     ],
 )
 
@@ -386,7 +386,7 @@ def test_no_credentials_are_denied(
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that is taken, so that nobody else listens there, and refuses connections."""
+    """A port that is taken and refuses connections."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -397,7 +397,7 @@ def closed_port() -> Iterator[int]:
 def test_a_store_that_does_not_answer(closed_port: int, engine: str, operation: str) -> None:
     server = S3Server(f"http://127.0.0.1:{closed_port}", "hush-id", "hush-hush")
     store = opened(server.attributes("bucket", engine=engine))
-    # obstore tells no failed connection from other failures.
+    # obstore does not distinguish failed connections from other failures.
     with pytest.raises(UnreachableError if engine == "s3fs" else StoreError) as raised:
         operations(store)[operation]()
     check(raised.value, operation, store.root)
@@ -406,7 +406,7 @@ def test_a_store_that_does_not_answer(closed_port: int, engine: str, operation: 
 # --- connections that break ----------------------------------------------------------------------
 
 
-# obstore takes up a body once, but not one that breaks again and again.
+# obstore continues a body once, but not one that breaks again and again.
 @pytest.mark.parametrize(("engine", "times"), [("s3fs", 1), ("s3fs", 3), ("obstore", 1)])
 def test_a_read_goes_on_where_it_was_cut(
     seaweed_s3: S3Server,

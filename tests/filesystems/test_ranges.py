@@ -36,45 +36,45 @@ class Served:
             self.under_way -= 1
 
 
-async def read(served: Served, size: int, length: int, ahead: asyncio.Semaphore) -> bytes:
-    async with closing(in_ranges(served.get, size, length, ahead)) as chunks:
+async def read(served: Served, size: int, length: int, prefetch: asyncio.Semaphore) -> bytes:
+    async with closing(in_ranges(served.get, size, length, prefetch)) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
 @given(st.binary(max_size=40), st.integers(0, 50), st.integers(1, 12), st.integers(0, 3))
 def test_the_bytes_are_those_of_the_object_up_to_what_was_asked_for(
-    content: bytes, size: int, length: int, places: int
+    content: bytes, size: int, length: int, permits: int
 ) -> None:
     async def tried() -> None:
         served = Served(content)
-        ahead = asyncio.Semaphore(places)
-        assert await read(served, size, length, ahead) == content[:size]
-        assert served.most <= 1 + places
-        assert ahead._value == places
+        prefetch = asyncio.Semaphore(permits)
+        assert await read(served, size, length, prefetch) == content[:size]
+        assert served.most <= 1 + permits
+        assert prefetch._value == permits
 
     run(tried())
 
 
-def test_readers_share_the_places_and_none_waits_for_another() -> None:
+def test_readers_share_the_permits_and_none_waits_for_another() -> None:
     async def tried() -> None:
         served = Served(bytes(range(60)))
-        ahead = asyncio.Semaphore(2)
-        found = await asyncio.gather(*(read(served, 60, 5, ahead) for _ in range(4)))
+        prefetch = asyncio.Semaphore(2)
+        found = await asyncio.gather(*(read(served, 60, 5, prefetch) for _ in range(4)))
         assert found == [served.content] * 4
         assert served.most == 4 + 2
 
     run(tried())
 
 
-def test_a_reader_that_stops_early_leaves_no_request_and_no_place_taken() -> None:
+def test_a_reader_that_stops_early_leaves_no_request_and_no_permit_held() -> None:
     async def tried() -> None:
         served = Served(bytes(100))
-        ahead = asyncio.Semaphore(3)
-        async with closing(in_ranges(served.get, 100, 5, ahead)) as chunks:
+        prefetch = asyncio.Semaphore(3)
+        async with closing(in_ranges(served.get, 100, 5, prefetch)) as chunks:
             async for _ in chunks:
                 break
         assert served.under_way == 0
-        assert ahead._value == 3
+        assert prefetch._value == 3
 
     run(tried())
 
@@ -82,12 +82,12 @@ def test_a_reader_that_stops_early_leaves_no_request_and_no_place_taken() -> Non
 def test_an_error_comes_in_its_turn_and_ends_the_others() -> None:
     async def tried() -> None:
         served = Served(bytes(100), broken_at=10)
-        ahead = asyncio.Semaphore(3)
-        chunks = in_ranges(served.get, 100, 5, ahead)
+        prefetch = asyncio.Semaphore(3)
+        chunks = in_ranges(served.get, 100, 5, prefetch)
         assert len([await anext(chunks), await anext(chunks)]) == 2
         with pytest.raises(OSError, match="connection reset"):
             await anext(chunks)
         assert served.under_way == 0
-        assert ahead._value == 3
+        assert prefetch._value == 3
 
     run(tried())

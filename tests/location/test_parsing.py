@@ -321,7 +321,7 @@ def test_fields_are_csv_by_go_s_rules() -> None:
         ("", "is empty"),
         ("bucket=b,region=r", "type= is missing"),
         ("type=gha,scope=x", "write s3, azblob, local or fsspec"),
-        ("tpye=s3,bucket=b", "bucket= follows what is no attribute"),
+        ("tpye=s3,bucket=b", "bucket= follows text that is not an attribute"),
         ("s3://b/ci,mode=max", "mode= follows"),
         ("./cache,mode=max", "mode= follows"),
         ("s3://", "bucket"),

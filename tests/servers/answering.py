@@ -1,4 +1,4 @@
-"""A server that answers every S3 request as it is told to: for answers that others never give."""
+"""A server that answers every S3 request as a test says, for answers that others never give."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EMPTY_LISTING = Answer(
 
 @contextlib.contextmanager
 def answering(answer: Callable[[Message], Answer]) -> Iterator[S3Server]:
-    """A server on a free port, ended with the block; ``answer`` gets a request's headers."""
+    """Run a server on a free port; ``answer`` gets a request's headers."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -58,7 +58,7 @@ def answering(answer: Callable[[Message], Answer]) -> Iterator[S3Server]:
         do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - http.server looks for them
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name above
-            """Say nothing."""
+            """Print nothing."""
 
     with _Quiet(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -74,4 +74,4 @@ class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that leave in the middle are nobody's concern."""
+        """Print nothing about clients that disconnect early."""

@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's server of the Azure blob protocol, where npm has put it."""
+"""Azurite, Microsoft's server of the Azure blob protocol, if npm has installed it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ACCOUNT = "devstoreaccount1"
-# Azurite's own well-known key: it opens nothing but test servers.
+# The well-known key of Azurite, for test servers only.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 _QUIET = ("--skipApiVersionCheck", "--disableTelemetry")
@@ -25,7 +25,7 @@ def azurite_program() -> str | None:
 
 @contextlib.contextmanager
 def azurite(program: str, folder: Path) -> Iterator[str]:
-    """The account URL of an Azurite on a free port, ended with the block."""
+    """Run Azurite on a free port and give its account URL."""
     process = subprocess.Popen(
         [program, "--blobHost", "127.0.0.1", "--blobPort", "0", "--location", folder, *_QUIET],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A filesystem of no family that cachefs knows: only what fsspec asks of every filesystem."""
+"""A filesystem that cachefs does not know: only what fsspec requires of every filesystem."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fsspec import AbstractFileSystem
 
 
 class PlainFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """Objects in a dictionary, without times, without a way to renew them."""
+    """Objects in a dictionary, without modification times."""
 
     protocol = "plain"
     cachable = False
@@ -61,7 +61,7 @@ class PlainFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
 
 class _Writing(io.BytesIO):
-    """Each chunk that was written is there at once, as on many servers."""
+    """Each chunk is visible as soon as it is written, as on many servers."""
 
     def __init__(self, fs: PlainFileSystem, path: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that remembers what was asked and can spoil the answers."""
+"""A proxy in front of an S3 server that records requests and can inject faults."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Fault:
 class RecordingProxy:
     """Records each request and forwards it, unless a fault was injected for it.
 
-    The ``Host`` header goes on unchanged, so signatures made for the proxy hold at the server.
+    The ``Host`` header is forwarded unchanged, so signatures made for the proxy are valid there.
 
     Attributes:
         server: what clients use in place of the real server.
@@ -77,7 +77,7 @@ class RecordingProxy:
 
     @property
     def most_at_once(self) -> int:
-        """How many requests, at most, were under way at one time since the last :meth:`clear`."""
+        """The most concurrent requests since the last :meth:`clear`."""
         with self._lock:
             return self._most_at_once
 
@@ -104,7 +104,7 @@ class RecordingProxy:
         cut_after: int | None = None,
         delay: float = 0.0,
     ) -> None:
-        """Spoil the answers to the next requests that match; the fault injected first goes first.
+        """Inject a fault into the next requests that match; earlier faults come first.
 
         Args:
             times: how many requests, 0 for none.
@@ -112,7 +112,7 @@ class RecordingProxy:
             status: answer with this status and an S3 error body; nothing reaches the server.
             code: the S3 error code of that body, such as ``SlowDown``.
             cut_after: forward the answer, but close the connection after so many bytes of its body.
-            delay: seconds to wait before the request is looked at.
+            delay: seconds to wait before the request is handled.
         """
         with self._lock:
             self._faults.append(_Fault(times, when, status, code, cut_after, delay))
@@ -135,7 +135,7 @@ class RecordingProxy:
 
 @contextlib.contextmanager
 def recording_proxy(upstream: S3Server) -> Iterator[RecordingProxy]:
-    """A proxy for this server on a free port, ended with the block."""
+    """Run a proxy for this server on a free port."""
     listener = _Listener(("127.0.0.1", 0), _Handler)
     listener.proxy = RecordingProxy(upstream, f"http://127.0.0.1:{listener.server_port}")
     # A short poll, because ending waits for it.
@@ -156,7 +156,7 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet: clients of these tests hang up whenever they like."""
+        """Print nothing: clients of these tests may disconnect at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._end()
 
     def _end(self) -> None:
-        """Before the last bytes go out: whoever has them may send the next request at once."""
+        """Record the end before the last bytes are sent, as the next request may follow at once."""
         if self._under_way:
             self._under_way = False
             self.server.proxy._end()
@@ -232,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.send_header(name, value)
             bodiless = self.command == "HEAD" or answer.status in (204, 304)
             if answer.getheader("Content-Length") is None and not bodiless:
-                # Its end can only be told by closing.
+                # Only closing marks the end.
                 self.send_header("Connection", "close")
                 self.close_connection = True
             if bodiless or answer.length == 0:
@@ -268,4 +268,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing on the terminal."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""Where an S3 server is and how to get in."""
+"""The address and the credentials of an S3 server."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from botocore.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class S3Server:
-    """A running S3 server and the credentials of somebody who may do everything there."""
+    """A running S3 server, with credentials that allow everything."""
 
     endpoint_url: str
     access_key_id: str
     secret_access_key: str
     region: str = "us-east-1"
     metrics_url: str | None = None
-    """Where it tells what it was asked, in Prometheus's words, if it does."""
+    """The URL of its metrics in Prometheus's format, if it has some."""
 
     @functools.cached_property
     def client(self) -> Any:
-        """A boto3 client, to look at the server past the code that is tested. Tries once only."""
+        """A boto3 client, to inspect the server without the code under test. It does not retry."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
@@ -66,7 +66,7 @@ class S3Server:
         return ",".join(f"{name}={value}" for name, value in pairs.items())
 
     def bucket(self) -> str:
-        """Make an empty bucket that nobody else uses and return its name."""
+        """Make a new, empty bucket and return its name."""
         name = f"test-{uuid.uuid4().hex}"
         self.client.create_bucket(Bucket=name)
         return name

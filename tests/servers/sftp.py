@@ -1,4 +1,4 @@
-"""An SFTP server of one folder: ``python -m tests.servers.sftp FOLDER`` says its port."""
+"""An SFTP server of a folder: ``python -m tests.servers.sftp FOLDER`` prints its port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PASSWORD = "of-no-use-elsewhere"
 
 @contextlib.contextmanager
 def sftp(folder: Path) -> Iterator[int]:
-    """The port on loopback of a server of the folder, ended with the block."""
+    """Run a server of the folder and give its port on loopback."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.servers.sftp", str(folder)],
         cwd=Path(__file__).parents[2],

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from cachefs import Digest, IntegrityError
 from cachefs.concurrency import closing, run
 from cachefs.digest import Verifier
-from cachefs.store import HASH_ASIDE, verified
+from cachefs.store import HASH_IN_THREAD, verified
 
-LARGE = b"a" * HASH_ASIDE
+LARGE = b"a" * HASH_IN_THREAD
 
 
 async def _given(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -28,7 +28,7 @@ async def _taken(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 # Some are hashed in a thread, some at once, and their order is one.
-@given(st.lists(st.sampled_from([LARGE, b"b" * (HASH_ASIDE + 1), b"c", b""])))
+@given(st.lists(st.sampled_from([LARGE, b"b" * (HASH_IN_THREAD + 1), b"c", b""])))
 def test_what_is_whole_comes_through(chunks: list[bytes]) -> None:
     whole = b"".join(chunks)
     found = run(_taken(verified(_given(*chunks), Digest.of(whole), len(whole))))
