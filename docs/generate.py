@@ -143,12 +143,12 @@ def _commands() -> Iterator[str]:
 
 
 def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
-    chunks = " ".join(command.collect_usage_chunks(context))
+    words = " ".join(command.collect_usage_pieces(context))
     yield "```text"
     yield (
-        f"{context.command_path.split()[0]} {chunks}"
+        f"{context.command_path.split()[0]} {words}"
         if context.parent is None
-        else (f"{context.parent.info_name} {context.info_name} {chunks}")
+        else (f"{context.parent.info_name} {context.info_name} {words}")
     )
     yield "```"
     yield ""
