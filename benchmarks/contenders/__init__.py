@@ -100,7 +100,7 @@ BUILDKIT: Final = Contender(
     "BuildKit",
     "buildkit",
     program=True,
-    needs=("buildkit-peer", "see benchmarks/buildkit/build.sh"),
+    needs=("buildkit-peer", "see benchmarks/buildkit/README.md"),
 )
 STARTING: Final = Contender("cachefs", "starting", program=True)
 INTERPRETER: Final = Contender("bare interpreter", "starting", program=True)
