@@ -96,7 +96,7 @@ def _print(found: CacheDiff) -> None:
         print_table(("", "what", "digest"), lines)
     if found.divergence is not None:
         click.echo()
-        _print_parting(found.divergence)
+        _print_divergence(found.divergence)
 
 
 def _marked(change: Change) -> Iterator[tuple[str, list[str]]]:
@@ -107,7 +107,7 @@ def _marked(change: Change) -> Iterator[tuple[str, list[str]]]:
         yield mark, list(digests.elements())
 
 
-def _print_parting(divergence: Divergence) -> None:
+def _print_divergence(divergence: Divergence) -> None:
     if divergence.counterpart is None:
         place = ""
     elif divergence.counterpart == divergence.digest:
