@@ -64,7 +64,7 @@ def command(
             return cachefs.execute_merge(plan, chosen, target, callback=callback)
 
     lost = one_line(", ".join(plan.replaces))
-    confirmation.carry_out(
+    confirmation.execute(
         plan,
         execute,
         show=_print_plan,

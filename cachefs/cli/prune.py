@@ -86,7 +86,7 @@ def command(
     def execute(plan: PrunePlan) -> PruneReport:
         return cache.prune(plan, also=others)
 
-    confirmation.carry_out(
+    confirmation.execute(
         plan,
         None if plan.is_empty else execute,
         show=_print_plan,

@@ -62,7 +62,7 @@ def command(
         with progress_bar("fetching") as callback:
             return cache.repair(plan, sources, callback=callback)
 
-    report = confirmation.carry_out(
+    report = confirmation.execute(
         plan,
         execute if plan else None,
         show=_print_plan,
