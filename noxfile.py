@@ -1,4 +1,4 @@
-"""Everything that CI runs, a session each: ``nox --list``."""
+"""A session for each check: ``nox --list``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import nox
 
 nox.options.reuse_existing_virtualenvs = True
 
-# Only those found here, so that plain "nox -s tests" runs on any developer's machine.
+# Only installed versions, so that "nox -s tests" works on any developer's machine.
 PYTHONS = [version for version in ("3.11", "3.12", "3.13") if shutil.which(f"python{version}")]
 
 nox.options.sessions = [
@@ -22,7 +22,7 @@ nox.options.sessions = [
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments go to pytest."""
+    """Run the tests; arguments are passed to pytest."""
     session.install("-e", ".[test]")
     session.run("pytest", "-n", "auto", "-q", *session.posargs)
 
@@ -51,7 +51,7 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest libraries that pyproject.toml admits."""
+    """Run the tests with the oldest libraries that pyproject.toml allows."""
     session.install("uv")
     session.run("uv", "pip", "install", "-q", "--resolution", "lowest-direct", "-e", ".[test]")
     session.run("pytest", "-n", "auto", "-q", *session.posargs)
@@ -59,10 +59,10 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build sdist and wheel into dist/, and try each where nothing else is installed."""
+    """Build sdist and wheel into dist/, and test each with nothing else installed."""
     session.install("build", "twine")
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build")  # the wheel from the sdist: so the sdist is whole
+    session.run("python", "-m", "build")  # the wheel is built from the sdist, so both are complete
     built = sorted(str(path.resolve()) for path in Path("dist").iterdir())
     session.run("twine", "check", "--strict", *built)
     smoke = Path("tests/project/smoke.py").resolve()
@@ -88,7 +88,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure all, and show it in docs/performance.md; with arguments, do what they say."""
+    """Measure everything and update docs/performance.md; or pass arguments to the benchmarks."""
     session.install("-e", ".[bench]")
     if session.posargs:
         session.run("python", "-m", "benchmarks", *session.posargs)

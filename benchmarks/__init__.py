@@ -1,1 +1,1 @@
-"""Benchmarks of cachefs on a SeaweedFS of their own: ``python -m benchmarks --help``."""
+"""Benchmarks of cachefs on a local SeaweedFS: ``python -m benchmarks --help``."""

@@ -1,4 +1,4 @@
-"""Measure cachefs beside its peers, and show and compare what was measured."""
+"""Measure cachefs and its peers, and show and compare the results."""
 
 from __future__ import annotations
 
@@ -35,22 +35,28 @@ PLOTS = Path("docs/plots")
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    one = commands.add_parser("measure", help="run the cases, print their tables, write JSON")
+    one = commands.add_parser("measure", help="run the cases, print tables, write JSON")
     one.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
-    one.add_argument("--runs", type=int, default=5, help="counted runs a case (default 5)")
+    one.add_argument("--runs", type=int, default=5, help="counted runs of each case (default 5)")
     one.add_argument(
         "--most", type=float, default=40.0, help="seconds after which a case is not run again"
     )
-    one.add_argument("--only", default="", metavar="TEXT", help="cases whose work or tool has this")
-    one.add_argument("--quick", action="store_true", help="tiny sizes, to see that all of it works")
-    one.add_argument("--json", type=Path, default=LATEST, help=f"where to (default {LATEST})")
+    one.add_argument(
+        "--only", default="", metavar="TEXT", help="only cases whose work or tool contains this"
+    )
+    one.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to check that everything works"
+    )
+    one.add_argument(
+        "--json", type=Path, default=LATEST, help=f"file for the results (default {LATEST})"
+    )
     one.set_defaults(do=_measure)
 
-    one = commands.add_parser("table", help="write the tables of a result into the page")
+    one = commands.add_parser("table", help="write the tables of a result into a page")
     one.add_argument("json", type=Path)
     one.add_argument("--page", type=Path, default=PAGE)
     one.set_defaults(do=_table)
@@ -60,20 +66,22 @@ def main() -> None:
     one.add_argument("--into", type=Path, default=PLOTS)
     one.set_defaults(do=_plot)
 
-    one = commands.add_parser("compare", help="say what got slower; then the status is 1")
+    one = commands.add_parser(
+        "compare", help="list what got slower; if anything did, the status is 1"
+    )
     one.add_argument("before", type=Path)
     one.add_argument("after", type=Path)
     one.set_defaults(do=_compare)
 
     options = parser.parse_args()
-    # As after Ctrl-C, what was started is ended and what was written removed.
+    # Clean up as after Ctrl-C: end the processes and remove the files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     sys.exit(options.do(options))
 
 
 def _measure(options: argparse.Namespace) -> str | None:
     if unknown := set(options.groups) - set(GROUPS):
-        return f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}"
+        return f"there is no group {', '.join(sorted(unknown))}; groups are {', '.join(GROUPS)}"
     sizes = QUICK if options.quick else FULL
     wanted = [
         case
@@ -90,7 +98,7 @@ def _measure(options: argparse.Namespace) -> str | None:
     ):
         facts = machine.facts()
         stage = Stage(server, Path(folder), sizes)
-        # A status is not seen in a log.
+        # A status line does not show in a log.
         tell = status.update if console.is_terminal else console.print
         found, failed = measure(cases, stage, options.runs, options.most, tell)
     done = results.Results(
@@ -116,7 +124,7 @@ def _server(folder: Path) -> Iterator[S3Server]:
 
 
 def _wait_for_the_end(server: S3Server) -> None:
-    """Its keeper ends the server once the last user has gone; only then is the folder still."""
+    """Wait until the server has ended, so that nothing writes to the directory any more."""
     address = urlsplit(server.endpoint_url)
     for _ in range(100):
         time.sleep(0.2)

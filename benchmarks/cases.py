@@ -1,4 +1,4 @@
-"""The table of cases: which contender does what, and where."""
+"""The table of cases: which contender does which work, and where."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ AT_A_TIME: Final = 4
 
 @dataclass(frozen=True)
 class Case:
-    """One tool at one work.
+    """One tool doing one work.
 
     Attributes:
         group: the table that it belongs to.
-        work: what is done, as tables say it.
-        contender: who does it.
-        operation: the function of the contender's module.
-        prepare: a block around each run, which gives the operation's arguments.
-        tool: the name in the table, where it is not the contender's.
-        parallelism: so many blobs at a time.
-        bytes: bytes that are moved, 0 where that says nothing.
-        point: where a plot has it.
-        each_round: runs a round; more for what takes no time.
+        work: what is done, as shown in tables.
+        contender: what does it.
+        operation: the function in the contender's module.
+        prepare: a context manager around each run, which yields the operation's arguments.
+        tool: the name in tables, if it is not the contender's.
+        parallelism: blobs at a time.
+        bytes: bytes that are moved, or 0 if throughput is not meaningful.
+        point: position in a plot.
+        each_round: runs in each round; more than one for short work.
     """
 
     group: str
@@ -74,7 +74,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The tool as tables show it."""
+        """The name of the tool in tables."""
         return self.tool or self.contender.name
 
 
@@ -171,7 +171,7 @@ def _again(sizes: Sizes) -> Iterator[Case]:
         for operation, verb in (("again", "HEAD"), ("again_listed", "LIST")):
             tool = f"{who.name}, {verb}"
             yield Case("again", work, who, operation, where, tool=tool)
-    # It goes by the times that it keeps with what it uploaded itself.
+    # rclone compares times that it stores with its own uploads.
     yield Case("again", work, RCLONE, "again", _to_filled_bucket(load, RCLONE))
     for who in (S5CMD, BUILDKIT):
         yield Case("again", work, who, "again", where)

@@ -1,6 +1,6 @@
-"""A process of its own for one Python operation: ``python -m benchmarks.child MODULE OPERATION``.
+"""Run one Python operation: ``python -m benchmarks.child MODULE OPERATION``.
 
-Takes its arguments as a line of JSON, prepares, says ``ready``, waits for a line, does the work,
+Reads its arguments as a line of JSON, prepares, prints ``ready``, waits for a line, does the work,
 and prints its figures as JSON.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Prepare the operation that the command line names, measure it, and print the figures."""
+    """Prepare the operation given on the command line, measure it, and print the figures."""
     module, operation = sys.argv[1:]
     arguments = json.loads(sys.stdin.readline())
     work = getattr(importlib.import_module(module), operation)(**arguments)
@@ -25,11 +25,11 @@ def main() -> None:
     sys.stdin.readline()
     _forget_peak()
     seconds, cpu = time.perf_counter(), _cpu()
-    made = work()  # kept: to throw it away is no part of the work
+    made = work()  # kept alive: freeing it is not part of the work
     figures = {"seconds": time.perf_counter() - seconds, "cpu": _cpu() - cpu, "mib": _peak()}
     del made
     print(json.dumps(figures), flush=True)
-    # obstore's threads may still hand results over while Python shuts down, and abort it.
+    # obstore's threads may still deliver results while Python shuts down, and abort it.
     os._exit(0)
 
 
@@ -39,13 +39,13 @@ def _cpu() -> float:
 
 
 def _forget_peak() -> None:
-    """What preparing took at most is no cost of the work; only Linux can forget it."""
+    """Reset the peak: preparing is not part of the work. Only Linux can do this."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak() -> float:
-    """MiB. Not ``ru_maxrss``: Linux lets a new process begin with its parent's."""
+    """Peak memory in MiB. Not ``ru_maxrss``: on Linux a new process starts with its parent's."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

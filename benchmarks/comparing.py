@@ -1,4 +1,4 @@
-"""What got slower between two results, beyond what the runs of one result differ by."""
+"""What got slower between two results, beyond the differences between runs of one result."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ if TYPE_CHECKING:
     from benchmarks.results import Case, Results
 
 LIMITS: Final = {"seconds": 1.15, "cpu": 1.15, "mib": 1.2, "requests": 1.05}
-"""From which ratio of medians a difference is one; the ranges must be apart as well."""
+"""Ratios of medians from which a difference counts; the ranges must not overlap either."""
 
 LEAST: Final = {"seconds": 0.02, "cpu": 0.02, "mib": 4.0, "requests": 2.0}
-"""Smaller differences say nothing, whatever their ratio."""
+"""Smaller differences do not count, whatever their ratio."""
 
 UNITS: Final = {"seconds": "s", "cpu": "s of CPU", "mib": "MiB", "requests": "requests"}
 
 
 class Comparison(NamedTuple):
-    """What is to be said, and which of our cases got slower or take more."""
+    """Lines to print, and which of our cases got slower or take more."""
 
     lines: list[str]
     slower: list[tuple[str, str, str]]
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compare the cases that both have. Only ours can be slower; the peers tell of the machine."""
+    """Compare the common cases. Only ours can be slower; peers show changes of the machine."""
     told: dict[str, list[str]] = {"slower": [], "faster": []}
     slower = []
     old = {case.key: case for case in before.cases}

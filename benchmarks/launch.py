@@ -1,7 +1,7 @@
-"""Runs a program and prints its figures: ``python -I -S launch.py WORD...``.
+"""Run a program and print its figures: ``python -I -S launch.py WORD...``.
 
-A small process, run as a file and importing next to nothing: Linux counts the memory of whoever
-starts a program as the program's own until it has begun.
+This process is small, run as a file and with few imports: until a new program has started, Linux
+counts the memory of its parent as its own.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a result's reader must know of the machine; nothing that names it."""
+"""Facts about the machine that readers of a result need; nothing that identifies it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of each work's cases in rounds, so that a machine that slows down slows all of them."""
+"""Runs the cases of each work in rounds, so that a machine that slows down affects all."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def measure(
     most: float = 40.0,
     tell: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[results.Case], dict[str, str]]:
-    """Run the cases: work after work, each in rounds.
+    """Run the cases, one work after another, each in rounds.
 
     Args:
-        cases: those of one work beside each other.
-        stage: what they stand on.
-        runs: rounds that count. One more goes before those of a work that moves bytes.
-        most: seconds after which a case is not run again.
-        tell: told what is being done.
+        cases: what to run; cases of the same work take turns.
+        stage: the server and the data that they use.
+        runs: rounds that count. Work that moves bytes starts with one more round.
+        most: total seconds after which a case is not run again.
+        tell: called with what is being done.
 
     Returns:
-        The cases' results, and why some have none: one that fails does not end the others.
+        The results of the cases, and the reasons why some have none: others continue when a case
+        fails.
     """
     found = {case: _result(case) for case in cases}
     failed: dict[Case, str] = {}
@@ -56,13 +57,13 @@ def measure(
 def _schedule(cases: Sequence[Case], runs: int) -> Iterator[tuple[Case, int]]:
     """Each case with the number of its round; round 0 does not count.
 
-    The order is another one in each round, so that nobody always comes after the same one.
+    The order differs in each round, so that no case always runs after the same one.
     """
     works: dict[tuple[str, str], list[Case]] = defaultdict(list)
     for case in cases:
         works[case.group, case.work].append(case)
     for same in works.values():
-        # Whoever comes first pays for memory that the system has given back meanwhile.
+        # The first run pays for memory that the system has released meanwhile.
         first = 0 if same[0].bytes else 1
         for number in range(first, runs + 1):
             drawn = random.Random(number).sample(same, len(same))
@@ -90,7 +91,7 @@ def _run(case: Case, stage: Stage, result: results.Case) -> None:
 
         def ready() -> None:
             nonlocal before
-            os.sync()  # what others left to be written to the disk is not this one's
+            os.sync()  # writes left over from earlier runs are not part of this one
             before = stage.served(buckets)
 
         figures = run(case.contender, case.operation, arguments, stage.folder, ready)

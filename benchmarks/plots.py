@@ -1,4 +1,4 @@
-"""Results as SVG, the same bytes for the same results; legible on light and on dark pages."""
+"""Results as SVG: the same bytes for the same results, legible on light and dark pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STYLE: Final[dict[str, Any]] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
-# Seen on white and on black, and told apart by their marks where colours are not.
+# Visible on white and on black, and distinguishable by their markers without colours.
 LOOKS: Final[tuple[dict[str, str], ...]] = (
     {"color": "#2f7fd8", "marker": "o"},
     {"color": "#d2691e", "marker": "s"},
@@ -44,7 +44,7 @@ LOOKS: Final[tuple[dict[str, str], ...]] = (
 
 
 def plot(results: Results, folder: Path) -> None:
-    """Draw all plots into a folder."""
+    """Draw all plots into a directory."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         for group, draw in PLOTS.items():
@@ -106,7 +106,7 @@ def _lines(axes: Any, cases: list[Case], value: Callable[[Case], float | None]) 
 
 
 def _ticks(axes: Any, cases: list[Case]) -> None:
-    """Each parallelism by its number, in place of powers of ten."""
+    """Label each parallelism with its number instead of powers of ten."""
     points = sorted({case.point for case in cases if case.point is not None})
     axes.set_xticks(points, [str(point) for point in points])
     axes.minorticks_off()

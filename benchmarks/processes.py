@@ -1,4 +1,4 @@
-"""One operation of one contender, in a process of its own."""
+"""Runs one operation of one contender in a separate process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HERE = Path(__file__).parent
 
 
 class Figures(NamedTuple):
-    """What it took: wall and CPU seconds, and MiB at most."""
+    """What a run took: wall and CPU seconds, and peak memory in MiB."""
 
     seconds: float
     cpu: float
@@ -39,17 +39,17 @@ def run(
     folder: Path,
     ready: Callable[[], object] = lambda: None,
 ) -> Figures:
-    """Run it.
+    """Run an operation and measure it.
 
     Args:
-        contender: who.
-        operation: the function of its module.
-        arguments: its keywords.
-        folder: where byte code and this machine's own caches go, shared by all runs.
-        ready: called when it is about to begin; what it costs is not measured.
+        contender: what runs it.
+        operation: the function in the contender's module.
+        arguments: its keyword arguments.
+        folder: directory for byte code and per-user caches, shared by all runs.
+        ready: called right before the measured work; not measured itself.
 
     Raises:
-        RuntimeError: it failed; the message has what it said.
+        RuntimeError: the process failed; the message contains its standard error.
     """
     arguments = {**contender.options, **arguments}
     module = f"benchmarks.contenders.{contender.module}"
@@ -66,9 +66,9 @@ def run(
 
 
 def _said(command: Command, folder: Path, ready: Callable[[], object]) -> str:
-    """The last line that it prints."""
+    """Run the command and return the last line of its output."""
     if command.first is None:
-        ready()  # it waits for nobody once it has been started
+        ready()  # the program does not wait after it has been started
     with (
         tempfile.TemporaryFile("w+", dir=folder) as errors,
         subprocess.Popen(
@@ -85,7 +85,7 @@ def _said(command: Command, folder: Path, ready: Callable[[], object]) -> str:
         try:
             said = _talk(child, command.first, ready)
         except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)  # with what it has started
+            os.killpg(child.pid, signal.SIGKILL)  # including its children
             raise
         if child.returncode or not said:
             errors.seek(0)
@@ -104,7 +104,7 @@ def _talk(child: subprocess.Popen[str], first: str | None, ready: Callable[[], o
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Nothing of the user's configuration; and compiled once, as an installed program is."""
+    """Without the user's configuration, and with byte code compiled once, as if installed."""
     kept = {
         name: value
         for name, value in os.environ.items()

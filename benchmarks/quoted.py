@@ -1,7 +1,8 @@
 """BuildKit's figures, for orientation only.
 
-No builder runs here, so they are quoted: from another run, on another machine of 2 cores, against a
-SeaweedFS on loopback at parallelism 4. They show the order of size and are no part of any ratio.
+Used when the BuildKit peer is not installed. They are from another run, on another machine with 2
+cores, against a SeaweedFS on loopback at parallelism 4. They show the order of magnitude and are
+not used in any ratio.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run's figures as they lie in JSON."""
+"""The figures of a run, as stored in JSON."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _APART: Final = {
 
 
 class Case(msgspec.Struct, kw_only=True):
-    """One tool at one work: a figure for each run.
+    """One tool doing one work, with a figure for each run.
 
     Attributes:
         group: the table that it belongs to.
         work: what is done.
         tool: what does it.
-        ours: whether that is what is benchmarked, and not a peer.
-        bound: whether it is no tool, but what any tool can do at most.
-        parallelism: so many blobs at a time.
-        bytes: bytes that are moved, 0 where that says nothing.
-        point: where a plot has it: parallelism, blobs, or blobs in the store.
+        ours: whether the tool is cachefs, not a peer.
+        bound: whether this is an upper bound for any tool, not a tool.
+        parallelism: blobs at a time.
+        bytes: bytes that are moved, or 0 if throughput is not meaningful.
+        point: position in a plot: parallelism, blobs, or blobs in the store.
         seconds: wall time.
-        cpu: CPU seconds of the client, its children included.
-        mib: most memory that the client held, MiB.
-        load: the machine's load before each run, on average over a minute.
-        requests: what the server was asked, where it was asked.
-        server: CPU seconds of the server, where it was asked.
+        cpu: CPU seconds of the client, including its children.
+        mib: peak memory of the client, in MiB.
+        load: load average of the machine over a minute, before each run.
+        requests: requests to the server, if it was used.
+        server: CPU seconds of the server, if it was used.
     """
 
     group: str
@@ -54,21 +54,21 @@ class Case(msgspec.Struct, kw_only=True):
 
     @property
     def title(self) -> str:
-        """The work, with what tells it from others that are called the same."""
+        """The work, with what distinguishes it from others of the same name."""
         return self.work + _APART.get(self.group, "").format(case=self)
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes it the same case in two runs."""
+        """Identifies the same case in two runs."""
         return self.group, self.title, self.tool
 
     def median(self, measure: str = "seconds") -> float:
-        """The middle one of the figures."""
+        """The median of the figures."""
         return float(statistics.median(getattr(self, measure)))
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """All cases of a run, the facts about its machine, and what was left out, with the reason."""
+    """All cases of a run, facts about the machine, and the skipped tools with the reasons."""
 
     machine: dict[str, str | int | float]
     runs: int
@@ -81,17 +81,17 @@ class Results(msgspec.Struct, kw_only=True):
         return [case for case in self.cases if case.group == group]
 
     def mark(self, group: str) -> str:
-        """Tells the figures of a group from any others; a plot has it inside."""
+        """Identifies the figures of a group; embedded in its plot."""
         return f"{group} {hashlib.sha256(msgspec.json.encode(self.of(group))).hexdigest()}"
 
 
 def read(path: Path) -> Results:
-    """The results of a file. Raises msgspec.ValidationError for any other JSON."""
+    """Read the results of a file. Raises msgspec.ValidationError for any other JSON."""
     return msgspec.json.decode(path.read_bytes(), type=Results)
 
 
 def write(results: Results, path: Path) -> None:
-    """Write them, for people to read as well."""
+    """Write the results, indented."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rounded = msgspec.structs.replace(results, cases=[_rounded(case) for case in results.cases])
     path.write_bytes(msgspec.json.format(msgspec.json.encode(rounded), indent=1) + b"\n")

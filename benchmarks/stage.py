@@ -1,4 +1,4 @@
-"""What the cases of a run stand on: blobs on disk, filled buckets; made when first needed."""
+"""What the cases of a run use: blobs on disk and filled buckets, made when first needed."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _CPU: Final = r"^process_cpu_seconds_total (\S+)$"
 
 
 class Served(NamedTuple):
-    """Requests that a server has had for some buckets, and CPU seconds that it has used in all."""
+    """Requests that a server has served for some buckets, and its total CPU seconds."""
 
     requests: int
     cpu: float
 
 
 def _once(make: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that makes each thing once, however many threads ask for it."""
+    """Cache the results of a method by its arguments; safe for threads."""
 
     @functools.wraps(make)
     def get(self: Stage, *about: Any) -> Any:
@@ -62,12 +62,12 @@ def _once(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Stage:
-    """One server and one folder.
+    """One server and one directory.
 
     Args:
-        server: a SeaweedFS, for it tells how many requests it had.
-        folder: empty, and removed by the caller afterwards.
-        sizes: how much of everything.
+        server: a SeaweedFS, which counts its requests.
+        folder: an empty directory, which the caller removes afterwards.
+        sizes: the sizes of all workloads.
     """
 
     def __init__(self, server: S3Server, folder: Path, sizes: Sizes) -> None:
@@ -79,7 +79,7 @@ class Stage:
         self.stock: list[str] = []
 
     def place(self, bucket: str) -> Place:
-        """A bucket as contenders get it."""
+        """A bucket in the form that contenders take."""
         server = self.server
         keys = server.access_key_id, server.secret_access_key
         return Place(server.endpoint_url, *keys, server.region, bucket)
@@ -87,7 +87,7 @@ class Stage:
     def served(self, buckets: Collection[str]) -> Served:
         """What the server has done so far.
 
-        It counts after it has answered, so this looks until nothing is added.
+        The server counts a request after responding, so this polls until the count is stable.
         """
         now, before = self._served(buckets), None
         while before is None or now.requests != before.requests:
@@ -105,7 +105,7 @@ class Stage:
 
     @contextlib.contextmanager
     def new_bucket(self) -> Iterator[str]:
-        """An empty bucket, deleted with all that it holds."""
+        """An empty bucket, deleted afterwards with its contents."""
         with self.lock:
             if not self.stock:
                 with ThreadPoolExecutor(8) as pool:
@@ -117,17 +117,17 @@ class Stage:
             self.server.client.delete_bucket(Bucket=bucket)
 
     def _begun(self) -> str:
-        """The first write to a bucket makes its volume, which takes up to a second."""
+        """A bucket with one object: the first write creates its volume, which may take a second."""
         bucket = self.server.bucket()
         self._put(bucket, {"first": b"first"})
         return bucket
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """A path of which nothing is there; what is written to it or beside it is emptied later.
+        """A path where nothing exists yet; files in it and beside it are truncated afterwards.
 
-        It goes with the run's folder. Were files deleted now, ext4 would look for a long time for
-        inodes for the next ones: it passes over those that have become free in the last minute.
+        They are deleted with the directory of the run. Deleting them now would slow down later
+        runs: ext4 skips inodes that were freed in the last minute, and searches long for others.
         """
         into = Path(tempfile.mkdtemp(dir=self.folder)) / "into"
         try:
@@ -139,14 +139,14 @@ class Stage:
 
     @_once
     def blobs(self, workload: Workload) -> Path:
-        """A folder of the workload's blobs."""
+        """A directory with the workload's blobs."""
         folder = Path(tempfile.mkdtemp(dir=self.folder)) / "blobs"
         workload.write(folder)
         return folder
 
     @_once
     def filled(self, workload: Workload, contender: Contender = OBSTORE) -> str:
-        """A bucket with the workload's blobs, which this contender uploaded."""
+        """A bucket with the workload's blobs, uploaded by this contender."""
         bucket = self.server.bucket()
         arguments = {
             "place": self.place(bucket),
@@ -158,7 +158,7 @@ class Stage:
 
     @_once
     def store(self, count: int) -> str:
-        """A bucket with so many tiny blobs, and some names over them."""
+        """A bucket with this number of tiny blobs, and some names that need them."""
         bucket = self.server.bucket()
         self._put(bucket, {f"blobs/{d}": content for d, content in numbered(count, count).items()})
         named = manifests(self.sizes.names, count) if count == self.sizes.stores[-1] else ()
@@ -195,7 +195,7 @@ class Stage:
 
     @_once
     def tree(self) -> Path:
-        """Many files in folders of a hundred."""
+        """A tree of many files, a hundred in each directory."""
         root = self.folder / "tree"
         for index in range(self.sizes.tree):
             below = root / str(index // 100)
@@ -213,7 +213,7 @@ class Stage:
 
     @_once
     def output(self) -> Path:
-        """A folder with one large file, half of which can be compressed."""
+        """A directory with one large file, half of which is compressible."""
         root = self.folder / "output"
         root.mkdir()
         with (root / "file").open("wb") as file:
@@ -223,14 +223,14 @@ class Stage:
 
     @_once
     def packed(self, folder: Path) -> Path:
-        """A folder as ``tar | zstd`` packs it."""
+        """A directory packed by ``tar | zstd``."""
         blob = self.folder / "packed.tar.zst"
         run(SHELL, "pack", {"folder": str(folder), "blob": str(blob)}, self.folder)
         return blob
 
     @_once
     def step(self) -> Path:
-        """A folder for a small step, which has run: byte code is compiled and its result cached."""
+        """A directory in which a small step has run; byte code is compiled, the result cached."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         (folder / "in").write_text("x")
         for operation in ("help_", "no_op"):
@@ -238,7 +238,7 @@ class Stage:
         return folder
 
     def _put(self, bucket: str, objects: dict[str, bytes]) -> None:
-        """Past everything that is measured."""
+        """Put objects directly into the store, without anything that is measured."""
         store = native_store(self.place(bucket))
         with ThreadPoolExecutor(16) as pool:
             for _ in pool.map(lambda item: store.put(*item), objects.items()):

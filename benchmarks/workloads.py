@@ -1,4 +1,4 @@
-"""What is moved: sets of random blobs as files, and manifests. Made once for a run."""
+"""Workloads: sets of random blobs as files, and manifests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIB: Final = 1024 * MIB
 
 
 def amount(size: int) -> str:
-    """Bytes in the largest unit of which they are a multiple."""
+    """A number of bytes in the largest unit that divides it."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size % unit == 0:
             return f"{size // unit} {name}"
@@ -30,7 +30,7 @@ def amount(size: int) -> str:
 
 @dataclass(frozen=True)
 class Workload:
-    """So many blobs of one size in bytes."""
+    """A number of blobs of one size in bytes."""
 
     blobs: int
     size: int
@@ -40,15 +40,15 @@ class Workload:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all blobs."""
+        """Total bytes of the blobs."""
         return self.blobs * self.size
 
     def write(self, folder: Path) -> None:
-        """Write the blobs, each into a file named by its digest."""
+        """Write the blobs into files named by digest."""
         folder.mkdir(parents=True)
         numbers = random.Random(self.bytes)
         for _ in range(self.blobs):
-            # A part is repeated: nothing here compresses or looks for equal parts.
+            # A block is repeated: no tool here compresses or deduplicates.
             part = numbers.randbytes(min(self.size, MIB))
             hashed = hashlib.sha256()
             with (folder / "part").open("wb") as file:
@@ -60,7 +60,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything a run takes."""
+    """The sizes of all workloads of a run."""
 
     large: Workload = Workload(64, 8 * MIB)
     small: Workload = Workload(2000, 16 * KIB)
@@ -97,18 +97,18 @@ QUICK: Final = Sizes(
 
 
 def graph_of(folder: Path) -> RecordGraph:
-    """A graph in which each blob of the folder is the result of a step of its own."""
+    """A graph in which each blob of the directory is the result of one step."""
     return _graph((file.name, file.stat().st_size) for file in sorted(folder.iterdir()))
 
 
 def numbered(count: int, of: int) -> dict[str, bytes]:
-    """So many tiny blobs by their digests, spread evenly over the first ``of`` numbers."""
+    """Tiny blobs by digest: ``count`` numbers spread evenly over the first ``of``."""
     contents = [b"%d" % (index * of // count) for index in range(count)]
     return {Digest.of(content): content for content in contents}
 
 
 def graph_of_numbers(blobs: dict[str, bytes]) -> RecordGraph:
-    """The same for blobs in memory."""
+    """As :func:`graph_of`, for blobs in memory."""
     return _graph((digest, len(content)) for digest, content in blobs.items())
 
 
@@ -120,7 +120,7 @@ def _graph(blobs: Iterator[tuple[str, int]]) -> RecordGraph:
 
 
 def manifests(names: int, blobs: int) -> Iterator[tuple[str, bytes]]:
-    """So many names over the first numbers. A tenth of the blobs is needed by none of them."""
+    """Names and manifests over the first ``blobs`` numbers; a tenth of the blobs is orphaned."""
     contents = [b"%d" % number for number in range(blobs)]
     each = blobs // names
     for index in range(names):
@@ -133,7 +133,7 @@ def manifests(names: int, blobs: int) -> Iterator[tuple[str, bytes]]:
 
 
 def large_manifest(records: int, seed: int = 0) -> bytes:
-    """A manifest of random records, as a builder would write it: half a kilobyte a record."""
+    """A manifest of random records as a builder writes it: half a kilobyte per record."""
     numbers = random.Random(records + seed)
     graph = RecordGraph()
     when = from_nanoseconds(1_795_000_000_123_456_789)

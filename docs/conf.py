@@ -1,4 +1,4 @@
-"""How the documentation is built: ``nox -s docs``. The pages are Markdown and read as such, too."""
+"""Configuration of Sphinx: ``nox -s docs``. The Markdown pages are also readable as they are."""
 
 import cachefs
 
@@ -18,7 +18,7 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-# An attribute of a dataclass is described twice, by its class and by itself: the first is enough.
+# Attributes of dataclasses would otherwise be documented twice: by the class and one by one.
 napoleon_use_ivar = True
 
 html_theme = "furo"

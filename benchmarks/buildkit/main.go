@@ -1,7 +1,7 @@
 // Buildkit-peer times BuildKit's own S3 cache exporter and its loading of a manifest.
 //
 // It is BuildKit's code as buildkitd runs it, without a daemon and without a build around it. See
-// README.md beside it for how to build and call it.
+// README.md in this directory for how to build and call it.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,9 +30,6 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// buildkit is the version of BuildKit; build.sh sets it.
-var buildkit = "unknown"
-
 // arguments are what the caller gives as JSON.
 type arguments struct {
 	Attributes map[string]string `json:"attributes"` // as `--cache-to type=s3` takes them
@@ -39,7 +37,7 @@ type arguments struct {
 	Manifest   string            `json:"manifest"`   // load: a file, in place of the attributes
 }
 
-// work is what is timed. It returns what the caller may want to check.
+// work is what is timed. It returns figures for the caller to check.
 type work func(context.Context) (map[string]any, error)
 
 var operations = map[string]func(context.Context, arguments) (work, error){
@@ -90,7 +88,7 @@ func run(ctx context.Context, words []string) error {
 }
 
 func measure(ctx context.Context, do work) (map[string]any, error) {
-	// What preparing took at most is no cost of the work; only Linux can forget it.
+	// Reset the peak: preparing is not part of the work. Only Linux can do this.
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 	started, used := time.Now(), cpu()
 	figures, err := do(ctx)
@@ -100,18 +98,30 @@ func measure(ctx context.Context, do work) (map[string]any, error) {
 	figures["seconds"] = time.Since(started).Seconds()
 	figures["cpu"] = cpu() - used
 	figures["mib"] = peak()
-	figures["buildkit"] = buildkit
+	figures["buildkit"] = version()
 	return figures, nil
 }
 
-// cpu is the seconds that all threads of this process have used.
+// version is that of BuildKit, as go.mod names it.
+func version() string {
+	if built, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range built.Deps {
+			if module.Path == "github.com/moby/buildkit" {
+				return module.Version
+			}
+		}
+	}
+	return "unknown"
+}
+
+// cpu is the CPU seconds used by all threads of this process.
 func cpu() float64 {
 	var used syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
 	return float64(used.Utime.Nano()+used.Stime.Nano()) / 1e9
 }
 
-// peak is the most memory that was resident at a time, in MiB; 0 where there is no /proc.
+// peak is the peak resident memory in MiB, or 0 without /proc.
 func peak() float64 {
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {
@@ -123,9 +133,9 @@ func peak() float64 {
 	return 0
 }
 
-// export uploads a folder of blobs, each the result of a record of its own.
+// export uploads a folder of blobs, each the result of one record.
 //
-// Connecting is left to the first requests: the exporter keeps its client to itself.
+// The first requests connect: the exporter's client is private.
 func export(ctx context.Context, args arguments) (work, error) {
 	exporter, err := s3.ResolveCacheExporterFunc()(ctx, nil, args.Attributes)
 	if err != nil {
@@ -167,7 +177,7 @@ func export(ctx context.Context, args arguments) (work, error) {
 	}, nil
 }
 
-// load decodes a manifest and answers the first look-up: a file's, or that of a name in a bucket.
+// load decodes a manifest, from a file or of a name in a bucket, and answers one look-up.
 func load(ctx context.Context, args arguments) (work, error) {
 	if args.Manifest == "" {
 		return loadName(ctx, args.Attributes)
@@ -177,7 +187,7 @@ func load(ctx context.Context, args arguments) (work, error) {
 		return nil, err
 	}
 	return func(ctx context.Context) (map[string]any, error) {
-		// What the importer does once it has the bytes; it takes them from nowhere but S3.
+		// What the importer does once it has the bytes, which it can only get from S3.
 		var config cacheconfig.CacheConfig
 		if err := json.Unmarshal(raw, &config); err != nil {
 			return nil, err
@@ -195,7 +205,7 @@ func load(ctx context.Context, args arguments) (work, error) {
 		if err := v1.ParseConfig(config, layers, chains); err != nil {
 			return nil, err
 		}
-		// No worker: it is asked only when a result is loaded.
+		// No worker: only loading a result needs one.
 		keys, results, err := v1.NewCacheKeyStorage(chains, nil)
 		if err != nil {
 			return nil, err
@@ -205,7 +215,7 @@ func load(ctx context.Context, args arguments) (work, error) {
 	}, nil
 }
 
-// loadName lets the importer itself get the manifest and read it.
+// loadName has the importer get and read the manifest.
 func loadName(ctx context.Context, attributes map[string]string) (work, error) {
 	importer, none, err := s3.ResolveCacheImporterFunc()(ctx, nil, attributes)
 	if err != nil {
@@ -225,7 +235,7 @@ func lookUp(cache solver.CacheManager) error {
 	return err
 }
 
-// descriptor is a layer as the solver knows it: as the exporter expects it, and as the importer makes it.
+// descriptor describes a layer as the exporter expects it and the importer makes it.
 func descriptor(blob digest.Digest, layer cacheconfig.LayerAnnotations) ocispecs.Descriptor {
 	annotations := map[string]string{labels.LabelUncompressed: layer.DiffID.String()}
 	if !layer.CreatedAt.IsZero() {
@@ -241,7 +251,7 @@ func descriptor(blob digest.Digest, layer cacheconfig.LayerAnnotations) ocispecs
 	}
 }
 
-// folder gives blobs from files named by their digest, with the reader of buildkitd's content store.
+// folder provides blobs from files named by digest, with the reader of buildkitd's content store.
 type folder string
 
 func (f folder) ReaderAt(_ context.Context, layer ocispecs.Descriptor) (content.ReaderAt, error) {

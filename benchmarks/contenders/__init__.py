@@ -1,8 +1,8 @@
-"""Who does the work: cachefs, plain loops over the libraries that it uses, and programs.
+"""What does the work: cachefs, plain loops over the libraries that it uses, and programs.
 
-A contender is a module with a function for each operation that it knows. A function of a Python
-contender prepares and returns what is to be timed; a function of a program returns its command.
-All take ``place``, the bucket, and the case's other arguments as keywords.
+A contender is a module with a function for each operation that it supports. A function of a Python
+contender prepares and returns the work to be timed; a function of a program returns its command.
+All take ``place``, the bucket, and the other arguments of the case as keywords.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """A bucket and how to get in. Plain values, for it crosses to another process as JSON."""
+    """A bucket with its credentials. Plain values: it is sent to another process as JSON."""
 
     endpoint: str
     key: str
@@ -35,9 +35,9 @@ class Command:
     Attributes:
         words: the program and its arguments.
         environment: variables that it needs.
-        folder: where it runs, if that matters.
-        first: what it is told on standard input; such a program says ``ready``, waits for another
-            line, and prints its figures itself. Any other is measured as a whole process.
+        folder: its working directory, if that matters.
+        first: the first line of standard input. Such a program prints ``ready``, waits for another
+            line, and prints its figures itself; any other is measured as a whole process.
     """
 
     words: list[str]
@@ -48,15 +48,15 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A line's tool.
+    """A tool to be measured.
 
     Attributes:
-        name: as tables show it.
-        module: where its operations are, below this package.
-        options: further arguments of each of its operations.
-        program: its operations give a Command, not Python to be timed.
-        needs: the program or module that must be there, and how to get it.
-        bound: it is no tool, but what the server or a library allows any tool at most.
+        name: the name in tables.
+        module: the module of its operations, in this package.
+        options: further arguments of all its operations.
+        program: whether its operations return a Command instead of a callable.
+        needs: the program or module that must be installed, and how to get it.
+        bound: whether this is an upper bound for any tool, not a tool.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Contender:
 
     @property
     def ours(self) -> bool:
-        """Whether this is what is benchmarked and not a peer."""
+        """Whether the tool is cachefs, not a peer."""
         return self.name.startswith("cachefs")
 
     @property
@@ -80,7 +80,7 @@ class Contender:
 
 
 def found(program: str) -> str | None:
-    """A program's path: beside this Python, where pip puts it, else wherever the shell finds it."""
+    """A program's path: beside this Python, where pip installs it, or else in PATH."""
     return shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
 
 
@@ -100,7 +100,7 @@ BUILDKIT: Final = Contender(
     "BuildKit",
     "buildkit",
     program=True,
-    needs=("buildkit-peer", "see benchmarks/buildkit/build.sh"),
+    needs=("buildkit-peer", "see benchmarks/buildkit/README.md"),
 )
 STARTING: Final = Contender("cachefs", "starting", program=True)
 INTERPRETER: Final = Contender("bare interpreter", "starting", program=True)

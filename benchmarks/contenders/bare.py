@@ -1,7 +1,7 @@
-"""What no client can go below: the requests alone, with all else done before the clock starts.
+"""An upper bound for any client: only the requests, with everything else done beforehand.
 
-``sockets`` are requests that were signed beforehand, sent by the kernel from the files. ``obstore``
-is that library's own ``put`` in threads. Neither looks anything up, hashes or writes a manifest.
+``sockets`` sends requests that were signed beforehand, from the files by the kernel. ``obstore`` is
+that library's own ``put`` in threads. Neither looks anything up, hashes or writes a manifest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PART: Final = 8 * MIB
 
 
 class Request(NamedTuple):
-    """A PUT: its head, and where its body is. The answer's ETag goes to ``etags``."""
+    """A PUT: its head, and where its body is. The ETag of the response is stored in ``etags``."""
 
     head: bytes
     file: Path
@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
 
 def upload(place: list[str], folder: str, parallelism: int, library: str) -> Work:
-    """Put each file, whether it is there or not."""
+    """Put each file, even if it is already stored."""
     files = sorted(Path(folder).iterdir())
     if library == "obstore":
         return _by_obstore(Place(*place), files, parallelism)
@@ -101,7 +101,7 @@ def _by_sockets(there: Place, files: list[Path], parallelism: int) -> Work:
 
 
 class _Blob:
-    """A file's upload, begun where it goes in parts."""
+    """The upload of a file; a multipart upload is already created."""
 
     def __init__(self, there: Place, file: Path, client: Any) -> None:
         self._there = there
@@ -172,7 +172,7 @@ def _sender(connection: socket.socket) -> Callable[[Request], None]:
 
 
 def _each(items: Iterable[Any], works: Sequence[Callable[[Any], None]]) -> None:
-    """Each of the items once, by a thread for each of the works."""
+    """Handle each item once, with one thread for each callable."""
     waiting = iter(list(items))
 
     def run(work: Callable[[Any], None]) -> None:

@@ -1,4 +1,4 @@
-"""BuildKit's own S3 exporter and reading of manifests: the program of ``benchmarks/buildkit``."""
+"""BuildKit's own S3 exporter and manifest reader: the program in ``benchmarks/buildkit``."""
 
 from __future__ import annotations
 

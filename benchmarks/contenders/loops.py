@@ -1,7 +1,7 @@
-"""Plain loops over the fsspec filesystems of s3fs and obstore: what a script would do.
+"""Plain loops over the fsspec filesystems of s3fs and obstore, as in a script.
 
-Nothing is hashed, nothing verified, no manifest written; fetched files are neither synced nor
-renamed. The filesystems' own methods are called, so many at a time.
+Nothing is hashed or verified, and no manifest is written; fetched files are neither synced nor
+renamed. The filesystems' own methods are called in parallel.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _names(folder: str) -> list[str]:
 
 
 def upload(place: list[str], folder: str, parallelism: int, library: str) -> Work:
-    """Put each file, whether it is there or not."""
+    """Put each file, even if it is already stored."""
     fs, root = _connected(place, library)
     return _loop(
         fs,
@@ -88,13 +88,13 @@ def upload(place: list[str], folder: str, parallelism: int, library: str) -> Wor
 
 
 def again(place: list[str], folder: str, parallelism: int, library: str) -> Work:
-    """Ask for each file with a HEAD, as BuildKit does; all are there."""
+    """Look up each file with a HEAD, as BuildKit does; all are stored."""
     fs, root = _connected(place, library)
     return _loop(fs, _names(folder), lambda name: fs._info(f"{root}/{name}"), parallelism)
 
 
 def again_numbers(place: list[str], count: int, of: int, parallelism: int, library: str) -> Work:
-    """Ask for tiny blobs with a HEAD each."""
+    """Look up tiny blobs with a HEAD each."""
     fs, root = _connected(place, library)
     return _loop(fs, numbered(count, of), lambda name: fs._info(f"{root}/{name}"), parallelism)
 
@@ -136,7 +136,7 @@ def fetch(place: list[str], into: str, parallelism: int, library: str) -> Work:
 
 
 def copy(place: list[str], to: list[str], parallelism: int, library: str) -> Work:
-    """Read each blob into memory, and write it to the other bucket."""
+    """Read each blob into memory and write it to the other bucket."""
     fs, root = _connected(place, library)
     _, target = _connected(to, library)
 

@@ -1,4 +1,4 @@
-"""What cachefs does, through its public interface; what its connection costs is not timed."""
+"""cachefs through its public interface; connecting is not timed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _open(place: list[str], engine: str, parallelism: int, **more: Any) -> cache
 
 
 def upload(place: list[str], folder: str, parallelism: int, engine: str, **more: str) -> Work:
-    """Export a folder of blobs. What is there already is kept or touched, as ``more`` says."""
+    """Export a directory of blobs. Stored blobs are kept or touched, depending on ``more``."""
     cache = _open(place, engine, parallelism, **more)
     graph = graph_of(Path(folder))
     blobs: dict[str, bytes | Path | str] = {file.name: file for file in Path(folder).iterdir()}
@@ -43,17 +43,17 @@ def upload(place: list[str], folder: str, parallelism: int, engine: str, **more:
 
 
 def again(place: list[str], folder: str, parallelism: int, engine: str) -> Work:
-    """Export what is there already, as it is."""
+    """Export blobs that are already stored."""
     return upload(place, folder, parallelism, engine)
 
 
 def touch(place: list[str], folder: str, parallelism: int, engine: str) -> Work:
-    """Export what is there already, where all of it is old."""
+    """Export blobs that are already stored and all old."""
     return upload(place, folder, parallelism, engine, touch_refresh="0s")
 
 
 def again_numbers(place: list[str], count: int, of: int, parallelism: int, engine: str) -> Work:
-    """Export tiny blobs that a store of ``of`` blobs has already."""
+    """Export tiny blobs that a store of ``of`` blobs already has."""
     cache = _open(place, engine, parallelism)
     blobs = numbered(count, of)
     graph = graph_of_numbers(blobs)
@@ -95,9 +95,9 @@ def merge(manifests: list[str]) -> Work:
 
 
 def plan_prune(place: list[str], keep: int, parallelism: int, engine: str) -> Work:
-    """Plan what a prune would delete: every orphan, and all names but the newest."""
+    """Plan to delete orphaned blobs and remove all names but the newest."""
     cache = _open(place, engine, parallelism)
-    # The blobs are new: with a grace, nothing would go.
+    # The blobs are new: with a grace period, none would be deleted.
     return lambda: cache.plan_prune(cachefs.PrunePolicy(keep_last={"*": keep}), grace=0.0)
 
 
@@ -120,7 +120,7 @@ def sha256(folder: str) -> Work:
 
 
 def look(folder: str, twice: bool) -> Work:
-    """Read a tree as a source: the first time every file, then what has changed."""
+    """Read a tree as a source: every file the first time, then only what has changed."""
     from cachefs.building.sources import read_tree
 
     if twice:
@@ -129,7 +129,7 @@ def look(folder: str, twice: bool) -> Work:
 
 
 def pack(folder: str, blob: str) -> Work:
-    """Pack a folder into one zstd layer."""
+    """Pack a directory into one zstd layer."""
     from cachefs.layers.packing import pack, tree
 
     def work() -> object:
@@ -140,7 +140,7 @@ def pack(folder: str, blob: str) -> Work:
 
 
 def unpack(folder: str, blob: str) -> Work:
-    """Pack a folder, then extract the layer, verified, as a restore does."""
+    """Pack a directory, then extract the layer and verify it, as a restore does."""
     from cachefs.layers.extracting import extract
 
     diff_id: Any = pack(folder, blob)().diff_id  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""rclone as people use it: ``rclone copy``. It compares MD5 sums; it does not sync files."""
+"""rclone, with ``rclone copy``. It compares MD5 sums and does not sync files to disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.contenders import Command, Place, found
 
 
 def _remotes(**places: list[str]) -> dict[str, str]:
-    """A remote for each place, with no configuration file."""
+    """Environment variables that define a remote for each bucket, without configuration file."""
     settings = {"RCLONE_CONFIG": "/dev/null"}
     for name, place in places.items():
         there = Place(*place)
@@ -42,6 +42,6 @@ def fetch(place: list[str], into: str, parallelism: int) -> Command:
 
 
 def copy(place: list[str], to: list[str], parallelism: int) -> Command:
-    """Between two remotes, so that bytes pass through here as they do for the others."""
+    """Use two remotes, so that bytes pass through this process as with the other tools."""
     source, target = f"here:{Place(*place).bucket}/blobs", f"there:{Place(*to).bucket}/blobs"
     return Command(_copy(source, target, parallelism), _remotes(here=place, there=to))

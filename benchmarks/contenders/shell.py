@@ -1,4 +1,4 @@
-"""The peer of packing and extracting: ``tar | zstd``. Nothing is hashed or verified."""
+"""The peer for packing and extracting: ``tar | zstd``. Nothing is hashed or verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to start: whole processes, compiled before as an installed program is."""
+"""The cost of starting: whole processes, with byte code compiled as if installed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def help_(folder: str) -> Command:
 
 
 def no_op(folder: str) -> Command:
-    """A step whose result is cached and in place."""
+    """A step whose result is cached and whose output is there."""
     step = ["run", "--input=in", "--output=out", "--", "cp", "in", "out"]
     return Command([sys.executable, "-c", PROGRAM, *step], folder=folder)

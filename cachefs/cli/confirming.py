@@ -1,4 +1,4 @@
-"""What every command does that changes a cache: show the plan, ask, execute it, tell of it."""
+"""What every command that changes a cache does: show the plan, ask, execute it, report."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ R = TypeVar("R")
 
 
 class Confirmation:
-    """How far a command goes, as its options say.
+    """How far a command may go, according to its options.
 
     Args:
         dry_run: only show the plan.
         yes: do not ask.
-        as_json: print one document of plan and report, and nothing for people.
+        as_json: print the plan and the report as one JSON document, and nothing else.
     """
 
     def __init__(self, *, dry_run: bool, yes: bool, as_json: bool) -> None:
@@ -33,34 +33,37 @@ class Confirmation:
         self._yes = yes
         self._as_json = as_json
 
-    def carry_out(
+    def execute(
         self,
         plan: P,
-        execute: Callable[[P], R] | None,
+        work: Callable[[P], R] | None,
         *,
         show: Callable[[P], None],
         tell: Callable[[R], None],
         question: str | None,
     ) -> R | None:
-        """Show the plan, execute it when that is wanted, and tell what was done.
+        """Show the plan, execute it if the options and the user allow it, and print the report.
 
         Args:
             plan: what is to be done.
-            execute: does it; None where there is nothing to do.
-            show: prints the plan for people.
-            tell: prints the report for people.
-            question: what is asked first; None where nothing can be lost.
+            work: executes the plan; None if there is nothing to do.
+            show: prints the plan.
+            tell: prints the report.
+            question: asked before executing; None if nothing can be lost.
 
-        Returns the report, None where nothing was done. Ends the command when the answer is no.
-        Raises click.UsageError where there is no terminal to ask on.
+        Returns:
+            The report, or None if nothing was done. If the user declines, the command ends.
+
+        Raises:
+            click.UsageError: a question must be asked and there is no terminal.
         """
         if not self._as_json:
             show(plan)
         report = None
-        if execute is not None and not self._dry_run:
+        if work is not None and not self._dry_run:
             if question is not None:
                 self._ask(question)
-            report = execute(plan)
+            report = work(plan)
             if not self._as_json:
                 tell(report)
         if self._as_json:
@@ -68,17 +71,17 @@ class Confirmation:
         return report
 
     def _ask(self, question: str) -> None:
-        """Ask on the terminal, on standard error, unless the answer was given."""
+        """Ask on the terminal, on standard error, unless --yes was given."""
         if self._yes:
             return
         if not sys.stdin.isatty():
             raise click.UsageError(
-                "there is no terminal to ask on: give --yes to do it, or --dry-run to see the plan"
+                "there is no terminal to ask on: give --yes to proceed or --dry-run to see the plan"
             )
         try:
             agreed = click.confirm(question, err=True)
         except click.Abort:
-            click.echo(err=True)  # what follows is not to stand behind the question
+            click.echo(err=True)  # so that what follows begins on a new line
             raise
         if not agreed:
             click.echo("cachefs: nothing was changed", err=True)
@@ -86,7 +89,7 @@ class Confirmation:
 
 
 def confirmation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--dry-run``, ``--yes`` and ``--json``, as the command's keyword ``confirmation``."""
+    """Add ``--dry-run``, ``--yes`` and ``--json``, passed on as the keyword ``confirmation``."""
 
     @functools.wraps(command)
     def confirmed(*, dry_run: bool, yes: bool, as_json: bool, **others: Any) -> Any:
@@ -94,5 +97,5 @@ def confirmation_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(confirmation=confirmation, **others)
 
     dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
-    yes = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")
+    yes = click.option("-y", "--yes", is_flag=True, help="Proceed without asking.")
     return dry_run(yes(json_option(confirmed)))

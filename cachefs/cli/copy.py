@@ -13,7 +13,7 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.failing import error_object, one_line, tell
 from cachefs.cli.locations import LocationType
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import amount, print_json, size
+from cachefs.cli.output import amount, blobs_and_bytes, print_json
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(source: Location, target: Location, *, delete: bool, as_json: bool) 
 
 def _line(report: ExportReport) -> str:
     parts = [
-        f"{verb} {amount(part.blobs, 'blob')} ({size(part.bytes)})"
+        f"{verb} {blobs_and_bytes(part)}"
         for verb, part in (
             ("sent", report.uploaded),
             ("touched", report.touched),

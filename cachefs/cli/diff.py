@@ -33,12 +33,12 @@ PAIR: Final = 2
     multiple=True,
     metavar="NAME",
     type=NAME,
-    help="Compare this name; may be given twice.",
+    help="Compare this name. May be given twice.",
 )
 @json_option
 @common_options
 def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json: bool) -> Exit:
-    """Tell how B differs from A: two caches, or two names of one.
+    """Show how B differs from A: two caches, or two names of one cache.
 
     \b
       cachefs diff s3://eu/ci/ s3://us/ci/
@@ -46,13 +46,13 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
       cachefs diff s3://eu/ci/ s3://us/ci/ --name main
       cachefs diff s3://eu/ci/ /var/cache/ci --name main --name local
 
-    The first --name is of A, the second of B. Without --name: of each location the names that its
-    name=... gives, else all names together.
+    The first --name belongs to A, the second to B. Without --name, each location contributes the
+    names given by its name=..., or all names together.
 
-    What is gained (+) is in B and not in A, what is lost (-) the reverse. Records are equal when
-    their digests are and all that they are built on: one that differs only in the latter is both
-    gained and lost, and marked ~. Times are not compared. The exit status is 0 when nothing
-    differs, else 1.
+    What is gained (+) is in B but not in A; what is lost (-) is in A but not in B. Two records are
+    equal if their digests and everything that they are built on are equal. A record that differs
+    only in what it is built on is both gained and lost, and is marked ~. Times are not compared.
+    The exit status is 0 if nothing differs, else 1.
     """  # noqa: D301 - click's mark, not a backslash
     first, second = _sides(locations, names)
     found = first.diff(second)
@@ -66,9 +66,9 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
 
 
 def _sides(locations: tuple[Location, ...], names: tuple[str, ...]) -> tuple[Cache, Cache]:
-    """Both caches, each with the names that were given for it."""
+    """The caches A and B, each with its names; no names mean those of the location, or all."""
     if max(len(locations), len(names)) > PAIR:
-        raise click.UsageError("two are compared: give at most two locations and two --name")
+        raise click.UsageError("give at most two locations and two --name: two sides are compared")
     caches = [cachefs.open(location) for location in locations]
     if len(caches) == 1:
         names = names or caches[0].location.names
@@ -96,26 +96,26 @@ def _print(found: CacheDiff) -> None:
         print_table(("", "what", "digest"), lines)
     if found.divergence is not None:
         click.echo()
-        _print_parting(found.divergence)
+        _print_divergence(found.divergence)
 
 
 def _marked(change: Change) -> Iterator[tuple[str, list[str]]]:
-    """What is only in B, what is only in A, and what is in both but built on other records."""
+    """Digests only in B (+), only in A (-), and in both but built on other records (~)."""
     gained, lost = Counter(change.gained), Counter(change.lost)
     other = gained & lost
     for mark, digests in (("+", gained - other), ("-", lost - other), ("~", other)):
         yield mark, list(digests.elements())
 
 
-def _print_parting(divergence: Divergence) -> None:
+def _print_divergence(divergence: Divergence) -> None:
     if divergence.counterpart is None:
-        place = ""
+        other = ""
     elif divergence.counterpart == divergence.digest:
-        place = " from the same digest in A"
+        other = " from the same digest in A"
     else:
-        place = f" from {digest(divergence.counterpart)} in A"
+        other = f" from {digest(divergence.counterpart)} in A"
     below = f"{amount(divergence.depth, 'record')} deep" if divergence.depth else "a root"
     record = one_line(digest(divergence.digest))
     click.echo(
-        f"the chains part at record {record} ({below}){one_line(place)}: {divergence.reason}"
+        f"the chains diverge at record {record} ({below}){one_line(other)}: {divergence.reason}"
     )

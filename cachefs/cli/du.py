@@ -11,7 +11,7 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import age, amount, print_json, print_table, size
+from cachefs.cli.output import age, amount, blobs_and_bytes, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def command(location: Location, *, as_json: bool) -> Exit:
-    """Tell what the cache at LOCATION uses, by name and in all.
+    """Show how much the cache at LOCATION uses, by name and in total.
 
     \b
     total   blobs that the name needs
-    unique  those that no other name needs
-    shared  those that others need too
+    unique  blobs no other name needs
+    shared  blobs other names need too
 
-    Orphaned blobs are stored and no name needs them; those of a build that is storing its cache
-    right now are among them. Where a manifest cannot be read it is not certain which these are. The
-    exit status is 1 when a manifest cannot be read or a blob is missing.
+    Orphaned blobs are stored but no name needs them. They include those of a build that is storing
+    its cache right now. When a manifest cannot be read, they cannot be determined. The exit status
+    is 1 when a manifest cannot be read or a blob is missing.
 
-    With name=... in LOCATION only those names are listed; the other figures are of the whole cache.
+    With name=... in LOCATION only those names are listed; the other figures cover the whole cache.
     """  # noqa: D301 - click's mark, not a backslash
     cache = cachefs.open(location)
     usage = cache.usage()
@@ -68,21 +68,20 @@ def _cells(usage: NameUsage) -> list[str]:
     if usage.fault:
         return ["-"] * 6
     parts = (usage.total, usage.unique, usage.shared)
-    return [cell for part in parts for cell in (size(part.bytes), f"{part.blobs:,}")]
+    return [cell for part in parts for cell in _pair(part)]
 
 
 def _print_cache(usage: CacheUsage) -> None:
     if usage.fault:
         click.echo(one_line(usage.fault))
-    click.echo(f"stored      {_amount(usage.stored)}")
-    click.echo(f"referenced  {_amount(usage.referenced)}")
+    click.echo(f"stored      {blobs_and_bytes(usage.stored)}")
+    click.echo(f"referenced  {blobs_and_bytes(usage.referenced)}")
     if usage.uncertain.blobs:
-        click.echo(
-            f"uncertain   {_amount(usage.uncertain)}: orphaned, or needed by what cannot be read"
-        )
+        reason = "orphaned, or needed by an unreadable manifest"
+        click.echo(f"uncertain   {blobs_and_bytes(usage.uncertain)}: {reason}")
     else:
-        click.echo(f"orphaned    {_amount(usage.orphaned)}")
-    click.echo(f"missing     {_amount(usage.missing)}")
+        click.echo(f"orphaned    {blobs_and_bytes(usage.orphaned)}")
+    click.echo(f"missing     {blobs_and_bytes(usage.missing)}")
     if usage.dedup is not None:
         click.echo(f"dedup       {usage.dedup:.2f}: names need {size(usage.named.bytes)}")
 
@@ -91,9 +90,9 @@ def _print_ages(usage: CacheUsage) -> None:
     if not usage.stored.blobs:
         return
     click.echo()
-    rows = [(_class(one), *_both(one.amount)) for one in usage.ages]
+    rows = [(_class(one), *_pair(one.amount)) for one in usage.ages]
     if usage.undated.blobs:
-        rows.append(("unknown", *_both(usage.undated)))
+        rows.append(("unknown", *_pair(usage.undated)))
     print_table(("age of blobs", "bytes", "blobs"), rows, right="bytes|blobs")
     if usage.oldest is not None:
         click.echo()
@@ -106,9 +105,5 @@ def _class(ages: AgeClass) -> str:
     return f"less than {amount(ages.days, 'day')}"
 
 
-def _both(part: Amount) -> tuple[str, str]:
+def _pair(part: Amount) -> tuple[str, str]:
     return size(part.bytes), f"{part.blobs:,}"
-
-
-def _amount(part: Amount) -> str:
-    return f"{size(part.bytes)} in {amount(part.blobs, 'blob')}"

@@ -1,4 +1,4 @@
-"""Exit statuses: one meaning each, in every command."""
+"""Exit statuses, which mean the same in every command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cachefs.errors import (
 
 
 class Exit(IntEnum):
-    """What a command ends with."""
+    """The exit status of a command."""
 
     DONE = 0
     FAULTS = 1
@@ -29,7 +29,7 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.DONE: "done",
     Exit.FAULTS: "done in part: the cache has faults, or some names are missing or failed",
-    Exit.USAGE: "what was typed makes no sense",
+    Exit.USAGE: "usage error",
     Exit.STORE: "the store refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",
     Exit.INTERRUPTED: "interrupted",
@@ -37,7 +37,7 @@ MEANINGS = {
 
 
 def status_of(error: CacheError) -> Exit:
-    """The status that an error ends a command with."""
+    """The exit status for an error."""
     if isinstance(error, UsageError | DigestError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):

@@ -1,4 +1,4 @@
-"""How errors are told: one line for people and, with ``--json``, one object for programs."""
+"""Reporting errors: one line on standard error and, with ``--json``, one object."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ logger = logging.getLogger("cachefs")
 
 
 def tell(error: Exception, message: str | None = None) -> None:
-    """Print the error as one line on standard error; with ``--verbose``, what lay behind it."""
+    """Print the error as one line on standard error; with ``--verbose``, also log its causes."""
     text = one_line(str(error) if message is None else message)
     click.echo(f"cachefs: error: {text}", err=True)
     cause = error.__cause__
     while cause is not None:
-        # Foreign errors may quote signed URLs: their types tell enough.
+        # Only the types: messages of other libraries may quote signed URLs.
         logger.debug("caused by %s.%s", type(cause).__module__, type(cause).__qualname__)
         cause = cause.__cause__ or cause.__context__
 
 
 def error_object(error: Exception, message: str | None = None) -> dict[str, str | None]:
-    """What a program gets of an error: the same keys always, null where they say nothing."""
+    """The error as a JSON object: always the same keys, null if unknown."""
     known = error if isinstance(error, CacheError) else CacheError("")
     return {
         "type": type(error).__name__,
@@ -35,7 +35,7 @@ def error_object(error: Exception, message: str | None = None) -> dict[str, str 
 
 
 def one_line(text: str) -> str:
-    """The text with nothing in it that a terminal would act on."""
+    """The text on one line, with characters that a terminal would act on escaped."""
     return "".join(
         character if character.isprintable() else repr(character)[1:-1]
         for character in " ".join(text.splitlines())

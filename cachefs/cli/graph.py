@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("graph")
 @click.argument("location", type=LOCATION)
 @click.option(
-    "--name", metavar="NAME", type=NAME, help="Draw this name; not needed where there is only one."
+    "--name", metavar="NAME", type=NAME, help="Draw this name; not needed if there is only one."
 )
 @click.option(
     "--format",
@@ -42,8 +42,8 @@ def command(location: Location, name: str | None, language: Language, *, as_json
       cachefs graph s3://eu/ci/ --name main > main.mmd
       cachefs graph s3://eu/ci/ --name main --format dot | dot -Tsvg > main.svg
 
-    Arrows go from records to those that are built on them, with the input's number and the
-    selector where there are any, and dashed from a record to the top layer of its result.
+    Solid arrows lead from a record to those that are built on it, labelled with the number of the
+    input and the selector, if any. Dashed arrows lead from a record to the top layer of its result.
     """  # noqa: D301 - click's mark, not a backslash
     cache = cachefs.open(location)
     chosen = name or _only_name(cache)
@@ -52,8 +52,10 @@ def command(location: Location, name: str | None, language: Language, *, as_json
     text = draw(graph, language)
     count = len(edges(graph))
     if language == "mermaid" and count > MERMAID_EDGES:
-        limit = f"Mermaid draws {MERMAID_EDGES} edges unless its maxEdges says more"
-        click.echo(f"cachefs: warning: {limit}: here are {count:,}; or use --format dot", err=True)
+        limit = f"Mermaid draws at most {MERMAID_EDGES} edges unless its maxEdges is raised"
+        click.echo(
+            f"cachefs: warning: {limit}: this graph has {count:,}; or use --format dot", err=True
+        )
     if as_json:
         print_json({"name": chosen, "format": language, "text": text})
     else:
@@ -62,11 +64,11 @@ def command(location: Location, name: str | None, language: Language, *, as_json
 
 
 def _only_name(cache: cachefs.Cache) -> str:
-    """The name that the location gives, else the only one there is."""
+    """The name given by the location, or else the only one in the cache."""
     given = cache.default_names if cache.location.digest else cache.location.names
     names = given or [each.name for each in cache.names()]
     if not names:
         raise NotFoundError("there are no names to draw", key=str(cache.location))
     if len(names) > 1:
-        raise click.UsageError(f"there are {len(names)} names: give --name, the one to draw")
+        raise click.UsageError(f"there are {len(names)} names: choose one with --name")
     return names[0]

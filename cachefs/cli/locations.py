@@ -1,4 +1,4 @@
-"""Locations and names as arguments: read, completed, and explained where nothing is there."""
+"""Locations and names as arguments: parsing, completion, and help when nothing is found."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from cachefs.location.attributes import Role
 
 MANY: Final = 5
-"""Names that an error lists at most."""
+"""Maximum number of names that an error lists."""
 
 
 class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
-    """A location, typed as a path, a URL or attributes; completed as a directory.
+    """A location given as a path, a URL or attributes; completed as a directory.
 
-    The engine is that of the location's own attribute, else of ``--engine``, else of the
+    The engine comes from the location's attribute, else from ``--engine``, else from the
     environment.
     """
 
@@ -43,7 +43,7 @@ class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """The location. Raises LocationError."""
+        """Parse the location. Raises LocationError."""
         del param
         if isinstance(value, Location):
             return value
@@ -54,27 +54,27 @@ class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Directories, by the shell itself; nothing for URLs and attributes."""
+        """Let the shell complete directories; URLs and attributes are not completed."""
         del ctx, param
         return [CompletionItem(incomplete, type="dir")]
 
 
 class NameType(click.ParamType):  # type: ignore[type-arg]  # as above
-    """A name in the cache whose location was typed before it."""
+    """A name in the cache whose location comes earlier on the command line."""
 
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text as it is: whoever uses it checks it."""
+        """Return the text unchanged; the library checks it."""
         del param, ctx
         return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The names of local caches: nobody waits for a network between two keys."""
+        """Complete names of local caches only: a network would be too slow."""
         del param
-        # After an option without its value, click has left the arguments as they were typed.
+        # While an option lacks its value, click leaves the arguments unparsed in ctx.args.
         many = (*(ctx.params.get("locations") or ()), *ctx.args)
         found: set[str] = set()
         for typed in filter(None, (ctx.params.get("location"), *many)):
@@ -90,7 +90,7 @@ NAME: Final = NameType()
 
 
 def say_empty(cache: Cache) -> None:
-    """Say on standard error that there is no name, and why that may be."""
+    """Say on standard error that there are no names, and the reason if it is known."""
     reason = ""
     if cache.location.protocol == "file" and not Path(cache.location.url).exists():
         reason = ": there is no such directory"
@@ -99,9 +99,9 @@ def say_empty(cache: Cache) -> None:
 
 @contextmanager
 def named(cache: Cache, name: str) -> Iterator[None]:
-    """Where the body does not find the name, say which there are.
+    """If the body does not find the name, add to the error which names there are.
 
-    That takes a listing, which also tells when it is the bucket that is missing.
+    This lists the names, which also finds out whether the bucket itself is missing.
     """
     try:
         yield

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def command(location: Location, *, as_json: bool) -> Exit:
-    """List the names of the cache at LOCATION, or those that its name=... gives.
+    """List the names of the cache at LOCATION, or those given by its name=...
 
-    Of a manifest that cannot be read it says why, and the exit status is 1.
+    If a manifest cannot be read, the reason is shown and the exit status is 1.
     """
     cache = cachefs.open(location)
     summaries = cache.summaries()
@@ -49,7 +49,7 @@ def _print(summaries: Sequence[NameSummary]) -> None:
         rows = [[*row, s.fault or ""] for row, s in zip(rows, summaries, strict=True)]
     print_table(columns, rows, right="manifest|layers|records|blobs")
     if faults and is_terminal():
-        # A column for sentences would leave no room for the others.
+        # A column of sentences would leave no room for the other columns.
         click.echo()
         for summary in faults:
             click.echo(one_line(f"{summary.name}: {summary.fault}"))

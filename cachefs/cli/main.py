@@ -1,4 +1,4 @@
-"""The program: commands that load when they are called, and errors as one line."""
+"""The program: commands that are imported when called, and errors as one line."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ from cachefs.errors import CacheError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# name: (module in this package, the line that --help shows). A new command is one line here.
+# name: (module in this package, line in --help). A new command needs one line here.
 COMMANDS = {
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
-    "diff": ("diff", "Tell how two caches, or two names of one, differ."),
-    "du": ("du", "Tell what a cache uses: shared, unique, orphaned and missing blobs."),
+    "diff": ("diff", "Show how two caches, or two names of one, differ."),
+    "du": ("du", "Show what a cache uses: shared, unique, orphaned and missing blobs."),
     "graph": ("graph", "Draw a name's records and layers, as Mermaid or DOT."),
     "ls": ("ls", "List the names of a cache, with age and size."),
     "merge": ("merge", "Merge names of one or more caches into one name."),
-    "prune": ("prune", "Delete names by age, count or size, and blobs that none needs."),
-    "repair": ("repair", "Repair a cache: from replicas, or by making misses of what is lost."),
-    "run": ("run", "Run a command, or restore what it made before."),
+    "prune": ("prune", "Remove names by age, count or size, and delete orphaned blobs."),
+    "repair": ("repair", "Repair a cache from replicas; what none of them has becomes a miss."),
+    "run": ("run", "Run a command, or restore its outputs from a cache."),
     "show": ("show", "Show the layers and records of names."),
-    "verify": ("verify", "Verify that manifests parse and blobs are there and whole."),
+    "verify": ("verify", "Verify that manifests are valid and blobs are there and undamaged."),
 }
 
 NOTES = """\
-With --json, standard output is one JSON document. When a command fails as a whole it is
-{"error": {"type", "message", "operation", "side", "key"}}; the line on standard error stays.
+With --json, standard output is one JSON document. If the whole command fails, it is
+{"error": {"type", "message", "operation", "side", "key"}}, besides the line on standard error.
 
-The engine for S3 is that of the location's own engine=..., else of --engine, else of
-$CACHEFS_ENGINE, else s3fs.
+The engine for S3 comes from the location's engine=..., else from --engine, else from
+$CACHEFS_ENGINE, else it is s3fs.
 
-The shell completes commands, options and the names of local caches after
-eval "$(_CACHEFS_COMPLETE=bash_source cachefs)"; for others write zsh_source or fish_source.
+To complete commands, options and the names of local caches in bash, run
+eval "$(_CACHEFS_COMPLETE=bash_source cachefs)"; for other shells, use zsh_source or fish_source.
 """
 
 WIDEST = 80
-"""Columns of --help at most."""
+"""Maximum width of --help, in columns."""
 
 NARROWEST = 30
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """Ctrl-C, kept from click, which would print an empty line for it."""
+class Interrupted(Exception):  # noqa: N818 - it is not an error
+    """Ctrl-C. Click must not see it: it would print an empty line."""
 
 
 class ReaderGoneError(Exception):
-    """Whoever read standard output has gone, as after ``| head``."""
+    """The reader of standard output has closed it, as ``| head`` does."""
 
 
 class Commands(click.Group):
-    """A group whose commands are imported when they are called, so that --help is quick."""
+    """A group whose commands are imported when called, so that --help is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, sorted."""
@@ -74,8 +74,8 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        # Modules are no garbage: to look for some among them, now, later and at the end of the
-        # program, would take a fifth of a short command's time.
+        # Imported modules are not garbage. Having the garbage collector traverse them, now, later
+        # and at exit, would take a fifth of the time of a short command.
         gc.disable()
         try:
             module = import_module(f"cachefs.cli.{COMMANDS[cmd_name][0]}")
@@ -88,7 +88,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command. Raises UsageError, with the nearest command that there is."""
+        """Find the command. Raises UsageError, with the most similar command if there is one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -101,7 +101,7 @@ class Commands(click.Group):
             raise click.UsageError(message, ctx) from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands and options, without importing the commands."""
+        """Complete commands and options without importing the commands."""
         from click.shell_completion import CompletionItem
 
         found = [
@@ -120,7 +120,7 @@ class Commands(click.Group):
             formatter.write_dl([(str(int(code)), text) for code, text in MEANINGS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what ends it from outside comes out as an exception of ours."""
+        """Run the command; turn Ctrl-C and a closed pipe into exceptions that click ignores."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -135,7 +135,7 @@ class Commands(click.Group):
     epilog=NOTES,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        # click's own least width is 50.
+        # click does not go below 50 columns by itself.
         "terminal_width": max(min(get_terminal_size().columns, WIDEST) - 2, NARROWEST),
     },
 )
@@ -164,7 +164,7 @@ def main() -> NoReturn:
     except CacheError as error:
         status = _failed(error, status_of(error))
     except OSError as error:
-        # The store's errors are CacheErrors: what is left is the output.
+        # Errors of stores are CacheErrors, so this one comes from writing the output.
         status = _failed(error, Exit.FAULTS, f"cannot write the output: {error.strerror or error}")
         _drop_output()
     except (Interrupted, click.Abort):
@@ -177,15 +177,16 @@ def main() -> NoReturn:
 
 
 def _drop_output() -> None:
-    """What is left in the buffer must not be written at exit either: that would fail again."""
+    """Discard the buffered output: writing it at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(status: int) -> NoReturn:
-    """End the process. Where obstore was at work, without the interpreter's own end.
+    """End the process; if obstore was used, without finalizing the interpreter.
 
-    Its threads may still hand results to Python, and one that finds Python ending aborts the
-    process with a signal, after all is done: rarely, and seen with the plain library too.
+    Its threads may still hand results to Python. If one does so while Python is finalizing, it
+    aborts the process with a signal, after all work is done. This is rare, and happens with the
+    plain library too.
     """
     if "obstore" in sys.modules:
         sys.stdout.flush()
@@ -204,7 +205,7 @@ def _failed(error: Exception, status: Exit, message: str | None = None) -> Exit:
 
 
 def _advice(error: click.ClickException) -> str:
-    """The message of click, ended with where to look."""
+    """Click's message, followed by the --help to look at."""
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path if context else 'cachefs'} --help)"

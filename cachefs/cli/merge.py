@@ -12,7 +12,7 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, NAME
 from cachefs.cli.options import common_options
-from cachefs.cli.output import amount, print_table, size
+from cachefs.cli.output import blobs_and_bytes, print_table, size
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def command(
             return plan.execute(callback=callback)
 
     lost = one_line(", ".join(plan.replaces))
-    confirmation.carry_out(
+    confirmation.execute(
         plan,
         None if plan.is_empty else execute,
         show=_print_plan,
@@ -77,10 +77,7 @@ def _print_plan(plan: MergePlan) -> None:
     rows.append(["= " + ", ".join(plan.names), "", f"{plan.records:,}", f"{plan.layers:,}"])
     print_table(["name", "cache", "records", "layers"], rows, right="records|layers")
     click.echo()
-    click.echo(
-        f"{amount(plan.missing.blobs, 'blob')} ({size(plan.missing.bytes)}) to send, "
-        f"manifest {size(plan.manifest_bytes)}"
-    )
+    click.echo(f"{blobs_and_bytes(plan.missing)} to send, manifest {size(plan.manifest_bytes)}")
     if plan.is_empty:
         click.echo(one_line(f"{', '.join(plan.names)} is up to date"))
     for name in plan.replaces:
@@ -90,6 +87,6 @@ def _print_plan(plan: MergePlan) -> None:
 def _print_report(report: ExportReport) -> None:
     click.echo(
         f"merged into {one_line(', '.join(report.names))}: "
-        f"sent {amount(report.uploaded.blobs, 'blob')} ({size(report.uploaded.bytes)}) "
+        f"sent {blobs_and_bytes(report.uploaded)} "
         f"in {report.seconds:.1f} s"
     )

@@ -1,4 +1,4 @@
-"""Standard error says what cachefs has to say, and nothing that libraries below it think."""
+"""Keep standard error to messages of cachefs, without those of the libraries it uses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger("cachefs")
 
 
 class _StandardError(logging.Handler):
-    """Looks for standard error anew each time, so that lines do not break a progress bar."""
+    """Looks up ``sys.stderr`` for each record, so that lines do not break a progress bar."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one line, unless it was said before."""
+        """Print one line, unless the same line was printed before."""
         text = one_line(record.getMessage())
         if text in self._said:
             return
@@ -34,13 +34,13 @@ class _StandardError(logging.Handler):
 
 
 def silence() -> None:
-    """Let only the ``cachefs`` logger through, warnings and above, once for the process.
+    """Let only the ``cachefs`` logger print, from warnings upwards. Called once per process.
 
-    Warnings that were asked for (``python -W``, ``PYTHONWARNINGS``) are shown all the same.
+    Python warnings are still shown if requested (``python -W``, ``PYTHONWARNINGS``).
     """
     logger.addHandler(_StandardError())
     logger.setLevel(logging.WARNING)
-    # With a handler at the root nothing falls through to the handler of last resort.
+    # A handler at the root keeps records from the handler of last resort.
     logging.getLogger().addHandler(logging.NullHandler())
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -48,5 +48,5 @@ def silence() -> None:
 
 
 def _unraisable(unraisable: UnraisableHookArgs) -> None:
-    """What fails while objects are thrown away at the end is nobody's concern."""
+    """Log errors raised while objects are finalized at debug level only."""
     logger.debug("ignored while cleaning up: %s", unraisable.exc_type.__qualname__)

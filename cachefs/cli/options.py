@@ -1,4 +1,4 @@
-"""Options that every command takes."""
+"""Options of every command."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENGINES: Final = ("s3fs", "obstore")
-"""Those of the attribute, whose module --help would load for them."""
+"""The values of the attribute ``engine``; repeated here so that --help imports less."""
 
 _ENGINE: Final = "cachefs.engine"
 
 
 def chosen_engine(context: click.Context | None) -> str | None:
-    """What ``--engine`` says, before the command or after it; None where it was not given."""
+    """The value of ``--engine``, given before or after the command, or None if not given."""
     return context.meta.get(_ENGINE) if context is not None else None
 
 
@@ -34,11 +34,11 @@ def _be_verbose(_context: click.Context, _parameter: click.Parameter, value: boo
 _engine_option = click.option(
     "--engine",
     type=click.Choice(ENGINES),
-    is_eager=True,  # locations are read by it
+    is_eager=True,  # parsing locations depends on it
     expose_value=False,
     callback=_choose,
     metavar="ENGINE",
-    help="The library for S3, s3fs or obstore, where a location has no engine=... of its own.",
+    help="The library for S3, s3fs or obstore, if the location does not set engine=...",
 )
 
 _verbose_option = click.option(
@@ -47,12 +47,12 @@ _verbose_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_be_verbose,
-    help="Say more on standard error.",
+    help="Print more on standard error.",
 )
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What may stand before a command and after it."""
+    """Add the options that may be given before and after the command name."""
     return _engine_option(_verbose_option(command))
 
 

@@ -16,33 +16,34 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
     from rich.table import Table
 
-SHORT_DIGEST = len("sha256:") + 12
-"""Characters of a digest that are enough for people to tell blobs apart."""
+    from cachefs.amount import Amount
 
+SHORT_DIGEST = len("sha256:") + 12
+"""Characters of a digest shown on a terminal: enough to tell blobs apart."""
 
 GAP = 2
 """Spaces between columns."""
 
 NARROWEST = 16
-"""Characters that the widest column of a table keeps at least while the others stay whole."""
+"""Minimum width of the widest column of a table; below it, rows are printed as lines."""
 
 
 def print_json(value: Any) -> None:
-    """The value as one JSON document on standard output."""
+    """Print the value as one JSON document on standard output."""
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 def size(count: int) -> str:
-    """Bytes as people read them: ``1.2 GiB``."""
+    """A number of bytes in a readable unit: ``1.2 GiB``."""
     import humanize
 
     return humanize.naturalsize(count, binary=True).replace("Bytes", "B").replace("Byte", "B")
 
 
 def age(modified: float | None) -> str:
-    """How long ago a time was: ``3 days ago``."""
+    """How long ago a time was (``3 days ago``), or ``unknown``."""
     if modified is None:
         return "unknown"
     import humanize
@@ -60,22 +61,27 @@ def amount(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def blobs_and_bytes(part: Amount) -> str:
+    """Blobs and their size: ``12 blobs (3.4 MiB)``."""
+    return f"{amount(part.blobs, 'blob')} ({size(part.bytes)})"
+
+
 def is_terminal() -> bool:
-    """Whether people look at standard output; what goes elsewhere is never shortened."""
+    """Whether standard output is a terminal; output to anything else is never shortened."""
     return sys.stdout.isatty()
 
 
 def digest(text: str) -> str:
-    """A digest, on a terminal its beginning."""
+    """A digest; on a terminal, its beginning."""
     return text[:SHORT_DIGEST] if is_terminal() else text
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
-    """A table that fits the terminal; in a pipe, aligned columns that nothing is cut from.
+    """Print a table that fits the terminal; in a pipe, aligned columns in full.
 
     Args:
         columns: the headings.
-        rows: their texts.
+        rows: the texts of the cells.
         right: headings, separated by ``|``, of columns that are aligned to the right.
     """
     safe = [[one_line(cell) for cell in row] for row in rows]
@@ -108,7 +114,7 @@ def _print_drawn(
 def _across(
     columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], widest: int
 ) -> Table:
-    """A table of which the widest column gives way."""
+    """A table whose widest column is wrapped to fit."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -123,7 +129,7 @@ def _across(
 
 
 def _down(columns: Sequence[str], row: Sequence[str]) -> Table:
-    """One row as lines, for terminals too narrow for the table."""
+    """One row as lines, for terminals that are too narrow for the table."""
     from rich.table import Table
     from rich.text import Text
 

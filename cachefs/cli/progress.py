@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 ROOMY: Final = 76
-"""Columns of a terminal that has room for the bar and the rate, however large the numbers are."""
+"""Columns that the bar and the rate need, however large the numbers are."""
 
 
 class _Bar(Callback):  # type: ignore[misc]  # fsspec has no type information
-    """What an export tells of its bytes, drawn."""
+    """Draws the progress that an fsspec callback reports."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Bar(Callback):  # type: ignore[misc]  # fsspec has no type information
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callback]:
-    """A callback that draws a bar with bytes, rate and time left on standard error."""
+    """A callback that draws a bar with bytes, rate and remaining time on standard error."""
     if not sys.stderr.isatty():
         yield DEFAULT_CALLBACK
         return
@@ -53,9 +53,9 @@ def progress_bar(what: str) -> Iterator[Callback]:
     from rich.text import Text
 
     class RateColumn(ProgressColumn):
-        """Rate and time left, from all that was done until now.
+        """Rate and remaining time, computed over the whole run.
 
-        Rich's own go by the latest steps, and stand still with them while the store stalls.
+        Rich's own columns use only the latest steps, and freeze while the store stalls.
         """
 
         def render(self, task: Task) -> Text:
@@ -72,7 +72,7 @@ def progress_bar(what: str) -> Iterator[Callback]:
         DownloadColumn(binary_units=True),
     ]
     if console.width >= ROOMY:
-        # It does not fill the line: the ^C that a terminal shows would be a line of its own.
+        # Leave room at the end of the line for the ^C that a terminal shows.
         columns[1:1] = [BarColumn(bar_width=20)]
         columns += [RateColumn()]
     with Progress(*columns, console=console, transient=True) as progress:

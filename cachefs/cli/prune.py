@@ -12,11 +12,11 @@ from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
-from cachefs.cli.output import age, amount, print_table, size
+from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, size
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
-    from cachefs import Amount, PruneReport
+    from cachefs import PruneReport
     from cachefs.location.options import Location
 
 
@@ -86,7 +86,7 @@ def command(
         missing_blobs=missing_blobs,
     )
     plan = cache.plan_prune(policy, also=others, grace=grace)
-    confirmation.carry_out(
+    confirmation.execute(
         plan,
         None if plan.is_empty else PrunePlan.execute,
         show=_print_plan,
@@ -120,25 +120,21 @@ def _print_plan(plan: PrunePlan) -> None:
         ("wait for the grace period", plan.waiting),
         ("keep", plan.kept),
     ]
-    click.echo("; ".join(f"{verb} {_sized(part)}" for verb, part in lines))
+    click.echo("; ".join(f"{verb} {blobs_and_bytes(part)}" for verb, part in lines))
     if plan.leftovers:
         click.echo(f"delete the leftovers of {amount(len(plan.leftovers), 'interrupted write')}")
     if plan.fits is False:
         click.echo("what has to stay is larger than --max-size", err=True)
 
 
-def _sized(part: Amount) -> str:
-    return f"{amount(part.blobs, 'blob')} ({size(part.bytes)})"
-
-
 def _print_report(report: PruneReport) -> None:
     spared = ""
     if report.spared.blobs or report.spared_names:
         spared = (
-            f"; {amount(len(report.spared_names), 'name')} and {_sized(report.spared)} "
+            f"; {amount(len(report.spared_names), 'name')} and {blobs_and_bytes(report.spared)} "
             "were written or used in the meantime, and stay"
         )
     click.echo(
-        f"removed {amount(len(report.names), 'name')} and deleted {_sized(report.deleted)} "
+        f"removed {amount(len(report.names), 'name')} and deleted {blobs_and_bytes(report.deleted)} "
         f"in {report.seconds:.1f} s{spared}"
     )

@@ -12,7 +12,7 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
-from cachefs.cli.output import amount, digest, print_table, size
+from cachefs.cli.output import amount, blobs_and_bytes, digest, print_table, size
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.verify import print_faults, read_data_option
 
@@ -64,7 +64,7 @@ def command(
         with progress_bar("fetching") as callback:
             return plan.execute(callback=callback)
 
-    report = confirmation.carry_out(
+    report = confirmation.execute(
         plan,
         None if plan.is_empty else execute,
         show=_print_plan,
@@ -95,7 +95,7 @@ def _print_plan(plan: RepairPlan) -> None:
 
 def _print_report(report: RepairReport) -> None:
     done = [
-        f"fetched {amount(report.fetched.blobs, 'blob')} ({size(report.fetched.bytes)})",
+        f"fetched {blobs_and_bytes(report.fetched)}",
         *(
             f"{verb} {amount(len(changed), noun)}"
             for verb, changed, noun in (

@@ -39,10 +39,10 @@ _NOT_FOUND = 127
     multiple=True,
     type=LOCATION,
     metavar="LOCATION",
-    help="A cache to look in; the first is written too. May be repeated. "
+    help="A cache to look in; the first one is also written. May be repeated. "
     "Default: one in your cache directory.",
 )
-@click.option("--name", help="The name in the cache; by default one of the command's own.")
+@click.option("--name", help="The name in the cache. Default: one derived from the command.")
 @click.option(
     "--input",
     "inputs",
@@ -57,7 +57,7 @@ _NOT_FOUND = 127
     multiple=True,
     type=click.Path(),
     metavar="PATH",
-    help="A file or directory that the command makes. May be repeated.",
+    help="A file or directory that the command writes. May be repeated.",
 )
 @click.option(
     "--env",
@@ -66,13 +66,15 @@ _NOT_FOUND = 127
     metavar="VAR",
     help="An environment variable that the result depends on. May be repeated.",
 )
-@click.option("--explain", is_flag=True, help="Say on standard error whether it hit, or why not.")
+@click.option(
+    "--explain", is_flag=True, help="Print whether it was a hit, or why not, on standard error."
+)
 @click.option(
     "--report",
     "report_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write there, as JSON, what was done: standard output is the command's own.",
+    help="Write a JSON report to this file; standard output belongs to the command.",
 )
 @common_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -87,15 +89,15 @@ def command(
     explain: bool,
     report_file: Path | None,
 ) -> int:
-    """Run COMMAND here, or restore what it made when it ran before with the same inputs.
+    """Run COMMAND, or restore its outputs if it ran before with the same inputs.
 
     \b
       cachefs run --input src --output dist -- make dist
 
-    A hit puts the outputs in place byte for byte, and says again what the command said. Only a
-    command that ends with status 0 is kept. The exit status is the command's own, or 128 and the
-    number of the signal that ended it. The report of a hit or a run has the members of a
-    step's report in Python; that of a failure {"outcome": "failed", "status", "message"}.
+    A hit restores the outputs byte for byte and replays what the command printed. Only a run that
+    ends with status 0 is stored. The exit status is that of the command, or 128 plus the number of
+    the signal that ended it. The report of a hit or a run has the members of StepReport in Python;
+    that of a failure is {"outcome": "failed", "status", "message"}.
     """  # noqa: D301 - click's mark, not a backslash
     action = _action(command)
     with _signals(action):
@@ -121,11 +123,11 @@ def command(
 
 
 def _failed(error: StepError, report_file: Path | None) -> int:
-    """Tell what the command itself could not have told, and give the status to end with."""
+    """Report a failure that the command itself cannot report, and return the exit status."""
     if error.exit_code is None:
         status = _NOT_FOUND
     elif error.exit_code == 0:
-        status = 1  # it made not what it was to make
+        status = 1  # an output is missing
     else:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
     if error.exit_code in (None, 0):
@@ -146,7 +148,7 @@ def _action(words: tuple[str, ...]) -> UserCommand:
 
 
 def _say(stream: int, data: bytes) -> None:
-    """Say it where the command said it, at once."""
+    """Write to the stream that the command wrote to, and flush."""
     target = (sys.stdout if stream == 1 else sys.stderr).buffer
     target.write(data)
     target.flush()
@@ -154,12 +156,12 @@ def _say(stream: int, data: bytes) -> None:
 
 @contextmanager
 def _signals(action: UserCommand) -> Iterator[None]:
-    """While the command runs, signals are its own; else they end this program as usual."""
+    """Forward signals to the command while it runs; otherwise they end this program as usual."""
     before: dict[int, Any] = {}
 
     def forward(number: int, _frame: object) -> None:
         if not action.signal(number):
-            # As an exception, so that what is half done is cleaned up on the way out.
+            # An exception, so that unfinished work is cleaned up.
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     for number in _FORWARDED:

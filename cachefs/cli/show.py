@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME",
     type=NAME,
-    help="Show this name only; may be repeated.",
+    help="Show this name only. May be repeated.",
 )
 @json_option
 @common_options
 def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exit:
-    """Show the layers and records of the names at LOCATION, by default of all.
+    """Show the layers and records of the names at LOCATION, by default of all names.
 
-    Of several names, one that cannot be read shows why in its place, and the exit status is 1.
+    If there are several names and one cannot be read, the reason is shown in its place and the
+    exit status is 1.
     """
     cache = cachefs.open(location)
     by_digest = cache.default_names if cache.location.digest else ()
@@ -69,7 +70,7 @@ def _print(details: NameDetails) -> None:
     with_result = sum(bool(record.results) for record in details.records)
     click.echo(
         f"{name}: {amount(len(details.records), 'record')}, {with_result:,} with a result; "
-        f"{amount(len(details.layers), 'layer')}, at most {details.depth:,} on each other; "
+        f"{amount(len(details.layers), 'layer')}, at most {details.depth:,} in a chain; "
         f"{size(details.bytes)} of blobs"
     )
     if details.layers:
@@ -90,13 +91,13 @@ def _row(layer: LayerDetails) -> tuple[str, ...]:
 
 
 def _kind(media_type: str) -> str:
-    """A layer's media type; on a terminal its end, which is where layers differ: ``tar+gzip``."""
+    """A layer's media type; on a terminal only its end, such as ``tar+gzip``."""
     before, tar, after = media_type.rpartition("tar")
     return tar + after if is_terminal() and before else media_type
 
 
 def _moment(created_at: str) -> str:
-    """The time in UTC without its decimals; nothing for a time that was never set."""
+    """The time in UTC without fractions of a second; empty if it was never set."""
     if created_at in {"", timestamps.ZERO}:
         return ""
     whole = timestamps.nanoseconds(created_at) // 1_000_000_000

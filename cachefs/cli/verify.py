@@ -10,7 +10,7 @@ import cachefs
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import LOCATION, NAME, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import amount, digest, print_json, print_table, size
+from cachefs.cli.output import amount, blobs_and_bytes, digest, print_json, print_table
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
-    """A share of all that is typed as per cent, as a number from 0 to 1."""
+    """A share given in per cent, as a number from 0 to 1."""
     try:
         share = float(text.removesuffix("%")) / 100
     except ValueError:
         share = -1.0
     if not (text.endswith("%") and 0.0 <= share <= 1.0):
-        raise click.BadParameter(f"{text!r} is no share: write --read-data=5%, or --read-data last")
+        raise click.BadParameter(
+            f"{text!r} is not a valid share: write --read-data=5%, or put --read-data last"
+        )
     return share
 
 
@@ -38,7 +40,7 @@ read_data_option = click.option(
     flag_value="100%",
     default="0%",
     metavar="[=SHARE]",
-    help="Read and hash blobs: all, or with =5% a sample that is another one every day.",
+    help="Read and hash blobs: all of them, or with =5% a sample that changes every day.",
 )
 
 
@@ -51,10 +53,10 @@ read_data_option = click.option(
 @json_option
 @common_options
 def command(location: Location, names: tuple[str, ...], read_data: float, *, as_json: bool) -> Exit:
-    """Verify the cache at LOCATION: manifests parse, and their blobs are there.
+    """Verify that the manifests of the cache at LOCATION are valid and their blobs exist.
 
-    All names, those that name=... gives, or those of --name. Every fault is listed; the exit
-    status is 1 when there is any. Nothing is written.
+    Verifies all names, those given by name=..., or those of --name. Every fault is listed; the
+    exit status is 1 if there are any. Nothing is written.
     """
     cache = cachefs.open(location)
     with progress_bar("reading") as callback:
@@ -70,7 +72,7 @@ def command(location: Location, names: tuple[str, ...], read_data: float, *, as_
 
 
 def print_faults(faults: Sequence[Fault]) -> None:
-    """A table of faults; nothing where there are none."""
+    """Print a table of the faults, if there are any."""
     if not faults:
         return
     rows = [
@@ -87,9 +89,7 @@ def print_faults(faults: Sequence[Fault]) -> None:
 
 
 def _line(report: VerifyReport) -> str:
-    blobs = f"{amount(report.blobs.blobs, 'blob')} ({size(report.blobs.bytes)})"
-    read = f"{amount(report.read.blobs, 'blob')} ({size(report.read.bytes)}) read"
     return (
-        f"verified {amount(len(report.names), 'name')} with {blobs}, {read}: "
-        f"{amount(len(report.faults), 'fault')}"
+        f"verified {amount(len(report.names), 'name')} with {blobs_and_bytes(report.blobs)}, "
+        f"{blobs_and_bytes(report.read)} read: {amount(len(report.faults), 'fault')}"
     )

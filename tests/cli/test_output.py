@@ -232,7 +232,7 @@ def test_show_in_a_pipe_has_whole_digests(keyed: Path) -> None:
     assert result.return_value == Exit.DONE
     lines = result.stdout.splitlines()
     assert lines[0] == (
-        "app: 14 records, 9 with a result; 9 layers, at most 5 on each other; 1.7 KiB of blobs"
+        "app: 14 records, 9 with a result; 9 layers, at most 5 in a chain; 1.7 KiB of blobs"
     )
     rows = [re.split(r" {2,}", line.strip()) for line in lines[2:]]
     assert rows[0] == ["layer", "on", "blob", "size", "type", "made (UTC)"]

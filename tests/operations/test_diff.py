@@ -278,7 +278,7 @@ def test_the_table_and_the_document_say_the_same(keyed: str) -> None:
         row[:3] for row in rows if row[:1] == ["records"]
     )
     assert [row[2] for row in rows if row[:2] == ["+", "layer"]] == found.layers.gained
-    assert text.splitlines()[-1].startswith("the chains part at record sha256:")
+    assert text.splitlines()[-1].startswith("the chains diverge at record sha256:")
 
 
 @pytest.mark.parametrize(

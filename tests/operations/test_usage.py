@@ -246,7 +246,7 @@ def test_du_prints_tables_or_one_document(recorded: Path) -> None:
     assert lines[1][0] == "app"
     assert lines[1][3] == str(len(first))
     assert lines[1][6] == str(len(first - second))
-    assert ["stored", "2.0", "KiB", "in", "11", "blobs"] in lines
+    assert ["stored", "11", "blobs", "(2.0", "KiB)"] in lines
 
 
 def needs_of(recorded: Path) -> tuple[set[str], set[str]]:

@@ -6,9 +6,12 @@ import re
 import runpy
 from pathlib import Path
 
+import yaml
+
 import cachefs
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_the_api_page_has_all_public_names_and_no_others() -> None:
@@ -52,3 +55,24 @@ def test_environment_variables_that_the_code_reads_are_documented() -> None:
     # The path of programs is what every program reads.
     assert {name for name in read - {"PATH"} if f"`{name}`" not in page} == set()
     assert "CACHEFS_ENGINE" in read
+
+
+def test_the_pages_name_files_that_are_there() -> None:
+    missing = []
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")):
+        named = re.findall(
+            r"`((?:cachefs|tests|docs|benchmarks|examples)/[\w./-]+)`", page.read_text()
+        )
+        missing += [f"{page.name}: {path}" for path in named if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_a_commit_writes_the_pages_that_follow_from_what_it_changes() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (hook,) = [one for one in config["repos"][0]["hooks"] if one["id"] == "reference"]
+    modules = re.findall(
+        r"^from (cachefs\.\S+) import", (DOCS / "generate.py").read_text(), re.MULTILINE
+    )
+    changed = [f"{module.replace('.', '/')}.py" for module in modules]
+    assert len(changed) > 1
+    assert [path for path in changed if not re.search(hook["files"], path)] == []

@@ -79,7 +79,7 @@ def test_the_page_does_what_it_says(page: Path, tmp_path: Path, moto_s3: S3Serve
     for block in found:
         where = f"{id_of(page)}:{block.line}"
         if block.language not in CHECKS:
-            pytest.fail(f"{where}: nobody knows how to try {block.language!r}")
+            pytest.fail(f"{where}: there is no check for {block.language!r}")
         CHECKS[block.language](block, where)
         if block.setup:
             run_shell(block.setup, tmp_path, moto_s3, where)
@@ -95,7 +95,7 @@ def prepare(folder: Path, server: S3Server) -> None:
     tests_data = folder / "tests" / "data"
     tests_data.mkdir(parents=True)
     (tests_data / "buildkit-caches").symlink_to(ROOT / "tests" / "data" / "buildkit-caches")
-    (folder / ".venv").symlink_to(Path(sys.executable).parents[2])
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
     for bucket in ("builds", "other"):
         server.client.create_bucket(Bucket=bucket)
         for key in server.keys(bucket):
@@ -152,7 +152,7 @@ def check_shell(block: Block, where: str) -> None:
             try:
                 words = shlex.split(command, comments=True)
             except ValueError:
-                continue  # a chunk of a quoted text, and no command
+                continue  # part of a quoted text, not a command
             if words and words[0].rpartition("/")[2] == "cachefs":
                 parse(words[1:], where)
 
