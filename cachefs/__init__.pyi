@@ -26,6 +26,7 @@ from .operations.delete import BlobRemoval
 from .operations.diff import CacheDiff, Change, Divergence
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
+from .operations.plan import Plan
 from .operations.prune import Leftover, MissingBlobs, NameRemoval, PrunePlan, PruneReport
 from .operations.repair import Fetch, Publication, RepairPlan, RepairReport
 from .operations.retention import PrunePolicy
@@ -83,6 +84,7 @@ __all__ = [
     "NamedManifest",
     "NotFoundError",
     "Part",
+    "Plan",
     "PrunePlan",
     "PrunePolicy",
     "PruneReport",

@@ -115,12 +115,10 @@ def _print_plan(plan: PrunePlan) -> None:
         click.echo()
     for one in plan.missing_blobs:
         click.echo(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
-    lines = [
-        ("delete", plan.deletes),
-        ("wait for the grace period", plan.waiting),
-        ("keep", plan.kept),
-    ]
-    click.echo("; ".join(f"{verb} {blobs_and_bytes(part)}" for verb, part in lines))
+    click.echo(
+        f"delete {blobs_and_bytes(plan.deletes)}; keep {blobs_and_bytes(plan.kept)}; orphaned, but "
+        f"within the grace period: {blobs_and_bytes(plan.waiting)}"
+    )
     if plan.leftovers:
         click.echo(f"delete the leftovers of {amount(len(plan.leftovers), 'interrupted write')}")
     if plan.fits is False:
@@ -134,7 +132,6 @@ def _print_report(report: PruneReport) -> None:
             f"; {amount(len(report.spared_names), 'name')} and {blobs_and_bytes(report.spared)} "
             "were written or used in the meantime, and stay"
         )
-    click.echo(
-        f"removed {amount(len(report.names), 'name')} and deleted {blobs_and_bytes(report.deleted)} "
-        f"in {report.seconds:.1f} s{spared}"
-    )
+    removed = amount(len(report.names), "name")
+    deleted = blobs_and_bytes(report.deleted)
+    click.echo(f"removed {removed} and deleted {deleted} in {report.seconds:.1f} s{spared}")

@@ -18,6 +18,10 @@ OLD = {
     r"\b(?:[pP]ieces?|PIECE|(?:put|file|verified)_pieces|pieces_of)\b": "chunk, part or range",
     r"\btickets?\b": "permit",
     r"\bgo(?:es)? away\b": "removed or deleted",
+    r"\bNameToGo\b|\bunpublish\b|\bwithdraw": "NameRemoval, remove",
+    r"\bBlobToGo\b|\bdiscarded\b": "BlobRemoval, delete",
+    r"\bBrokenName\b|\bdrop_broken\b|--drop-broken|\.broken\b": "missing_blobs or unreadable",
+    r"\bmerge_names\b": "merge",
 }
 """Words that are no longer used, as patterns, and what replaced them."""
 
