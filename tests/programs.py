@@ -1,4 +1,4 @@
-"""The program in processes of its own, in pipes and on terminals."""
+"""The program in separate processes, in pipes and on terminals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-9]|9[0-7])[;m]")
 
 
 class Ended(NamedTuple):
-    """What a program left."""
+    """The exit status and output of a program."""
 
     status: int
     out: str
@@ -27,7 +27,7 @@ class Ended(NamedTuple):
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """``cachefs`` with these arguments, in a process of its own."""
+    """Start ``cachefs`` with these arguments."""
     return subprocess.Popen(
         [sys.executable, "-m", "cachefs", *arguments],
         stdin=subprocess.DEVNULL,
@@ -39,7 +39,7 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def run(*arguments: str, **options: Any) -> Ended:
-    """The same, to its end."""
+    """Run ``cachefs`` with these arguments to its end."""
     with start(*arguments, **options) as process:
         out, err = process.communicate(timeout=60)
     return Ended(process.returncode, out, err)
@@ -48,12 +48,12 @@ def run(*arguments: str, **options: Any) -> Ended:
 def on_terminal(
     *arguments: str, columns: int = 80, when: str = "", typed: bytes = b"", **environment: str
 ) -> Ended:
-    """The program on a terminal of this width; all it shows is in ``out``.
+    """Run ``cachefs`` on a terminal of this width; all its output is in ``out``.
 
-    ``typed`` are the keys that are pressed once it shows ``when``, and again when nothing follows:
-    those that come just before it begins to read get lost where it first changes the terminal.
+    ``typed`` are keys that are pressed once it shows ``when``, and again if there is no reaction:
+    keys that arrive just before it starts to read are lost if it changes the terminal first.
     """
-    # Test runners say how wide they are, and forbid or force colours.
+    # Test runners set their width, and forbid or force colours.
     told = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
     surroundings = {name: value for name, value in os.environ.items() if name not in told}
     outside, inside = pty.openpty()
@@ -64,7 +64,7 @@ def on_terminal(
         stdout=inside,
         stderr=inside,
         env=surroundings | {"TERM": "xterm-256color"} | environment,
-        preexec_fn=_take_terminal,  # noqa: PLW1509 - Ctrl-C is for whoever has the terminal
+        preexec_fn=_take_terminal,  # noqa: PLW1509 - Ctrl-C goes to the owner of the terminal
     ) as process:
         os.close(inside)
         shown, pressed = b"", False
@@ -83,14 +83,14 @@ def _take_terminal() -> None:
 
 
 def _until_closed(terminal: int) -> Iterator[bytes]:
-    """What comes, and nothing after each two seconds in which nothing does."""
+    """The output as it comes; empty bytes after every two seconds without output."""
     while True:
         if not select.select([terminal], [], [], 2.0)[0]:
             yield b""
             continue
         try:
             data = os.read(terminal, 65536)
-        except OSError:  # Linux says EIO when the last program has left
+        except OSError:  # on Linux EIO, when the last program has ended
             return
         if not data:
             return

@@ -1,4 +1,4 @@
-"""What ``--json`` prints is what ``docs/reference/json.md`` says."""
+"""``--json`` prints what ``docs/reference/json.md`` documents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALLS = {
 
 @pytest.fixture
 def place(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a cache and a broken one, which the program is started in."""
+    """A working directory with a cache and a damaged one."""
     for name in ("cache", "broken"):
         shutil.copytree(recorded / "s3" / "max", tmp_path / name)
     next((tmp_path / "broken" / "blobs").iterdir()).unlink()
@@ -76,7 +76,7 @@ def called(place: Path, command: str) -> Any:
 
 
 def check(document: Any, type_: type) -> None:
-    """It is the type's document, without a member too many or too few."""
+    """Assert that the document has exactly the members of the type."""
     assert msgspec.to_builtins(msgspec.convert(document, type_)) == document
 
 

@@ -1,4 +1,4 @@
-"""What somebody meets who sets it up for the first time: one line, and what to do about it."""
+"""Errors of a first setup: one line, which says what to do about it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.servers.sftp import USER, sftp
 
 ENGINES = pytest.mark.parametrize("engine", ["s3fs", "obstore"])
 
-# What a server answers, the error that it is, and what its line says.
+# The response of a server, the error that it becomes, and the line that is printed.
 ANSWERS = {
     "unknown key": (
         refusal(403, "InvalidAccessKeyId"),
@@ -86,7 +86,7 @@ ANSWERS = {
 
 
 def one_error(ended: Ended, status: Exit) -> str:
-    """The line that the program has on standard error, and nothing beside it."""
+    """The one line that the program printed on standard error."""
     assert ended.status == status, ended.err
     assert ended.out == ""
     found = re.fullmatch(r"cachefs: error: ([^\n]+)\n", ended.err)
@@ -97,7 +97,7 @@ def one_error(ended: Ended, status: Exit) -> str:
 
 @pytest.fixture
 def cache(recorded: Path, tmp_path: Path) -> Path:
-    """A local cache that may be spoiled."""
+    """A local cache that may be damaged."""
     return Path(shutil.copytree(recorded / "s3" / "max", tmp_path / "cache"))
 
 
@@ -109,7 +109,7 @@ ASKED = [
     for engine in ("s3fs", "obstore")
     for case in ANSWERS
     for operation in ("list", "read", "look up")
-    # A HEAD does not tell a missing bucket from a missing object, and obstore not even a GET.
+    # A HEAD cannot distinguish a missing bucket from a missing object; with obstore, nor can a GET.
     if case != "no bucket" or operation == "list" or (engine, operation) == ("s3fs", "read")
 ]
 
@@ -161,7 +161,7 @@ def test_a_bucket_in_another_region_is_found_or_its_region_is_told(engine: str) 
         right = dataclasses.replace(server, region="eu-central-1").attributes("b", engine=engine)
         assert cachefs.open(right).names() == []
         wrong = cachefs.open(server.attributes("b", engine=engine))
-        if engine == "s3fs":  # botocore goes where it is sent
+        if engine == "s3fs":  # botocore follows the redirect
             assert wrong.names() == []
         else:
             with pytest.raises(cachefs.StoreError, match="give region=eu-central-1"):
@@ -242,7 +242,7 @@ def test_who_may_not_list(seaweed_s3: S3Server, engine: str, cache: Path) -> Non
 
 @pytest.fixture
 def unused_port() -> Iterator[int]:
-    """A port that is taken and that nobody listens on."""
+    """A port that is bound but not listened on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -321,7 +321,7 @@ def test_a_directory_that_is_read_only(cache: Path, tmp_path: Path) -> None:
     fixed = tmp_path / "fixed"
     fixed.mkdir(mode=0o555)
     without_privileges: list[str] = []
-    if os.geteuid() == 0:  # to whom modes mean nothing, unless that is taken away
+    if os.geteuid() == 0:  # root ignores modes unless it loses that capability
         if shutil.which("setpriv") is None:
             pytest.skip("root may write everywhere")
         without_privileges = ["setpriv", "--bounding-set", "-dac_override"]
@@ -359,7 +359,7 @@ def test_a_manifest_that_is_no_json(cache: Path) -> None:
     assert line.startswith(f"read {cache}/manifests/app: the manifest is not a cache config: JSON")
 
 
-# --- what was typed -------------------------------------------------------------------------------
+# --- usage errors ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

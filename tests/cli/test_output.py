@@ -1,4 +1,4 @@
-"""The command line: what it prints where, in processes of its own and on terminals."""
+"""The command line: what it prints, in separate processes and on terminals."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ LONG = "feature/a-name-that-somebody-thought-was-a-good-idea-at-the-time-of-writ
 
 
 def call(*arguments: str) -> Result:
-    """A command in this process: quick, but without what :func:`main` does around it."""
+    """Run a command in this process: fast, but without what :func:`main` adds."""
     return CliRunner().invoke(program, arguments, standalone_mode=False, catch_exceptions=False)
 
 
 @pytest.fixture
 def keyed(recorded: Path, tmp_path: Path) -> Path:
-    """A keyed cache of two names that may be spoiled."""
+    """A keyed cache of two names that may be damaged."""
     return Path(shutil.copytree(recorded / "s3" / "max", tmp_path / "keyed"))
 
 
 @pytest.fixture
 def oci(recorded: Path, tmp_path: Path) -> Path:
-    """An OCI cache of two tags that may be spoiled."""
+    """An OCI cache of two tags that may be damaged."""
     return Path(shutil.copytree(recorded / "local-max", tmp_path / "oci"))
 
 
@@ -63,7 +63,7 @@ def test_every_command_loads_and_takes_the_common_options(name: str) -> None:
     found = program.get_command(click.Context(program), name)
     assert found is not None
     assert found.name == name
-    # The standard output of "run" is the command's own: its report goes to a file.
+    # The standard output of "run" belongs to its command, so its report goes to a file.
     machine = "--report" if name == "run" else "--json"
     assert {machine, "--verbose"} <= {option for p in found.params for option in p.opts}
     assert found.help
@@ -344,7 +344,7 @@ def test_a_store_that_does_not_answer(unused_port: int) -> None:
 
 @pytest.fixture
 def unused_port() -> Iterator[int]:
-    """A port that is taken and that nobody listens on."""
+    """A port that is bound but not listened on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -1,4 +1,4 @@
-"""``cachefs run``: the second time costs nothing, and nobody can tell but by the clock."""
+"""``cachefs run``: a hit differs from a run only in the time it takes."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
 
 # --- kills and crowds ---------------------------------------------------------------------------
 
-# The real program, but that it kills itself at one point of putting a directory in place.
+# The real program, except that it kills itself at one point while it replaces a directory.
 KILLED = """
 import os, pathlib, signal, sys
 from cachefs.building import restoring
@@ -197,7 +197,7 @@ def test_a_restore_killed_at_the_swap_leaves_a_whole_output(tmp_path: Path, mome
         timeout=120,
     )
     assert killed.returncode == -signal.SIGKILL
-    # Where a disk cannot exchange, the output is away for a moment, but never half there.
+    # If the disk cannot exchange, the output is briefly absent, but never incomplete.
     expected = {"before": old, "between": {}, "after": new}[moment]
     assert _tree(tmp_path / "out") == expected
     assert _left(tmp_path)
@@ -241,7 +241,7 @@ def test_many_runs_at_once_in_checkouts_that_share_a_cache(tmp_path: Path) -> No
     _all_at_once([(checkout, (*words, script)) for checkout in checkouts])
     for checkout in checkouts:
         assert _tree(checkout / "out") == {"copy": b"datadata"}
-    # And all in one place, over each other's outputs.
+    # And all in one directory, overwriting each other's outputs.
     _all_at_once([(checkouts[0], (*words, script)) for _ in checkouts])
     assert _tree(checkouts[0] / "out") == {"copy": b"datadata"}
     assert not _left(checkouts[0])

@@ -32,7 +32,7 @@ HIDE_CURSOR = "\x1b[?25l"
 
 @pytest.fixture
 def cache(recorded: Path, tmp_path: Path) -> Path:
-    """A cache of three days of age, with one long name."""
+    """A cache that is three days old, with one long name."""
     root = Path(shutil.copytree(recorded / "s3" / "max", tmp_path / "cache"))
     manifest = root / "manifests" / LONG
     manifest.parent.mkdir(parents=True)
@@ -207,7 +207,7 @@ def test_the_engine_is_of_the_attribute_the_option_the_environment(
     arguments += [f"--engine={after}"] * bool(after)
     ended = run(*arguments, env={**os.environ, "CACHEFS_ENGINE": environment})
     assert ended.status == 0, ended.err
-    # Each of the two says who it is.
+    # Each of the two engines identifies itself.
     used = {"object_store" in request.headers["user-agent"] for request in proxy.requests}
     assert used == {engine == "obstore"}
 
@@ -227,7 +227,7 @@ def test_run_takes_the_engine_too_and_keeps_it_from_the_command(
 
 
 def completed(*words: str, **options: object) -> list[str]:
-    """What the program offers for the last of these words, by click's protocol for bash."""
+    """The completions of the last of these words, by click's protocol for bash."""
     protocol = {
         "_CACHEFS_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(("cachefs", *words)),
@@ -235,7 +235,7 @@ def completed(*words: str, **options: object) -> list[str]:
     }
     ended = run(env={**os.environ, **protocol}, **options)
     assert (ended.status, ended.err) == (0, "")
-    return ended.out.strip().splitlines()  # where there is nothing to offer click prints a line end
+    return ended.out.strip().splitlines()  # without completions click prints an empty line
 
 
 def test_commands_options_and_engines_are_completed() -> None:

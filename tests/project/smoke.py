@@ -1,4 +1,4 @@
-"""What an installed cachefs must do: ``python -I smoke.py EMPTY-FOLDER``, with nothing beside it.
+"""What an installed cachefs must do: ``python -I smoke.py`` in an empty directory.
 
 ``nox -s package`` runs this where only the built wheel or sdist is installed, without the tests'
 libraries and without this repository.
@@ -27,13 +27,13 @@ def program(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str
 
 
 def check(fact: bool, what: str) -> None:
-    """End with an error unless it is so; assertions go away with -O."""
+    """End with an error unless the fact holds; -O would remove assertions."""
     if not fact:
         sys.exit(f"smoke test: {what}")
 
 
 def main() -> None:
-    """Cache a step, look at it, copy it, verify the copy, from the shell and from Python."""
+    """Cache a step, inspect it, copy it and verify the copy, from the shell and from Python."""
     installed = Path(cachefs.__file__).parent
     check(installed.is_relative_to(sys.prefix), f"cachefs is imported from {installed}")
     check((installed / "py.typed").exists(), "type checkers do not see the types: no py.typed")
@@ -52,7 +52,7 @@ def main() -> None:
     program("verify", "type=local,src=oci", "--read-data=100%")
     check(len(cachefs.open("cache").names()) == 1, "the name of the step is not in its cache")
 
-    # Each engine is an extra: without it the error says what to install.
+    # Each engine is an extra; without it the error says what to install.
     refused = program("ls", "type=s3,bucket=builds,region=us-east-1", status=2)
     check("pip install 'cachefs[s3]'" in refused.stderr, f"no advice: {refused.stderr}")
 

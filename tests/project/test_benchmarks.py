@@ -1,4 +1,4 @@
-"""The benchmarks do what their tables say, and the page shows what was measured."""
+"""The benchmarks do what their tables say, and the page shows the committed results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_requests_are_those_of_the_work_alone(seaweed_s3: S3Server, tmp_path: Pa
 
 
 def test_what_a_run_wrote_is_emptied_wherever_it_lies(seaweed_s3: S3Server, tmp_path: Path) -> None:
-    """What one run leaves in memory would make the next ones slower."""
+    """Files that a run leaves in memory would make later runs slower."""
     with Stage(seaweed_s3, tmp_path, QUICK).new_folder() as into:
         written = [into, into.parent / "beside", into.parent / "folder" / "inside"]
         for path in written:
@@ -85,7 +85,7 @@ def result(*found: results.Case) -> results.Results:
     ("now", "slower"),
     [
         ([1.0, 1.1, 1.2], 0),  # the same
-        ([1.1, 1.3, 1.5], 0),  # slower, but within what runs differ by
+        ([1.1, 1.3, 1.5], 0),  # slower, but within the range of the runs
         ([1.3, 1.4, 1.5], 2),  # slower, and takes more CPU
         ([0.5, 0.6, 0.7], 0),  # faster
     ],

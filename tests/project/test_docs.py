@@ -1,4 +1,4 @@
-"""The documentation is complete, and what is generated is what is committed."""
+"""The documentation is complete, and the generated pages are up to date."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_environment_variables_that_the_code_reads_are_documented() -> None:
         text = path.read_text()
         read |= set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text))
         read |= set(re.findall(r"environ=\"(\w+)\"", text))
-    # The path of programs is what every program reads.
+    # Every program reads PATH.
     assert {name for name in read - {"PATH"} if f"`{name}`" not in page} == set()
     assert "CACHEFS_ENGINE" in read
 

@@ -49,7 +49,7 @@ def test_cold_warm_and_changed(build: Any, tmp_path: Path) -> None:
     fetched = {step.name: step.fetched for step in warm.steps}
     assert [name for name, count in fetched.items() if count] == ["package"]
 
-    # The object file stays the same: nothing below it runs.
+    # The object file stays the same, so nothing that depends on it runs.
     source = here / "src" / "sum.c"
     source.write_text(source.read_text() + "/* a comment */\n")
     commented = _outcomes(build(here, cache, into))

@@ -1,16 +1,16 @@
-"""Every command and every Python snippet of the README and the documentation is tried.
+"""Every command and every Python snippet in the README and the documentation is run.
 
-The blocks of a page are run in their order, in one empty directory, with ``cachefs`` on the path
-and an S3 server that holds the buckets ``builds`` and ``other``. In HTML comments, which readers do
-not see, stands what a block needs:
+The blocks of a page are run in order, in one empty directory, with ``cachefs`` in PATH and an S3
+server with the buckets ``builds`` and ``other``. HTML comments, which readers do not see, say what
+a block needs:
 
 ``<!-- setup: COMMANDS -->``
     run before the next block.
 ``<!-- not run: REASON -->``
-    the next block needs what cannot be had here. Its ``cachefs`` commands are parsed all the same,
-    to the last option and attribute, its Python is compiled, its YAML is read.
+    the next block needs something that is not available here. Its ``cachefs`` commands are still
+    parsed, including all options and attributes, its Python is compiled, its YAML is parsed.
 
-A block in a language that is not known here fails.
+A block in an unknown language fails.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from tests.servers.s3 import S3Server
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 SHOWN = {"text", "json", "mermaid", "dockerfile", "toml", "{toctree}", "{eval-rst}", ""}
-"""Languages of blocks that are there to be looked at."""
+"""Languages of blocks that are only shown."""
 
 _SETUP = re.compile(r"<!-- setup: (.*?) -->", re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- (?:not run: .+?|main-command|test-command) -->", re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A fenced block; ``setup`` runs before it, ``run`` is whether it can be run here."""
+    """A fenced block; ``setup`` runs before it, ``run`` says whether it can run here."""
 
     language: str
     text: str
@@ -139,7 +139,7 @@ def finish(argv: list[str], folder: Path, server: S3Server, where: str) -> None:
         try:
             output, _ = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            os.killpg(process.pid, signal.SIGKILL)  # including its children
             raise
     assert process.returncode == 0, f"{where} ended with {process.returncode}:\n{output}"
 
