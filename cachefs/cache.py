@@ -116,8 +116,6 @@ class Cache:
         cache.misses = deque(maxlen=1000)
         return cache
 
-    # --- reading ---------------------------------------------------------------------------------
-
     def names(self) -> list[NamedManifest]:
         """All names in the cache, sorted; none if there is no cache yet. Raises StoreError."""
         return run(self._layout.names())
@@ -207,8 +205,6 @@ class Cache:
         miss = self._or_miss(digest, work)
         return miss if isinstance(miss, Miss) else target
 
-    # --- writing ---------------------------------------------------------------------------------
-
     def export(
         self,
         graph: RecordGraph,
@@ -230,9 +226,10 @@ class Cache:
             finals: for ``min``, the records whose results are kept (:meth:`RecordGraph.select`).
             callback: told of the bytes sent (fsspec's).
 
-        Raises StoreError and IntegrityError, and then no name has changed; with ``ignore-error``
-        these are logged as a warning and set in the report.
+        Raises LocationError for ``force-compression=true``, StoreError and IntegrityError; then no
+        name has changed. With ``ignore-error`` the latter are logged and set in the report.
         """
+        self.location.require_no_recompression()
         targets = [check_name(name) for name in as_names(names) or self.default_names]
         options = self.location.export
         selected = graph.select(mode or options.mode, finals)
@@ -246,8 +243,6 @@ class Cache:
             callback=callback,
         )
         return run(unless_ignored(work, self.location))
-
-    # --- maintaining -----------------------------------------------------------------------------
 
     def verify(
         self,
@@ -373,8 +368,6 @@ class Cache:
         )
         return plan.execute(callback=callback)
 
-    # ---------------------------------------------------------------------------------------------
-
     def _selected(self, names: Names = ()) -> tuple[str, ...]:
         """The names that are meant, also one given by its digest; empty for all."""
         return as_names(names) or (
@@ -429,12 +422,12 @@ class Resolved(NamedTuple):
 
 def resolved(cache: CacheLike, role: Role, side: str) -> Resolved:
     """A cache or the text of a location as a side, which errors name. Raises LocationError."""
+    location = cache.location if isinstance(cache, Cache) else _located(cache, role, None, {})
+    if role == "export":
+        location.require_no_recompression()
     if isinstance(cache, Cache):
-        spec = cache.spec._replace(side=side)
-        return Resolved(cache.location, cache.layout.with_side(side), spec)
-    location = _located(cache, role, None, {})
-    layout = open_layout(location, side=side)
-    return Resolved(location, layout, CacheSpec(location, side=side))
+        return Resolved(location, cache.layout.with_side(side), cache.spec._replace(side=side))
+    return Resolved(location, open_layout(location, side=side), CacheSpec(location, side=side))
 
 
 def _located(

@@ -1,4 +1,4 @@
-"""The garbage collector, kept from looking for what is not there."""
+"""The garbage collector, paused where it finds nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """For work that makes hundreds of thousands of records, and no garbage that is in a circle.
+    """Pause the garbage collector for work that makes many objects and no reference cycles.
 
-    Walking all of them, again and again, takes two thirds of the time of decoding a manifest of
-    100,000 records, and half of merging two.
+    Its repeated passes take two thirds of the time of decoding a manifest of 100,000 records, and
+    half of merging two.
     """
     if not gc.isenabled():
         yield

@@ -79,3 +79,17 @@ def test_a_merge_without_a_name_is_a_usage_error(cache: cachefs.Cache) -> None:
     with pytest.raises(cachefs.UsageError, match="needs a name"):
         cachefs.plan_merge([cache], cache)
     assert cachefs.merge([cache], cache.with_names("all")).names == ["all"]
+
+
+def test_recompression_is_refused_before_anything_is_written(
+    cache: cachefs.Cache, tmp_path: Path
+) -> None:
+    target = f"type=local,dest={tmp_path / 'oci'},compression=zstd,force-compression=true"
+    generated = random_graph(1, records=3)
+    with pytest.raises(cachefs.LocationError, match="force-compression"):
+        cachefs.copy(cache, target)
+    with pytest.raises(cachefs.LocationError, match="force-compression"):
+        cachefs.plan_merge([cache], cachefs.open(target), "all")
+    with pytest.raises(cachefs.LocationError, match="force-compression"):
+        cachefs.open(target).export(generated.graph, generated.blobs)
+    assert not (tmp_path / "oci").exists()

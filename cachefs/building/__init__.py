@@ -1,1 +1,1 @@
-"""Builds: steps whose results are kept in a cache, found again by their keys, and pulled lazily."""
+"""Builds: steps whose results are kept in a cache, found by their keys, and pulled lazily."""

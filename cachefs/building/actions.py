@@ -1,4 +1,4 @@
-"""What steps do: commands and Python functions, and what of them belongs in the key."""
+"""What steps do: commands and Python functions, and what of them is part of the key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Running(Protocol):
-    """An action that has begun, or is about to."""
+    """An action that is ready to run, or running."""
 
     def run(self) -> int:
-        """Do it, and return its status: 0 when all went well. Blocks."""
+        """Run to the end and return the exit status: 0 for success. Blocks."""
 
     def stop(self) -> None:
-        """Make :meth:`run` return soon, where that is possible. From any thread."""
+        """Make :meth:`run` return soon, if possible. May be called from any thread."""
 
 
 class Action(Protocol):
@@ -33,15 +33,15 @@ class Action(Protocol):
 
     @property
     def key(self) -> tuple[bytes, ...]:
-        """What tells the action from all others."""
+        """What identifies the action."""
 
     @property
     def label(self) -> str:
-        """What it is called in reports."""
+        """Its name in reports."""
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The command, empty for a function."""
+        """The words of a command, empty for a function."""
 
     @property
     def working_directory(self) -> Path | None:
@@ -49,17 +49,17 @@ class Action(Protocol):
 
     @property
     def logs(self) -> bool:
-        """Whether its output is a part of its result."""
+        """Whether its output is part of its result."""
 
     def begin(
         self, directory: Path, environment: Mapping[str, str | None], output: Sink
     ) -> Running:
-        """What is to run in this directory."""
+        """The action, ready to run in this directory."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command that runs in a scratch directory with an environment of its own."""
+    """A command that runs in a scratch directory, with a small environment."""
 
     argv: tuple[str, ...]
     working_directory: Path | None = None
@@ -78,7 +78,7 @@ class Command:
     def begin(
         self, directory: Path, environment: Mapping[str, str | None], output: Sink
     ) -> Process:
-        """The command, ready to run. It finds PATH, and else only what the step declares."""
+        """The command, ready to run, with PATH and the variables that the step declares."""
         home = str(directory.parent)
         known = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -94,8 +94,8 @@ class Command:
 class Function:
     """A Python function that is called with its scratch directory.
 
-    Keyed by its qualified name, its source text and the version; what else it depends on (what it
-    imports and calls, global variables) is for the version to tell.
+    Keyed by its qualified name, its source text and the version. Change the version when anything
+    else that it depends on changes: what it imports and calls, and global variables.
     """
 
     function: Callable[[Path], object]
@@ -111,15 +111,19 @@ class Function:
 
     @property
     def key(self) -> tuple[bytes, ...]:
-        """Name, source and version. Raises UsageError for what has no source or hidden values."""
+        """Name, source and version.
+
+        Raises UsageError for what is not a plain function, and for closures and defaults without a
+        version.
+        """
         import inspect  # noqa: PLC0415 - slow to load, and only functions need it
 
         function = self.function
         if not inspect.isfunction(function):
-            raise UsageError(f"{function!r} is not a command and not a plain Python function")
+            raise UsageError(f"{function!r} is neither a command nor a plain Python function")
         if (function.__closure__ or function.__defaults__) and not self.version:
             raise UsageError(
-                f"{self.label} depends on values that its source does not show; give version="
+                f"{self.label} depends on values that are not in its source; give version="
             )
         try:
             source = textwrap.dedent(inspect.getsource(function)).encode()
@@ -130,10 +134,10 @@ class Function:
     def begin(
         self,
         directory: Path,
-        environment: Mapping[str, str | None],  # noqa: ARG002 - a function shares this process's
+        environment: Mapping[str, str | None],  # noqa: ARG002 - a function has this process's
         output: Sink,  # noqa: ARG002 - and its output
     ) -> _Call:
-        """The call, ready to be made."""
+        """The call, ready to run."""
         return _Call(self.function, directory)
 
 
@@ -147,4 +151,4 @@ class _Call:
         return 0
 
     def stop(self) -> None:
-        """Nobody can stop a Python function: it is waited for."""
+        """Do nothing: a Python function cannot be stopped."""

@@ -1,4 +1,4 @@
-"""A build, as its users hold it."""
+"""The build: sources and steps are declared, run, restored and exported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from cachefs.building import keys
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import Engine
+from cachefs.building.log import NAME as LOG_NAME
 from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
@@ -21,7 +22,7 @@ from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apar
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import CacheError, IntegrityError, LocationError, StoreError, UsageError
+from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 from cachefs.wire import timestamps
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
 
-    Place = str | os.PathLike[str] | Location | Cache
+    CacheLike = str | os.PathLike[str] | Location | Cache
 
 logger = logging.getLogger("cachefs")
 
 
 class Build:
-    """Sources and steps, whose results are kept in a cache and pulled when they are needed.
+    """Sources and steps whose results are kept in a cache and pulled when they are needed.
 
     ::
 
@@ -50,27 +51,30 @@ class Build:
             lib = build.step(["make", "-C", "src"], inputs={"src": src}, outputs=["src/libx.a"])
             lib.restore("dist")
 
-    When the block ends without an error, every step that no other one uses has a result, and the
-    build is exported. After an error nothing is. Not for use by several threads.
+    When the block ends without an error, every step that no other step uses is obtained, and the
+    build is exported. After an error nothing is exported. Not thread-safe.
 
     Args:
-        cache_from: caches that are read, the first first; by default ``cache_to``.
-        cache_to: the cache that the build is exported to; None: to none.
-        jobs: steps that run at a time; by default as many as there are processors.
+        cache_from: caches that are read, in this order; by default ``cache_to``.
+        cache_to: the cache that the build is exported to; None for no export. ``type=local`` also
+            says how new layers are compressed; for other caches it is zstd.
+        jobs: steps that run at a time; by default the number of processors.
         mode: ``min`` or ``max``, by default that of the location of ``cache_to``.
-        keep: records with results that the names in ``cache_to`` keep besides this build's, the
-            newest; by default what other builds stored under the names is replaced.
+        keep: how many records with results the names in ``cache_to`` keep, this build's and the
+            newest of others; by default this build replaces what the names held.
         ignore_error: make a failed export a warning, as the attribute ``ignore-error`` does.
+
+    Raises UsageError, and LocationError for ``force-compression=true``.
 
     Attributes:
         report: what was done; complete when the block has ended.
-        exports: whether the build is exported at the end; may be set until then.
+        exports: whether the build is exported at the end of the block; may be set before.
     """
 
     def __init__(
         self,
-        cache_from: Place | Sequence[Place] | None = None,
-        cache_to: Place | None = None,
+        cache_from: CacheLike | Sequence[CacheLike] | None = None,
+        cache_to: CacheLike | None = None,
         *,
         jobs: int | None = None,
         mode: Mode | None = None,
@@ -79,11 +83,11 @@ class Build:
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
-        places = [] if cache_from is None else cache_from
-        if not isinstance(places, list | tuple):
-            places = [places]  # type: ignore[list-item]
+        given = [] if cache_from is None else cache_from
+        if not isinstance(given, list | tuple):
+            given = [given]  # type: ignore[list-item]
         self._target = None if cache_to is None else _opened(cache_to)
-        self._caches = [_opened(place) for place in places]
+        self._caches = [_opened(cache) for cache in given]
         if cache_from is None and self._target is not None:
             self._caches = [self._target]
         self._compression = _compression(self._target)
@@ -94,7 +98,7 @@ class Build:
         self._ignore_error = ignore_error
         self._steps: list[Step] = []
         self._engine: Engine | None = None
-        self._folder: Path | None = None
+        self._root: Path | None = None
         self._files: dict[Step, Path] = {}
         self._export: ExportReport | None = None
 
@@ -107,18 +111,18 @@ class Build:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Source:
-        """A file, a directory or bytes as an input of steps. Read when a step needs its digest.
+        """A file, a directory or bytes as an input of steps, read when a step needs its digest.
 
         Args:
             origin: a path, or the bytes themselves.
-            include: patterns of what counts in a directory (see :mod:`cachefs.building.patterns`);
-                none means all.
-            exclude: patterns of what does not.
+            include: patterns of what is used of a directory, by default all (see
+                :mod:`cachefs.building.patterns`).
+            exclude: patterns of what is left out.
         """
         if isinstance(origin, bytes):
             return Source(origin)
         if isinstance(include, str) or isinstance(exclude, str):
-            raise UsageError("include and exclude are lists of patterns, not one text")
+            raise UsageError("include and exclude must be lists of patterns, not a string")
         return Source(Path(origin).absolute(), include, exclude)
 
     def step(
@@ -132,20 +136,21 @@ class Build:
         version: str = "",
         name: str = "",
     ) -> Step:
-        """A command or function whose outputs depend on its inputs, and on what is said here.
+        """A command or function whose outputs depend on its inputs and on these arguments.
 
-        It runs in a scratch directory of its own. A command finds there the PATH of this process
-        and the variables of ``env``, no others; a function is called with the directory.
+        It runs in its own scratch directory. A command gets the PATH of this process and the
+        variables of ``env``, no others; a function is called with the directory.
 
         Args:
             action: the words of a command, or a function (see :class:`Function` for its key).
-            inputs: where each input is laid out; ``node / "path"`` takes a part of one.
+            inputs: sources and steps by the path where they are laid out; ``node / "path"`` is a
+                part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
                 layer.
-            env: names of variables that matter, with the values they have now, or a mapping.
-            platform: whether the result is good for this system and machine only.
-            version: a part of the key, to be changed when a function's dependencies do.
-            name: what reports call the step; by default the command line or function.
+            env: names of variables, which have the values of this process, or a mapping.
+            platform: whether the result is valid for this system and machine only.
+            version: part of the key; change it when a function's dependencies change.
+            name: the step's name in reports; by default the command line or function.
 
         Raises UsageError.
         """
@@ -153,7 +158,7 @@ class Build:
         if callable(action):
             done = Function(action, version)
         elif isinstance(action, str) or not action:
-            raise UsageError("a command is a list of words, as in ['make', 'all']")
+            raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:
             done = Command(tuple(map(str, action)))
         return self.add(done, inputs or {}, outputs, env, platform=platform, name=name)
@@ -168,9 +173,9 @@ class Build:
         platform: bool = False,
         name: str = "",
     ) -> Step:
-        """A step that does an action of any kind. Raises UsageError."""
+        """A step with an action of any kind. Raises UsageError."""
         if isinstance(outputs, str) or isinstance(env, str):
-            raise UsageError("outputs and env are lists, not one text")
+            raise UsageError("outputs and env must be lists, not a string")
         free = action.working_directory is not None
         parts = {n if free else checked_path(n): as_part(part) for n, part in inputs.items()}
         made = [checked_path(output) for output in outputs]
@@ -198,10 +203,10 @@ class Build:
 
     def __enter__(self) -> Self:
         if self._engine is not None:
-            raise UsageError("the build is begun already")
-        self._folder = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
+            raise UsageError("the build has begun already")
+        self._root = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
         try:
-            scratch = Scratch(self._folder, *self._compression)
+            scratch = Scratch(self._root, *self._compression)
             loaded = [(cache, cache.load()) for cache in self._caches]
             self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
             for step in self._steps:
@@ -235,29 +240,30 @@ class Build:
         return {output: self._files[step] / output for output in step.outputs}
 
     def restore(self, step: Step, directory: Path, *, log: Path | None = None) -> None:
-        """Put a step's outputs in place: :meth:`Step.restore`.
+        """Put a step's outputs into a directory: :meth:`Step.restore`.
 
         Args:
             step: the step.
-            directory: where they go; made if it is missing.
-            log: where the file of the log goes, if it is wanted.
+            directory: the target, made if missing.
+            log: the target of the log file, if it is wanted.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        with staging(directory) as aside:
-            run(self._begun.files(step, aside / "tree", log=log is not None))
+        with staging(directory) as temporary:
+            tree = temporary / "tree"
+            run(self._begun.files(step, tree, log=log is not None))
             if log is not None:
-                shutil.move(aside / "tree" / ".cachefs-log", log)
-            put_in_place(aside / "tree", directory, step.outputs)
+                shutil.move(tree / LOG_NAME, log)
+            put_in_place(tree, directory, step.outputs)
 
     def obtain(self, *steps: Step) -> None:
-        """Run what has no result in the cache, and pull nothing.
+        """Obtain the results of steps: run what has no result in the cache, and pull nothing.
 
-        By default for every step that no other one uses. Raises StepError, UsageError, OSError.
+        By default for every step that no other step uses. Raises StepError, UsageError, OSError.
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
     def is_stored(self, step: Step) -> bool:
-        """Whether ``cache_to`` has the step's result, made within its ``touch_refresh``."""
+        """Whether ``cache_to`` has the step's result, and it is younger than ``touch_refresh``."""
         output = self._begun.states[step].output
         if output is None or self._target is None:
             return False
@@ -267,7 +273,7 @@ class Build:
 
     @property
     def report(self) -> BuildReport:
-        """What was done so far."""
+        """What the build has done so far."""
         states = self._engine.states.values() if self._engine else ()
         return BuildReport(steps=[state.report() for state in states], export=self._export)
 
@@ -276,7 +282,7 @@ class Build:
     @property
     def _begun(self) -> Engine:
         """The engine. Raises UsageError before the build has begun and after it has ended."""
-        if self._engine is None or self._folder is None:
+        if self._engine is None or self._root is None:
             raise UsageError("results are available only inside 'with Build(...) as build:'")
         return self._engine
 
@@ -294,7 +300,7 @@ class Build:
             return ExportReport(names=[], error=str(error))
 
     def _exported(self, target: Cache) -> ExportReport:
-        """Export; a result whose blobs no cache gives any more is left out, with a warning."""
+        """Export; a result whose blobs no cache has any longer is left out, with a warning."""
         engine = self._begun
         lost: set[str] = set()
         while True:
@@ -311,7 +317,7 @@ class Build:
                 logger.warning("a result is left out of the export: %s", error)
 
     def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
-        """With what others stored under the names until now, as far as it is to be kept."""
+        """The graph with what the names hold now, as far as it is kept."""
         return with_others(graph, target.load(), self._keep) if self._keep else graph
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
@@ -320,9 +326,9 @@ class Build:
         return FirstSource([made, *(as_source(cache) for cache in self._caches)])
 
     def _clean(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._root is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._root = None
 
 
 def _compression(target: Cache | None) -> tuple[Compression, int | None]:
@@ -333,16 +339,12 @@ def _compression(target: Cache | None) -> tuple[Compression, int | None]:
     if target is None or target.location.oci is None:
         return "zstd", None
     options = target.location.oci
-    if options.force_compression:
-        raise LocationError(
-            "force-compression=true: a build cannot compress existing layers again yet; "
-            "leave force-compression out, and compression is used for new layers"
-        )
+    target.location.require_no_recompression()
     level = options.compression_level
     if options.compression == "zstd" and level == 0:
         level = 1  # 0 is the fastest for builders, and the default for the zstd library
     return options.compression, level
 
 
-def _opened(place: Place) -> Cache:
-    return place if isinstance(place, Cache) else open_cache(place)
+def _opened(cache: CacheLike) -> Cache:
+    return cache if isinstance(cache, Cache) else open_cache(cache)

@@ -1,8 +1,8 @@
 """Finds steps' results, pulls them when they are needed, and runs what has none.
 
-A step is *matched* by its keys without touching a result. It is *obtained* when a result is known:
-a hit, or a run. A hit pulls nothing; only a run that needs its files, or the caller, does. All of
-it runs in the IO loop; what blocks runs in threads, which have ended before anything is removed.
+A step is *matched* by its keys, without any result. It is *obtained* when a result is known, from a
+hit or a run. A hit pulls nothing; results are pulled for a step that runs, or for the caller.
+Everything runs in the IO loop; blocking calls run in threads, which end before files are removed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ T = TypeVar("T")
 
 
 class Engine:
-    """The state of one build.
+    """Matches and runs the steps of one build.
 
     Args:
-        caches: where results are looked for, with what each one has.
-        scratch: where blobs and steps' directories are.
+        caches: the caches that are read, each with its graph.
+        scratch: the disk of the build.
         jobs: steps that run at a time.
         root: identifies this project in the history of its steps.
     """
@@ -61,7 +61,7 @@ class Engine:
         self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
 
     def add(self, step: Step) -> None:
-        """Take up a step whose inputs were taken up before."""
+        """Add a step whose inputs have been added."""
         self.states[step] = State(step)
 
     def has(self, cache: Cache, step: Step) -> bool:
@@ -72,17 +72,17 @@ class Engine:
             for one, blobs in self._caches
         )
 
-    # --- sessions: what the caller asks for ------------------------------------------------------
+    # --- sessions, one for each call -------------------------------------------------------------
 
     async def obtain_all(self, steps: Iterable[Step]) -> None:
-        """Know a result of every step. Raises StepError, UsageError, OSError."""
+        """Obtain a result of every step. Raises StepError, UsageError, OSError."""
         async with task_group() as group:
             self._begin(group)
             for step in steps:
                 self._once("obtain", step, self._obtain)
 
     async def files(self, step: Step, directory: Path, *, log: bool = False) -> None:
-        """Have a step's result in a new directory. Raises as :meth:`obtain_all`."""
+        """Extract a step's result into a new directory. Raises as :meth:`obtain_all`."""
         async with task_group() as group:
             self._begin(group)
             await self._once("obtain", step, self._obtain)
@@ -96,7 +96,7 @@ class Engine:
     def _once(
         self, what: str, node: T, work: Callable[[T], Coroutine[Any, Any, None]]
     ) -> asyncio.Task[None]:
-        """The task that does this for the node: the same one for all who ask."""
+        """The task that does this for the node, started once in a session."""
         task = self._tasks.get((what, node))
         if task is None:
             task = self._group.create_task(work(node))
@@ -106,7 +106,7 @@ class Engine:
     # --- matching ---------------------------------------------------------------------------------
 
     async def _match(self, step: Step) -> None:
-        """Look the step up by what is known of its inputs without their results."""
+        """Look up the step by the keys of its inputs, without obtaining their results."""
         state = self.states[step]
         if state.records:
             return
@@ -129,7 +129,7 @@ class Engine:
             self._pick(state)
 
     def _pick(self, state: State) -> None:
-        """The newest result that can be extracted and is not known to be lost."""
+        """Choose the newest result that can be extracted and has no lost blob."""
         state.output = None
         for found in self.graph.results(state.records):
             layers = tuple(self.graph.layers[index] for index in found.layers)
@@ -170,7 +170,7 @@ class Engine:
             await self._know_part(part)
 
     async def _know_part(self, part: Part) -> None:
-        """Learn what a part of a result holds where that costs no download: it ran just now."""
+        """Find the content of a part of a result if that needs no download: its step just ran."""
         if not isinstance(part.node, Step) or not part.path:
             return
         state = self.states[part.node]
@@ -182,7 +182,7 @@ class Engine:
                 state.parts[part.path] = await in_thread(part_content, tree, part.path)
 
     async def _fetched(self, step: Step) -> list[tuple[Path, Layer]]:
-        """The blobs of a step's result on disk. What cannot be had is a miss: the step runs."""
+        """The blobs of a step's result on disk. If one cannot be fetched, the step runs."""
         state = self.states[step]
         async with state.fetching:
             while state.output is not None:
@@ -213,13 +213,13 @@ class Engine:
                     state.fetched += path.stat().st_size
                     return path
         self._lost.add(layer.blob)
-        state.lost.append(f"its result in the cache cannot be had: {why}")
+        state.lost.append(f"its result in the cache cannot be read: {why}")
         return None
 
     # --- running ----------------------------------------------------------------------------------
 
     async def _run(self, step: Step) -> None:
-        """Run the step and keep its result. All results of its inputs are known."""
+        """Run the step and keep its result. Its inputs have been obtained."""
         state = self.states[step]
         fetched = {
             name: await self._fetched(part.node)
@@ -260,7 +260,7 @@ class Engine:
     def _failed(
         self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
     ) -> StepError:
-        said = f"; it said: {tail.splitlines()[-1]}" if tail else ""
+        said = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
         return StepError(
             f"step {step.name!r} {reason}{said}",
             step=step.name,
@@ -287,13 +287,13 @@ class Engine:
 
 
 def _ended(status: int) -> str:
-    return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
 
 
 async def in_thread(
     work: Callable[..., T], *arguments: Any, stop: Callable[[], None] | None = None
 ) -> T:
-    """Call what blocks in a thread; when cancelled, tell it to stop and wait until it has."""
+    """Run a blocking call in a thread. When cancelled, call ``stop`` and wait for the thread."""
     future = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(future)

@@ -1,7 +1,7 @@
-"""What steps' keys were made of the last time, kept on this machine to say why one missed.
+"""What steps' keys consisted of at their last run, kept on this machine to explain misses.
 
-One small file a step, in the user's cache directory. Values of variables are kept as a keyed hash
-only, and the file is for its owner alone.
+One small file for each step, in the user's cache directory, readable by its owner only. Values of
+variables are kept as keyed hashes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NO_RUN: Final = "no earlier run of this step is known on this machine"
 
 
 class Parts(Struct):
-    """A key, taken apart: what each part was, and the files of those inputs that are sources."""
+    """The parts of a key, and the files of inputs that are sources."""
 
     parts: dict[str, str]
     files: dict[str, dict[bytes, bytes]] = {}
@@ -67,7 +67,7 @@ def _hashed(value: str) -> str:
 
 
 def _seed() -> int:
-    """A number of this machine's own, so that a hash of a short secret tells nothing elsewhere."""
+    """A random number, so that the hash of a short secret reveals nothing on other machines."""
     path = user_cache() / "seed"
     raw = read_checked(path)
     if raw is None:
@@ -80,7 +80,7 @@ class History:
     """The parts of one step's key at its last run.
 
     Args:
-        label: what tells the step from others on this machine, however its key changes.
+        label: identifies the step on this machine, however its key changes.
     """
 
     def __init__(self, label: str) -> None:
@@ -88,15 +88,17 @@ class History:
         self._path = user_cache() / "history" / name
 
     def explain(self, now: Parts) -> list[str]:
-        """Why the key is another than the last time, one line for each part that differs."""
+        """Why the key differs from the last run: one line for each part that differs."""
         before = self._read()
         if before is None:
             return [_NO_RUN]
         lines = list(_differences(before, now))
-        return lines or ["nothing differs from the last run here: its result is not in the cache"]
+        return lines or [
+            "nothing differs from the last run here, but its result is not in the cache"
+        ]
 
     def keep(self, now: Parts) -> None:
-        """Remember this run, if it differs from the last."""
+        """Keep the parts of this run, if they differ from the last."""
         if self._read() != now:
             write_checked(self._path, _encoder.encode(now))
 
@@ -113,7 +115,7 @@ def _differences(before: Parts, now: Parts) -> Iterator[str]:
         if part not in before.parts:
             yield f"{part} is new"
         elif part not in now.parts:
-            yield f"{part} is gone"
+            yield f"{part} was removed"
         elif before.parts[part] != now.parts[part]:
             old, new = before.files.get(part), now.files.get(part)
             detail = "" if old is None or new is None else _changed_files(old, new)

@@ -1,7 +1,7 @@
-"""The digest index: what files held when they were last read, so that they need not be again.
+"""The digest index: digests of files, so that unchanged files are not read again.
 
-One file for each root, in the user's cache directory. An entry holds as long as size, inode and
-both times of its file are the same. An index that is damaged is as good as none.
+One file for each root, in the user's cache directory. An entry is valid as long as the size, the
+inode and both times of its file are the same. A damaged index counts as empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _WHOLE_SECOND: Final = 1_000_000_000
 _COARSE: Final = 2_000_000_000  # FAT and old NFS count in (two) seconds
-_FINE: Final = 50_000_000  # kernels renew the time that files get every few milliseconds
+_FINE: Final = 50_000_000  # kernels update the clock for files every few milliseconds
 
 
 class Seen(Struct, array_like=True, frozen=True, gc=False):
@@ -59,7 +59,7 @@ class DigestIndex:
             return {}
 
     def get(self, name: bytes, status: os.stat_result) -> bytes | None:
-        """The SHA-256 of the file, where it is certain that nothing has changed."""
+        """The SHA-256 of the file, or None if it may have changed."""
         seen = self._seen.get(name)
         if seen is None or seen != as_seen(status, seen.digest):
             return None
@@ -67,10 +67,10 @@ class DigestIndex:
         return seen.digest
 
     def remember(self, name: bytes, status: os.stat_result, digest: bytes, read_at: int) -> None:
-        """Keep a digest that was made when the clock said ``read_at``, in nanoseconds.
+        """Keep a digest of a file that was read at ``read_at`` (:func:`clock`).
 
-        Not, as in git, where the file may change once more without its times showing it: because
-        it was written in the very tick of the clock in which it was read.
+        As in git, a file that was written in the same tick of the clock in which it was read is
+        not kept: it could change again without a change of its times.
         """
         latest = max(status.st_mtime_ns, status.st_ctime_ns)
         tick = _FINE if status.st_mtime_ns % _WHOLE_SECOND else _COARSE
@@ -78,16 +78,16 @@ class DigestIndex:
             self._now[name] = as_seen(status, digest)
 
     def save(self) -> None:
-        """Write what was asked for or remembered since the index was read, if anything differs."""
+        """Write the entries that were used or added since the index was read, if any differ."""
         if self._now != self._seen:
             write_checked(self._path, _encoder.encode(self._now))
 
 
 def as_seen(status: os.stat_result, digest: bytes) -> Seen:
-    """A file's signature with the digest of what it holds."""
+    """A file's signature, with its digest."""
     return Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest)
 
 
 def clock() -> int:
-    """The clock that :meth:`DigestIndex.remember` wants, read before the file is."""
+    """The time for :meth:`DigestIndex.remember` in nanoseconds, taken before a file is read."""
     return time.time_ns()

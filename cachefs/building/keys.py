@@ -1,8 +1,8 @@
-"""What a step's keys are made of.
+"""The keys of steps and of contents.
 
 Each is the SHA-256 digest of a MessagePack value whose first item says what it is a key of. Values
-are encoded with their types and lengths, so that no two of them share an encoding, and names are
-the bytes that the operating system uses, so that none is too strange to have a key.
+are encoded with their types and lengths, so that no two share an encoding. Names are the bytes that
+the operating system uses, so that every name has a key.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _encoder: Final = msgspec.msgpack.Encoder()
 
 
 class Entry(Struct, array_like=True, frozen=True, gc=False):
-    """What a name in a tree stands for.
+    """What is at a name in a tree.
 
     ``kind`` is ``f`` (file), ``x`` (file that its owner may execute), ``l`` (symbolic link) or
-    ``d`` (directory); ``value`` the content's SHA-256, where the link points, or nothing.
+    ``d`` (directory); ``value`` the content's SHA-256, the target of the link, or nothing.
     """
 
     kind: str
@@ -36,14 +36,14 @@ class Entry(Struct, array_like=True, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """All of a step that its result depends on, but for what its inputs hold.
+    """Everything a step's result depends on, except the contents of its inputs.
 
     Attributes:
-        action: what is done: the kind of action, and what tells it from all others.
+        action: the kind of action, and what identifies it.
         inputs: the names under which inputs are laid out.
         outputs: the paths that are collected.
-        environment: variables by name; None where one is not set.
-        platform: the system and machine, or empty where they do not matter.
+        environment: variables by name; None if one is not set.
+        platform: the system and machine, or empty if they do not matter.
     """
 
     action: tuple[bytes, ...]
@@ -68,22 +68,22 @@ class Definition:
 
 
 def tree_digest(entries: Mapping[bytes, Entry]) -> Digest:
-    """The digest of a tree, or of a single file, whose name is then empty."""
+    """The digest of a tree, or of a single file, which has the empty name."""
     return _digest("cachefs tree 1", sorted((n, e.kind, e.value) for n, e in entries.items()))
 
 
 def content_key(content: str) -> Digest:
-    """The digest of the root record that stands for content: a tree's digest, or a diffID."""
+    """The digest of the root record for a content, which is a tree's digest or a diffID."""
     return _digest("cachefs content 1", str(content))
 
 
 def selector(path: str) -> str:
-    """How a link names the part of an input that is used; empty for all of it."""
+    """The selector of the part of an input that is used; empty for all of it."""
     return str(_digest("cachefs selector 1", os.fsencode(path))) if path else ""
 
 
 def platform() -> str:
-    """The system and machine that this is, as ``linux/x86_64``."""
+    """This system and machine, such as ``linux/x86_64``."""
     system = os.uname()
     return f"{system.sysname.lower()}/{system.machine}"
 

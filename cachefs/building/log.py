@@ -1,4 +1,4 @@
-"""A command's output, kept so that it can be played again: stream by stream, chunk by chunk.
+"""The log: a command's output, kept chunk by chunk so that it can be replayed.
 
 A file of frames: one byte for the stream (1 or 2), four for the length (big endian), the bytes.
 """
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME: Final = ".cachefs-log"
-"""The file's name in the layer that holds nothing else."""
+"""The name of the file, which is alone in its layer."""
 
 _FRAME: Final = struct.Struct(">BI")
 _TAIL: Final = 4000
 
 
 class LogWriter:
-    """Appends what a command says, and keeps the end of it for messages."""
+    """Appends a command's output, and keeps the end of it for messages."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._tail = bytearray()
 
     def write(self, stream: int, data: bytes) -> None:
-        """Take a chunk of output."""
+        """Append a chunk of output."""
         self._file.write(_FRAME.pack(stream, len(data)) + data)
         self._tail += data
         del self._tail[:-_TAIL]

@@ -1,7 +1,7 @@
 """Patterns for names in a tree: ``*`` and ``?`` within a name, ``**`` across directories.
 
-A pattern without a slash, but for one at its end, matches at any depth; others start at the root.
-What matches brings all that is below it.
+A pattern with no slash, except at its end, matches at any depth; others start at the root. A
+pattern that matches a directory matches everything below it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Patterns:
-    """Several patterns as one question. ``[abc]`` and ``[!abc]`` match one character."""
+    """A set of patterns. ``[abc]`` and ``[!abc]`` match one character."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._expressions = [re.compile(_translated(pattern), re.DOTALL) for pattern in patterns]

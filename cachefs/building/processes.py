@@ -1,4 +1,4 @@
-"""Commands: run to their end, with their output as it comes, and stopped with all they started."""
+"""Commands: run to their end, their output read as it comes, and stopped with their children."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 STDOUT: Final = 1
 STDERR: Final = 2
 
-GRACE: Final = 5.0
-"""Seconds between the polite and the impolite signal."""
+STOP_TIMEOUT: Final = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
 
 _READ_SIZE: Final = 64 * 1024
 
 
 class Process:
-    """A command in a session of its own, so that signals reach all that it starts.
+    """A command in its own session, so that signals reach all processes that it starts.
 
     Args:
-        argv: the command; looked for on the PATH of ``environment``.
+        argv: the command; searched for on the PATH of ``environment``.
         directory: where it runs.
         environment: all of its environment.
-        output: gets every chunk of output with the stream it came by, from one thread, in the order
-            in which chunks were seen.
-        stdin: what it reads: by default nothing, with None what this process reads.
+        output: called with the stream and the bytes of every chunk of output, from one thread, in
+            the order in which they were read.
+        stdin: its standard input: by default nothing; None for that of this process.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Process:
         self._stopped = False
 
     def run(self) -> int:
-        """Run it to its end and return its status: negative where a signal ended it.
+        """Run to the end and return the status: negative if a signal ended it.
 
         Raises OSError when it cannot be started.
         """
@@ -77,7 +77,7 @@ class Process:
                 self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> bool:
-        """Send a signal to the command and all it started; False where nothing runs."""
+        """Send a signal to the command and all its children; False if nothing runs."""
         if self._popen is None:
             return False
         with suppress(ProcessLookupError, PermissionError):
@@ -86,18 +86,18 @@ class Process:
         return False
 
     def stop(self) -> None:
-        """End the command: politely, and after :data:`GRACE` seconds in any case."""
+        """Send SIGTERM, and after :data:`STOP_TIMEOUT` seconds SIGKILL."""
         with self._lock:
             self._stopped = True
         if self.signal(signal.SIGTERM):
-            timer = threading.Timer(GRACE, self.signal, [signal.SIGKILL])
+            timer = threading.Timer(STOP_TIMEOUT, self.signal, [signal.SIGKILL])
             timer.daemon = True
             timer.start()
 
     def _forward(self, popen: subprocess.Popen[bytes]) -> None:
-        """Hand on output until both streams end, or the command has ended and is silent.
+        """Forward output until both streams end, or the command has ended and writes no more.
 
-        What it left running in the background may hold the streams open for ever.
+        Processes that it left in the background may keep the streams open for ever.
         """
         with selectors.DefaultSelector() as selector:
             for stream, number in ((popen.stdout, STDOUT), (popen.stderr, STDERR)):

@@ -1,4 +1,4 @@
-"""What a build stores: its own records, with every key that their inputs are known by."""
+"""What a build stores: its records, with every key that their inputs are known by."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _known_contents(
 
 
 def add_output(graph: RecordGraph, record: RecordIndex, output: Output) -> None:
-    """Add a result, layer by layer."""
+    """Add a result to a record, layer by layer."""
     index = NO_PARENT
     for layer in output.layers:
         facts = layer.annotations
@@ -87,7 +87,7 @@ def add_output(graph: RecordGraph, record: RecordIndex, output: Output) -> None:
 
 
 def with_others(graph: RecordGraph, stored: RecordGraph, most: int) -> RecordGraph:
-    """The graph and what the name held before, with the newest ``most`` records that have results.
+    """The newest ``most`` records with results of both graphs, and what they are built on.
 
     For names that gather one command's results for several inputs, as ``cachefs run`` does.
     """

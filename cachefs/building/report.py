@@ -17,10 +17,10 @@ class StepReport(Struct, frozen=True, kw_only=True):
     Attributes:
         name: the step.
         outcome: ``hit`` (its result was in the cache), ``ran``, or ``not needed``.
-        seconds: how long it ran, with laying out inputs and packing; 0 for what did not run.
+        seconds: how long it ran, including laying out inputs and packing; 0 if it did not run.
         fetched: bytes of its result that were downloaded.
-        packed: bytes of its result's blobs, when it ran.
-        why: for a step that ran, what of its key differs from the last run, a line each.
+        packed: bytes of its result's blobs, if it ran.
+        why: for a step that ran, the parts of its key that differ from the last run, a line each.
     """
 
     name: str
@@ -32,7 +32,7 @@ class StepReport(Struct, frozen=True, kw_only=True):
 
 
 class BuildReport(Struct, frozen=True, kw_only=True):
-    """What a build did: its steps in the order they were declared, and its export, if any."""
+    """What a build did: its steps in the order of their declaration, and its export, if any."""
 
     steps: list[StepReport]
     export: ExportReport | None = None

@@ -1,4 +1,4 @@
-"""Outputs take their places: each is whole, and what was there stays until it is."""
+"""Puts outputs in place: each replaces the old one only when it is whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PREFIX: Final = ".cachefs-restore-"
-"""How the names of directories begin in which outputs wait for their turn."""
+"""The prefix of the names of temporary directories."""
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -29,9 +29,9 @@ _ATTEMPTS: Final = 100
 
 @contextmanager
 def staging(directory: Path) -> Iterator[Path]:
-    """A directory beside the outputs, on their disk, that goes in the end.
+    """A temporary directory beside the outputs, on their disk, removed at the end.
 
-    What killed processes left here goes with it, once the outputs are in place.
+    Temporary directories that killed processes left here are removed too.
     """
     path, lock = _locked_directory(directory)
     try:
@@ -45,12 +45,12 @@ def staging(directory: Path) -> Iterator[Path]:
 
 
 def _locked_directory(directory: Path) -> tuple[Path, int]:
-    """A new directory, with a lock on it that says that its process lives."""
+    """A new directory, locked for as long as its process lives."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
-        with suppress(FileNotFoundError):  # another process swept it before the lock was there
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # on disks without locks nobody sweeps
+            with suppress(OSError):  # disks without locks are never swept
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
                 return path, lock
@@ -58,7 +58,7 @@ def _locked_directory(directory: Path) -> tuple[Path, int]:
 
 
 def _sweep(directory: Path) -> None:
-    """Remove the directories of processes that live no more."""
+    """Remove the directories of processes that have ended."""
     for path in directory.glob(f"{PREFIX}*"):
         with suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -70,13 +70,12 @@ def _sweep(directory: Path) -> None:
 
 
 def put_in_place(staged: Path, directory: Path, outputs: Iterable[str]) -> None:
-    """Move outputs from a staged tree on the same disk to where they belong, one by one.
+    """Move outputs from a staged tree on the same disk into a directory, one by one.
 
-    Each replaces the old one in one step, so that whoever looks, or ends this process, at any
-    moment finds one or the other, whole. Where the system or its disk cannot exchange directories
-    two renames do: a reader in that moment finds none, but never half of one; after an error the
-    old one is back. Outputs that the staged tree lacks are left alone. Raises UsageError and
-    OSError.
+    Each replaces the old one atomically, so that readers find one or the other, whole, even if this
+    process is killed. If the system or disk cannot exchange directories, two renames are used:
+    between them a reader finds no output, but never a partial one; after an error the old one is
+    put back. Outputs that the staged tree lacks are left alone. Raises UsageError and OSError.
     """
     for output in outputs:
         origin = staged / output
@@ -87,23 +86,25 @@ def put_in_place(staged: Path, directory: Path, outputs: Iterable[str]) -> None:
 
 
 def _make_parents(directory: Path, output: str) -> None:
-    """Directories on the way, none of them through a link: that may lead anywhere."""
+    """Make parent directories; none may be a symbolic link, which may lead anywhere."""
     path = directory
     for part in Path(output).parts[:-1]:
         path /= part
         with suppress(FileExistsError):
             path.mkdir()
         if path.is_symlink() or not path.is_dir():
-            raise UsageError(f"{path} is no directory, but the output {output} is to go below it")
+            raise UsageError(
+                f"{path} is not a directory, so the output {output} cannot be put below it"
+            )
 
 
 def _swap(origin: Path, target: Path, staged: Path) -> None:
-    """Put it there. What was at the target goes with the staged tree."""
+    """Move it to the target. What was there ends up in the staged tree."""
     for left in reversed(range(_ATTEMPTS)):
         try:
             _swap_once(origin, target, staged)
         except OSError as error:
-            # Another process put the same output in place between the look and the move.
+            # Another process put the same output in place between the check and the move.
             if error.errno not in _RACED or not left or not os.path.lexists(origin):
                 raise
         else:
@@ -120,8 +121,8 @@ def _swap_once(origin: Path, target: Path, staged: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two names change places, as one step; False where that cannot be done."""
-    import ctypes  # noqa: PLC0415 - slow to load, and only directories that were there need it
+    """Exchange two names atomically; False if the system cannot."""
+    import ctypes  # noqa: PLC0415 - slow to load, and needed only to replace directories
 
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:

@@ -1,4 +1,4 @@
-"""The disk of one build: blobs that were fetched or made, and directories that steps run in."""
+"""The disk of one build: its blobs, and the directories that steps run in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cachefs.building.steps import Step
     from cachefs.layers.compression import Compression
 
-_LOG_FOLDER = "log"
+_LOG_DIRECTORY = "log"
 
 
 class Scratch:
@@ -46,12 +46,12 @@ class Scratch:
         self._blobs.mkdir()
 
     def blob(self, digest: str) -> Path:
-        """Where a blob is, once it is there."""
+        """The path of a blob, whether or not it exists yet."""
         return self._blobs / Digest(digest).hex
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """An empty directory that goes in the end."""
+        """An empty directory, removed at the end."""
         path = self.lasting_directory()
         try:
             yield path
@@ -59,14 +59,14 @@ class Scratch:
             shutil.rmtree(path, onerror=_remove_stubborn)
 
     def lasting_directory(self) -> Path:
-        """An empty directory that stays until the build ends."""
+        """An empty directory, kept until the build ends."""
         return Path(tempfile.mkdtemp(dir=self._root))
 
     @contextmanager
     def log(self, outside: Path) -> Iterator[log.LogWriter]:
         """The log of a step that runs in this directory's ``work``."""
-        (outside / _LOG_FOLDER).mkdir()
-        with (outside / _LOG_FOLDER / log.NAME).open("wb") as file:
+        (outside / _LOG_DIRECTORY).mkdir()
+        with (outside / _LOG_DIRECTORY / log.NAME).open("wb") as file:
             yield log.LogWriter(file)
 
     def extract(self, layers: Sequence[tuple[Path, Layer]], directory: Path) -> None:
@@ -94,19 +94,19 @@ class Scratch:
             if isinstance(part.node, Source):
                 part.node.lay_out(part.path, target)
                 continue
-            with self.directory() as aside:
-                self.extract(fetched[name][:1], aside / "tree")
-                origin = aside / "tree" / part.path
+            with self.directory() as temporary:
+                self.extract(fetched[name][:1], temporary / "tree")
+                origin = temporary / "tree" / part.path
                 if not os.path.lexists(origin):
                     raise StepError(f"step {step.name!r}: its input {name} has no {part.path!r}")
                 origin.rename(target)
 
     def collect(self, step: Step, directory: Path, outside: Path) -> tuple[tuple[Layer, ...], str]:
-        """Pack what a step declared. Raises StepError where something is not there."""
+        """Pack a step's declared outputs. Raises StepError if one is missing."""
         for output in step.outputs:
             if not os.path.lexists(directory / output):
                 raise StepError(
-                    f"step {step.name!r} made no {output!r}, which it declares as an output",
+                    f"step {step.name!r} made no {output!r}, which is one of its outputs",
                     step=step.name,
                     argv=step.action.argv,
                     exit_code=0,
@@ -114,14 +114,14 @@ class Scratch:
         created_at = timestamps.now()
         packed = [self._pack(directory, tree(directory, step.outputs))]
         if step.action.logs:
-            packed.append(self._pack(outside / _LOG_FOLDER, [log.NAME]))
+            packed.append(self._pack(outside / _LOG_DIRECTORY, [log.NAME]))
         return tuple(_layer(one, created_at) for one in packed), created_at
 
     def _pack(self, directory: Path, names: Sequence[str]) -> PackedLayer:
-        descriptor, aside = tempfile.mkstemp(dir=self._blobs)
+        descriptor, temporary = tempfile.mkstemp(dir=self._blobs)
         with os.fdopen(descriptor, "wb") as file:
             packed = pack(directory, names, file, compression=self._compression, level=self._level)
-        Path(aside).replace(self.blob(packed.digest))
+        Path(temporary).replace(self.blob(packed.digest))
         return packed
 
 
@@ -140,14 +140,14 @@ def _diff(facts: Annotations) -> Digest:
 
 
 def part_content(directory: Path, path: str) -> Digest:
-    """What a result holds at a path, as the content of a source is named."""
+    """The digest of what a result holds at a path, as for a source."""
     if not os.path.lexists(directory / path):
         raise StepError(f"the result of the step has no {path!r}")
     return read_tree(directory / path, remember=False).digest
 
 
 def _remove_stubborn(function: object, path: str, _error: object) -> None:
-    """Steps may leave directories that not even their owner may write to."""
+    """Remove what is in directories that not even their owner may write to."""
     del function
     parent = Path(path).parent
     parent.chmod(0o700)

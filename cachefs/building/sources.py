@@ -1,4 +1,4 @@
-"""Sources: files, directories and bytes, addressed by what they hold."""
+"""Sources: files, directories and bytes, addressed by content."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _BATCH: Final = 64
 
 @dataclass(frozen=True)
 class Content:
-    """What a source holds: its digest and, by name, what that was made of.
+    """What a source holds: its digest, and the entries it consists of by name.
 
-    A single file has the empty name. ``signatures`` tell whether files on disk are still those.
+    A single file has the empty name. ``signatures`` tell whether files on disk have changed.
     """
 
     digest: Digest
@@ -61,16 +61,16 @@ def read_tree(
 ) -> Content:
     """The content of a directory or file.
 
-    What counts is what layers keep: names, what files hold, whether their owner may execute them,
-    where links point, and directories, empty ones too.
+    Its digest covers what layers keep: names, contents of files, whether their owner may execute
+    them, targets of links, and directories, empty ones too.
 
     Args:
-        root: what to read. A link here is followed, those below are not.
-        include: patterns; none means all. Directories come with what they lead to.
+        root: what to read. A link here is followed, links below it are not.
+        include: patterns; none means all. Parent directories are included too.
         exclude: patterns of what is left out, whatever ``include`` says.
-        remember: use the digest index, and keep it up to date.
+        remember: use the digest index, and update it.
 
-    Raises UsageError when it is not there, holds what cannot be in a layer, or changes meanwhile.
+    Raises UsageError if it does not exist, holds what cannot be in a layer, or changes meanwhile.
     """
     root = Path(os.path.realpath(root))
     reader = _Reader(root, DigestIndex(root) if remember else None)
@@ -87,7 +87,7 @@ def read_tree(
 
 
 def bytes_content(data: bytes) -> Content:
-    """The content of a file that holds these bytes."""
+    """The content of a file with these bytes."""
     entries = {b"": Entry("f", hashlib.sha256(data).digest())}
     return Content(tree_digest(entries), entries, {})
 
@@ -110,11 +110,11 @@ def _status(path: Path) -> os.stat_result:
     try:
         return path.lstat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{path} is not there") from error
+        raise UsageError(f"{path} does not exist") from error
 
 
 class _Reader:
-    """Gathers entries; files that the index does not know are hashed at the end, over all cores."""
+    """Gathers entries; files that are not in the index are hashed at the end, on all cores."""
 
     def __init__(self, root: Path, index: DigestIndex | None) -> None:
         self._root = root
@@ -136,7 +136,7 @@ class _Reader:
         elif stat.S_ISLNK(mode):
             self._entries[name] = Entry("l", os.fsencode(os.readlink(path)))  # noqa: PTH115 - as it is
         else:
-            raise UsageError(f"{path} is no file, directory or symbolic link; exclude it")
+            raise UsageError(f"{path} is not a file, directory or symbolic link; exclude it")
 
     def add_parents(self) -> None:
         for name in [*self._entries, *(name for name, _ in self._unknown)]:
@@ -172,14 +172,16 @@ class _Reader:
 
 
 def _hash_file(path: str) -> tuple[os.stat_result, bytes]:
-    """A file's status and SHA-256, taken while nothing changed. Raises UsageError."""
+    """A file's status and SHA-256. Raises UsageError if it changes meanwhile."""
     try:
         descriptor = os.open(path, _OPEN)
     except FileNotFoundError as error:
-        raise UsageError(f"{path} went away while it was read") from error
+        raise UsageError(f"{path} was removed while it was read") from error
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise UsageError(f"{path} may not be read; exclude it, or change its mode") from error
+            raise UsageError(
+                f"{path} cannot be read: permission denied; exclude it, or change its mode"
+            ) from error
         raise
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         before = os.fstat(descriptor)
@@ -191,9 +193,9 @@ def _hash_file(path: str) -> tuple[os.stat_result, bytes]:
 
 
 def lay_out(root: Path, content: Content, top: str, target: Path) -> None:
-    """Copy what a source holds, or the part at ``top``, to a new path.
+    """Copy a source, or the part of it at ``top``, to a new path.
 
-    Raises UsageError when a file is no longer the one whose content is in the key.
+    Raises UsageError if a file has changed since its content was put into the key.
     """
     root = Path(os.path.realpath(root))
     part = content.part(top)
@@ -225,7 +227,7 @@ def _lay_one(origin: Path, entry: Entry, target: Path, signature: Seen | None) -
 
 @contextmanager
 def _changed_if_missing(origin: Path) -> Iterator[None]:
-    """A file that went away is a file that changed."""
+    """Treat a removed file as a changed one."""
     try:
         yield
     except FileNotFoundError as error:

@@ -30,13 +30,13 @@ class StepResults(Protocol):
 
 
 class StepError(CacheError):
-    """A step failed. Its result is not kept, and nothing of the build was exported.
+    """A step failed. Its result is not kept, and the build is not exported.
 
     Attributes:
         step: the step's name.
         argv: its command, empty for a function.
-        exit_code: what it ended with, negative for a signal; None where it did not get that far.
-        tail: the end of what it said, standard output and error together.
+        exit_code: its exit status, negative for a signal; None if it did not start.
+        tail: the end of its output, standard output and error together.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StepError(CacheError):
 
 
 class Node:
-    """What can be an input of a step: all of it, or with ``/`` the part at a path in it."""
+    """An input of steps: all of it, or with ``/`` the part at a path in it."""
 
     def __truediv__(self, path: str) -> Part:
         return Part(self, checked_path(path))
@@ -81,7 +81,7 @@ class Source(Node):
 
     @cached_property
     def content(self) -> Content:
-        """What it holds, read once in a build. Raises UsageError."""
+        """What it holds, read once. Raises UsageError."""
         return self.again()
 
     def again(self) -> Content:
@@ -106,7 +106,7 @@ class Source(Node):
 
 @dataclass(frozen=True)
 class Part:
-    """A source or step, and the path in it that is meant; empty for all of it."""
+    """A source or step, and a path in it; empty for all of it."""
 
     node: Node
     path: str = ""
@@ -116,12 +116,12 @@ class Part:
 
     @property
     def selector(self) -> str:
-        """How links name the part."""
+        """The selector that links have for the part."""
         return selector(self.path)
 
 
 class Step(Node):
-    """A step of a build. Made by :meth:`Build.step`; nothing runs before its result is needed."""
+    """A step of a build, made by :meth:`Build.step`. It runs when its result is needed."""
 
     def __init__(
         self,
@@ -155,14 +155,14 @@ class Step(Node):
         return self.definition.digest()
 
     def files(self) -> dict[str, Path]:
-        """The declared outputs on disk, to be read until the build ends.
+        """The declared outputs on disk, readable until the build ends.
 
-        Runs or pulls what is needed. Raises StepError, UsageError and what the disk says.
+        Runs or pulls what is needed. Raises StepError, UsageError and OSError.
         """
         return self._build.files(self)
 
     def restore(self, directory: str | os.PathLike[str]) -> None:
-        """Put the outputs into a directory; each replaces what was there when it is whole.
+        """Put the outputs into a directory; each replaces the old one when it is whole.
 
         Raises as :meth:`files`.
         """
@@ -170,26 +170,26 @@ class Step(Node):
 
 
 def as_part(value: Node | Part) -> Part:
-    """An input as it was given, as a part. Raises UsageError."""
+    """An input as a part. Raises UsageError."""
     if isinstance(value, Part):
         return value
     if isinstance(value, Node):
         return Part(value)
-    raise UsageError(f"{value!r} is no source, step or part of one")
+    raise UsageError(f"{value!r} is not a source, a step or a part of one")
 
 
 def checked_path(path: str) -> str:
     """A relative path without ``.`` and ``..``. Raises UsageError."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
-        raise UsageError(f"{path!r} is no path inside of a step's directory")
+        raise UsageError(f"{path!r} is not a path inside a step's directory")
     return str(pure)
 
 
 def check_apart(paths: Iterable[str], what: str) -> None:
-    """No path may be another's directory, or twice there. Raises UsageError."""
+    """Raise UsageError if a path occurs twice, or lies below another."""
     seen: list[PurePosixPath] = []
     for path in sorted(map(PurePosixPath, paths)):
         if seen and (path == seen[-1] or seen[-1] in path.parents):
-            raise UsageError(f"{what} {path} lies in {what} {seen[-1]}")
+            raise UsageError(f"{what} {path} lies inside {what} {seen[-1]}")
         seen.append(path)

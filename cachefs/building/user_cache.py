@@ -1,4 +1,4 @@
-"""Where this machine keeps what belongs to it alone: the user's cache directory."""
+"""The user's cache directory, for files that are kept on this machine only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def user_cache() -> Path:
 
 
 def read_checked(path: Path) -> bytes | None:
-    """What :func:`write_checked` wrote; None where it is not there, or not whole."""
+    """What :func:`write_checked` wrote; None if it is missing or damaged."""
     try:
         raw = path.read_bytes()
     except OSError:
@@ -27,12 +27,12 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def write_checked(path: Path, data: bytes) -> None:
-    """Write bytes that are good to have and no loss without: a full disk is no error here."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    """Write bytes that can be done without: errors, such as a full disk, are ignored."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            aside.write_bytes(xxhash.xxh3_64_digest(data) + data)
-            aside.replace(path)
+            temporary.write_bytes(xxhash.xxh3_64_digest(data) + data)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

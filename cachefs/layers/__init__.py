@@ -1,1 +1,1 @@
-"""From a directory to a layer, and back."""
+"""Layers: directories packed into blobs, and extracted from them."""

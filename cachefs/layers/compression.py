@@ -2,7 +2,7 @@
 
 Compressed bytes are the same for the same version of the compression library, whatever the machine;
 another version may pack the same archive differently. The diffID, which names the bytes before
-compression, never changes with the library.
+compression, does not depend on the library.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MEDIA_TYPES: Final[dict[Compression, str]] = {
     "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
     "uncompressed": "application/vnd.oci.image.layer.v1.tar",
 }
-"""The media type that a layer gets when it is packed."""
+"""The media types of packed layers."""
 
-BUFFER_SIZE: Final = 1024 * 1024
-"""Bytes of uncompressed data that are handled at once."""
+READ_SIZE: Final = 1024 * 1024
+"""Bytes read, compressed or expanded at a time."""
 
 _LEVELS: Final[dict[Compression, range]] = {
     "zstd": range(1, 23),
@@ -43,30 +43,32 @@ _SUFFIXES: Final[tuple[tuple[str, Compression], ...]] = (
     (".tar.gzip", "gzip"),
     (".tar", "uncompressed"),
 )
-_UNTOLD: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+_UNKNOWN: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
-# No name, no time, and "unknown" as operating system: zlib's own header would tell the platform.
+# No name, no time, operating system "unknown": zlib's own header depends on the platform.
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_ZSTD_WINDOW: Final = 1 << 27  # what every zstd decoder must accept by default; bounds memory
+_ZSTD_WINDOW: Final = (
+    1 << 27
+)  # the largest that every zstd decoder accepts by default; bounds memory
 
 
 class Compressor(Protocol):
-    """What turns the chunks of an archive into the bytes of a blob."""
+    """Turns the chunks of an archive into the bytes of a blob."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Take a chunk; returns what is ready, perhaps nothing."""
+        """Compress a chunk; returns the bytes that are ready, perhaps none."""
 
     def flush(self) -> bytes:
-        """End the stream; returns the rest."""
+        """End the stream; returns the remaining bytes."""
 
 
 class Readable(Protocol):
-    """What a blob is read from: bytes in order, and nothing at the end."""
+    """A stream that a blob is read from."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most ``size``."""
+        """The next bytes, at most ``size``; none at the end."""
 
 
 class _Gzip:
@@ -96,7 +98,7 @@ class _Plain:
 
 
 def compressor(compression: Compression, level: int | None = None) -> Compressor:
-    """A compressor with settings that depend on nothing but its arguments.
+    """A compressor whose settings depend on its arguments only.
 
     Levels are 1 to 22 for zstd (3 when None) and 0 to 9 for gzip (6 when None). Raises UsageError.
     """
@@ -107,21 +109,21 @@ def compressor(compression: Compression, level: int | None = None) -> Compressor
     if level is None:
         level = _DEFAULT_LEVELS[compression]
     if compression == "zstd":
-        # One thread: with more, large layers are quicker and small ones slower, but steps that run
-        # in parallel use the cores already, and these bytes depend on the library alone.
+        # One thread: more are quicker for large layers and slower for small ones. Parallel steps
+        # use the cores already, and the bytes depend on the library only.
         return zstandard.ZstdCompressor(level=level).compressobj()
     return _Gzip(level) if compression == "gzip" else _Plain()
 
 
 def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
-    """The archive inside a layer's blob, in chunks of at most :data:`BUFFER_SIZE` bytes.
+    """The archive inside a layer's blob, in chunks of at most :data:`READ_SIZE` bytes.
 
-    The media type may be OCI's or Docker's; where it is empty or says nothing, the first bytes
-    decide. Memory stays bounded whatever the blob expands to. A blob that ends too early is not
-    always noticed here: the caller checks the diffID. Raises LayerError when the media type is not
-    a layer's, IntegrityError when the bytes are damaged.
+    The media type may be OCI's or Docker's; if it is empty or generic, the first bytes decide.
+    Memory is bounded whatever the blob expands to. A blob that ends too early is not always
+    detected here: the caller checks the diffID. Raises LayerError if the media type is not a
+    layer's, IntegrityError if the bytes are damaged.
     """
-    head = stream.read(BUFFER_SIZE)
+    head = stream.read(READ_SIZE)
     compression = _compression(media_type, head)
     chunks = _chained(head, stream)
     if compression == "uncompressed":
@@ -130,7 +132,7 @@ def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
 
 
 def _compression(media_type: str, head: bytes) -> Compression:
-    if media_type in _UNTOLD:
+    if media_type in _UNKNOWN:
         if head.startswith(_GZIP_MAGIC):
             return "gzip"
         return "zstd" if head.startswith(_ZSTD_MAGIC) else "uncompressed"
@@ -143,11 +145,11 @@ def _compression(media_type: str, head: bytes) -> Compression:
 def _chained(head: bytes, stream: Readable) -> Iterator[bytes]:
     while head:
         yield head
-        head = stream.read(BUFFER_SIZE)
+        head = stream.read(READ_SIZE)
 
 
 def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """All members of a gzip stream, one after the other."""
+    """The data of all members of a gzip stream."""
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         for chunk in chunks:
@@ -155,30 +157,30 @@ def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             while rest:
                 if inflate.eof:
                     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-                if data := inflate.decompress(rest, BUFFER_SIZE):
+                if data := inflate.decompress(rest, READ_SIZE):
                     yield data
                 rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
-        # What fits no more into the last chunk is still inside of the decompressor.
-        while data := inflate.decompress(b"", BUFFER_SIZE):
+        # Data that did not fit into the last chunk is still inside the decompressor.
+        while data := inflate.decompress(b"", READ_SIZE):
             yield data
     except zlib.error as error:
         raise IntegrityError(f"the gzip stream is damaged: {error}") from error
 
 
 def _from_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """All frames of a zstd stream, one after the other."""
+    """The data of all frames of a zstd stream."""
     expand = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     source = cast("IO[bytes]", _Readable(chunks))
     try:
-        with expand.stream_reader(source, read_size=BUFFER_SIZE, read_across_frames=True) as reader:
-            while data := reader.read(BUFFER_SIZE):
+        with expand.stream_reader(source, read_size=READ_SIZE, read_across_frames=True) as reader:
+            while data := reader.read(READ_SIZE):
                 yield data
     except zstandard.ZstdError as error:
         raise IntegrityError(f"the zstd stream is damaged: {error}") from error
 
 
 class _Readable:
-    """Chunks as the one method that zstandard asks of a source."""
+    """Chunks as a stream with the one method that zstandard calls."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

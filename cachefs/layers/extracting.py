@@ -1,9 +1,8 @@
-"""From layers to a directory: whole and verified, or not at all.
+"""Extracts layers into a directory: whole and verified, or not at all.
 
-Layers come from shared storage, so nothing that they say is believed. Nothing is written outside of
-the destination; sizes and counts are bounded; the diffID is checked; devices and pipes are refused;
-owners, times, extended attributes and the set-user-ID bits are left behind. The destination appears
-only when all of that went well.
+Layers come from shared storage and are not trusted. Nothing is written outside the destination;
+sizes and counts are bounded; the diffID is checked; devices and pipes are refused; owners, times,
+extended attributes and set-user-ID bits are ignored. The destination appears only after success.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, LayerError, UsageError
 from cachefs.layers import placing, tarformat
 from cachefs.layers.compression import decompressed
-from cachefs.layers.overlap import ahead, behind
+from cachefs.layers.overlap import background, prefetched
 from cachefs.layers.packing import WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cachefs.layers.overlap import Behind
+    from cachefs.layers.overlap import CallQueue
     from cachefs.layers.placing import Parts
     from cachefs.layers.tarformat import Archive, Member
 
@@ -39,16 +38,16 @@ _GIB: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an extraction refuses to exceed, for all of its layers together.
+    """Limits of an extraction, for all of its layers together.
 
     Attributes:
         max_bytes: bytes of all archives when expanded.
         max_entries: files, directories and links.
-        max_path: bytes of one name, or of what a link points to.
+        max_path: bytes of one name, or of a link's target.
         max_depth: components of one name.
-        max_ratio: bytes that one byte of a blob may become, once ``ratio_from`` is passed.
-        ratio_from: bytes that may be expanded before the ratio counts: disk images and the like
-            are mostly zeros, and shrink to almost nothing for good reason.
+        max_ratio: bytes that one byte of a blob may expand to, beyond ``ratio_from``.
+        ratio_from: bytes that may be expanded before the ratio is checked: disk images, for
+            example, are mostly zeros and compress to almost nothing.
     """
 
     max_bytes: int = 64 * _GIB
@@ -64,9 +63,9 @@ DEFAULT_LIMITS: Final = Limits()
 
 @dataclass(frozen=True, slots=True)
 class LayerSource:
-    """A layer to extract: its blob, read from where it stands, and what its descriptor says.
+    """A layer to extract: its blob, read from the stream's position, and its descriptor's facts.
 
-    An empty media type means that the first bytes decide how the blob is compressed.
+    If the media type is empty, the first bytes decide how the blob is compressed.
     """
 
     stream: BinaryIO
@@ -91,20 +90,21 @@ def extract_chain(
 ) -> None:
     """Extract layers on top of each other, the lowest first, into a new directory.
 
-    The destination must not exist, or be an empty directory; its parent must exist. Files arrive in
-    a directory beside it, which takes its name at the end; after an error nothing is left (a killed
-    process leaves a directory whose name begins with ``.cachefs-``). Streams are read by another
-    thread, one after the other, and not closed; an iterator of layers may open each one when it is
-    asked for. Memory stays flat, but for the names of the upper layers, which whiteouts need.
+    The destination must not exist, or be an empty directory; its parent must exist. Files are
+    written to a temporary directory beside it, which is renamed at the end. After an error nothing
+    is left; a killed process leaves a directory whose name begins with ``.cachefs-``. Streams are
+    read in order, by another thread, and not closed; an iterator of layers may open each stream
+    when it is reached. Memory is bounded, except for the names of the upper layers, which whiteouts
+    need.
 
     Permissions are those of the archive, and the owner may always read and write. A symbolic link
-    is made as it is, wherever it points: whoever later follows links in the result must know that.
+    is made as it is, wherever it points: take care when following links in the result.
 
     Raises:
-        IntegrityError: damaged bytes, or bytes that are not those of the diffID.
-        LayerError: an archive that would write outside, breaks a limit, or is no archive.
-        UsageError: the destination is there already.
-        OSError: the disk is full, or refuses for another reason; or a stream cannot be read.
+        IntegrityError: damaged bytes, or bytes that do not match the diffID.
+        LayerError: an archive that would write outside, exceeds a limit, or is not valid.
+        UsageError: the destination exists already.
+        OSError: writing to the disk or reading a stream fails.
     """
     with _appearing(destination) as descriptor, placing.Root(descriptor) as root:
         budget = _Budget(limits)
@@ -114,9 +114,9 @@ def extract_chain(
 
 @contextmanager
 def _appearing(destination: Path) -> Iterator[int]:
-    """The descriptor of a new directory that takes the destination's place in the end, or goes."""
+    """The descriptor of a temporary directory: renamed to the destination, or removed on error."""
     if os.path.lexists(destination) and not _is_empty_directory(destination):
-        raise UsageError(f"{destination} is there already; extract to a new or empty directory")
+        raise UsageError(f"{destination} exists already; extract to a new or empty directory")
     parent = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     name = f".cachefs-{secrets.token_hex(8)}"
     try:
@@ -140,7 +140,7 @@ def _is_empty_directory(path: Path) -> bool:
 
 
 class _Budget:
-    """What of the limits is used up. Raises LayerError when one is passed."""
+    """Counts towards the limits. Raises LayerError when one is exceeded."""
 
     def __init__(self, limits: Limits) -> None:
         self.passed = False
@@ -181,7 +181,7 @@ class _Budget:
 
 
 class _Counted:
-    """A stream that tells the budget what was read of it."""
+    """A stream that counts what is read towards the budget."""
 
     def __init__(self, stream: BinaryIO, budget: _Budget) -> None:
         self._stream = stream
@@ -196,17 +196,19 @@ class _Counted:
 def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> None:
     with ExitStack() as stack:
         chunks = stack.enter_context(
-            ahead(decompressed(_Counted(layer.stream, budget), layer.media_type), "cachefs-expand")
+            prefetched(
+                decompressed(_Counted(layer.stream, budget), layer.media_type), "cachefs-expand"
+            )
         )
-        hashing = stack.enter_context(behind("cachefs-diffid"))
+        hashing = stack.enter_context(background("cachefs-diffid"))
         checked = _Checked(layer.diff_id, hashing)
         archive = tarformat.Archive(checked.chunks(chunks, budget))
         try:
             for member in archive.members():
                 applier.apply(member, archive)
         except LayerError:
-            # Damaged bytes look like anything: the archive is to blame only when the rest proves
-            # that these bytes were meant. Past a limit, nothing more is read.
+            # Damaged bytes may look like a bad archive: the archive is at fault only if the diffID
+            # matches. Beyond a limit, nothing more is read.
             if not budget.passed:
                 archive.drain()
                 checked.finish()
@@ -216,9 +218,9 @@ def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> No
 
 
 class _Checked:
-    """Hashes what passes, and compares with the diffID in the end."""
+    """Hashes the chunks, and compares with the diffID at the end."""
 
-    def __init__(self, diff_id: Digest, hashing: Behind) -> None:
+    def __init__(self, diff_id: Digest, hashing: CallQueue) -> None:
         self._diff_id = diff_id
         self._hashing = hashing
         self._hash = hashlib.sha256()
@@ -234,13 +236,13 @@ class _Checked:
         found = Digest.from_hex(self._hash.hexdigest())
         if found != self._diff_id:
             raise IntegrityError(
-                f"the layer's bytes are damaged: uncompressed they have the digest {found}",
+                f"the layer's bytes are damaged: uncompressed, their digest is {found}",
                 digest=self._diff_id,
             )
 
 
 class _Applier:
-    """Applies the members of one layer to the tree that those below it have made."""
+    """Applies the members of one layer to the tree of the layers below it."""
 
     def __init__(self, root: placing.Root, budget: _Budget, *, upper: bool) -> None:
         self._root = root
@@ -257,7 +259,7 @@ class _Applier:
             self._remember(path)
             self._place(path, member, archive)
         elif member.kind != tarformat.DIRECTORY:
-            raise LayerError("the layer's own directory is something else in its archive")
+            raise LayerError("the root of the layer is not a directory in its archive")
 
     def _place(self, path: Parts, member: Member, archive: Archive) -> None:
         if member.kind == tarformat.FILE:
@@ -270,7 +272,7 @@ class _Applier:
             self._root.hard_link(path, placing.parts(member.link))
 
     def _remember(self, path: Parts) -> None:
-        """Whiteouts spare what this layer brings, with all that leads to it."""
+        """Whiteouts do not remove what this layer adds, nor its parents."""
         while self._upper and path not in self._made:
             self._made.add(path)
             path = path[:-1]
@@ -278,10 +280,10 @@ class _Applier:
     def _white_out(self, path: Parts) -> None:
         directory, name = path[:-1], path[-1]
         if any(part.startswith(WHITEOUT) for part in directory):
-            raise LayerError(f"{tarformat.shown(b'/'.join(path))} lies below a removed name")
+            raise LayerError(f"{tarformat.shown(b'/'.join(path))} lies below a whiteout")
         hidden = name.removeprefix(WHITEOUT)
         if hidden in (b"", b".", b".."):
-            raise LayerError(f"{tarformat.shown(b'/'.join(path))} removes no name")
+            raise LayerError(f"{tarformat.shown(b'/'.join(path))} is a whiteout without a name")
         if not self._upper:
             return  # nothing is below
         if name == _OPAQUE:

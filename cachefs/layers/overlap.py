@@ -1,7 +1,7 @@
-"""Two small ways to let reading, hashing and compressing run at the same time.
+"""Two small ways to overlap reading, hashing and compressing.
 
-Hashing and compression release the interpreter lock, so a thread for each is enough to use the
-cores. Every backlog is bounded, so memory is too.
+Hashing and compression release the GIL, so one thread for each uses the cores. Every backlog is
+bounded, so memory is too.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-_Piece = TypeVar("_Piece")
+Chunk = TypeVar("Chunk")
 
 BACKLOG: Final = 4
-"""Calls, or chunks of data, that may wait for their turn."""
+"""Calls, or chunks of data, that may be queued."""
 
 
-class Behind:
-    """Runs calls one after the other in a thread, at most :data:`BACKLOG` behind the caller.
+class CallQueue:
+    """Runs calls in order in one thread, with at most :data:`BACKLOG` of them queued.
 
-    An exception of a call is raised by a later :meth:`call` or by :meth:`finish`.
+    An exception in a call is raised by a later :meth:`call` or by :meth:`finish`.
     """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
@@ -32,7 +32,7 @@ class Behind:
         self._waiting: deque[Future[object]] = deque()
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Queue a call; waits while the backlog is full. Raises what an earlier call raised."""
+        """CallQueue a call; waits while the backlog is full. Raises what an earlier call raised."""
         while len(self._waiting) >= BACKLOG:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(function, *arguments))
@@ -44,20 +44,20 @@ class Behind:
 
 
 @contextmanager
-def behind(name: str) -> Iterator[Behind]:
-    """A :class:`Behind` whose thread ends with the context; calls that still wait are dropped."""
+def background(name: str) -> Iterator[CallQueue]:
+    """A :class:`CallQueue` whose thread ends with the context; calls still queued are cancelled."""
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
     try:
-        yield Behind(pool)
+        yield CallQueue(pool)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
-def ahead(chunks: Iterator[_Piece], name: str) -> Iterator[Iterator[_Piece]]:
-    """The same chunks, each made in a thread while the caller still works on those before.
+def prefetched(chunks: Iterator[Chunk], name: str) -> Iterator[Iterator[Chunk]]:
+    """The same chunks, prefetched in a thread while the caller works on earlier ones.
 
-    An exception of the iterator is raised where its chunk would have come.
+    An exception in the iterator is raised in place of its chunk.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
     try:
@@ -66,7 +66,7 @@ def ahead(chunks: Iterator[_Piece], name: str) -> Iterator[Iterator[_Piece]]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(pool: ThreadPoolExecutor, chunks: Iterator[_Piece]) -> Iterator[_Piece]:
+def _in_order(pool: ThreadPoolExecutor, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     waiting = deque(pool.submit(next, chunks, None) for _ in range(BACKLOG))
     while (chunk := waiting.popleft().result()) is not None:
         waiting.append(pool.submit(next, chunks, None))

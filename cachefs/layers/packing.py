@@ -1,8 +1,8 @@
-"""From a directory to a layer: the same files give the same bytes on any machine.
+"""Packs a directory into a layer: the same files give the same bytes on any machine.
 
-What counts is each name, what the files hold, whether their owner may execute them, and where
-symbolic links point. Owners, times, other mode bits, the umask, the order of directories, hard
-links (each name becomes a file of its own) and holes in sparse files leave no trace.
+A layer keeps names, the contents of files, whether their owner may execute them, and the targets of
+symbolic links. It does not depend on owners, times, other mode bits, the umask, the order of
+directories, hard links (each name becomes its own file) or holes in sparse files.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
 from cachefs.layers import tarformat
-from cachefs.layers.compression import BUFFER_SIZE, MEDIA_TYPES, Compression, Compressor, compressor
-from cachefs.layers.overlap import behind
+from cachefs.layers.compression import MEDIA_TYPES, READ_SIZE, Compression, Compressor, compressor
+from cachefs.layers.overlap import background
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cachefs.layers.overlap import Behind
+    from cachefs.layers.overlap import CallQueue
 
 WHITEOUT: Final = b".wh."
-"""How the names of files begin that stand for a removal in a layer."""
+"""The prefix of names that stand for a removal in a layer."""
 
-# A pipe must not make opening wait for a writer.
+# Opening a pipe must not wait for a writer.
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLayer:
-    """What was written: the blob's digest and size in bytes, and the digest of the bare archive.
+    """The blob's digest and size in bytes, and the digest of the uncompressed archive.
 
-    The ``diff_id`` is the same on any machine. The ``digest`` is, too, for one version of the
+    The ``diff_id`` is the same on any machine. So is the ``digest``, for one version of the
     compression library.
     """
 
@@ -49,10 +49,10 @@ class PackedLayer:
 
 
 def tree(root: Path, paths: Iterable[str] = (".",)) -> list[str]:
-    """The names, relative to ``root`` and with ``/``, of the paths given and of all below them.
+    """The names, relative to ``root`` and with ``/``, of these paths and of everything below them.
 
-    Symbolic links are named, not followed. Raises UsageError when a path is not there or would
-    leave the root, OSError when a directory cannot be read.
+    Symbolic links are named, not followed. Raises UsageError if a path does not exist or leaves the
+    root, OSError if a directory cannot be read.
     """
     names: list[str] = []
     for path in paths:
@@ -88,27 +88,27 @@ def pack(
 ) -> PackedLayer:
     """Write the named files, directories and symbolic links below ``root`` as one layer.
 
-    Exactly these names go in, in any order, with the directories that lead to them: a directory's
-    content only when it is named too, as :func:`tree` does. The target is written from where it
-    stands, in order, by another thread, and is neither flushed nor closed; after an error it holds
-    a part. Memory stays flat.
+    The layer has exactly these names, given in any order, and their parent directories: the content
+    of a directory only if it is named too, as by :func:`tree`. The target is written sequentially
+    from its current position, by another thread, and is neither flushed nor closed; after an error
+    it holds a part of the blob. Memory is bounded.
 
     Args:
         root: the directory that the names are relative to.
         names: relative names with ``/``, as the operating system gives them.
-        target: where the blob goes.
+        target: the blob is written to it.
         compression: see :mod:`cachefs.layers.compression`.
         level: the compression level; None is the default of the compression.
 
     Raises:
-        UsageError: a name that is not there, leaves the root or cannot be in a layer; a socket,
-            pipe or device; a file that changed its size meanwhile.
+        UsageError: a name that does not exist, leaves the root or cannot be in a layer; a socket,
+            pipe or device; a file whose size changes meanwhile.
         OSError: a file cannot be read or the target cannot be written.
     """
     blob = _Blob(target, compressor(compression, level))
     with ExitStack() as stack:
-        hashing = stack.enter_context(behind("cachefs-diffid"))
-        writing = stack.enter_context(behind("cachefs-compress"))
+        hashing = stack.enter_context(background("cachefs-diffid"))
+        writing = stack.enter_context(background("cachefs-compress"))
         archive = _ArchiveWriter(blob, hashing, writing)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
@@ -121,7 +121,7 @@ def pack(
 
 
 def _parents(names: Iterable[bytes]) -> set[bytes]:
-    """All directories that lead to the names."""
+    """All parent directories of the names."""
     parents: set[bytes] = set()
     for name in names:
         parent = name.rpartition(b"/")[0]
@@ -136,12 +136,12 @@ def _checked(name: str) -> bytes:
     raw = os.fsencode(name)
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
     if raw.startswith(b"/") or b".." in parts or b"\0" in raw:
-        raise UsageError(f"{name!r} is not a name inside of the directory that is packed")
+        raise UsageError(f"{name!r} is not a name inside the directory that is packed")
     return b"/".join(parts)
 
 
 class _Blob:
-    """Compresses chunks into the target, and knows what came out."""
+    """Compresses chunks into the target, and hashes and counts what is written."""
 
     def __init__(self, target: BinaryIO, using: Compressor) -> None:
         self.size = 0
@@ -165,9 +165,9 @@ class _Blob:
 
 
 class _ArchiveWriter:
-    """Gathers small writes into chunks, and hands each to the hash and to the compressor."""
+    """Gathers small writes into chunks, and passes each to the hash and to the compressor."""
 
-    def __init__(self, blob: _Blob, hashing: Behind, writing: Behind) -> None:
+    def __init__(self, blob: _Blob, hashing: CallQueue, writing: CallQueue) -> None:
         self._blob = blob
         self._hashing = hashing
         self._writing = writing
@@ -178,18 +178,18 @@ class _ArchiveWriter:
     def write(self, *parts: bytes) -> None:
         self._gathered += parts
         self._size += sum(map(len, parts))
-        if self._size >= BUFFER_SIZE:
-            self._hand_on()
+        if self._size >= READ_SIZE:
+            self._pass_on()
 
     def finish(self) -> Digest:
         self.write(tarformat.END)
-        self._hand_on()
+        self._pass_on()
         self._writing.call(self._blob.end)
         self._hashing.finish()
         self._writing.finish()
         return Digest.from_hex(self._hash.hexdigest())
 
-    def _hand_on(self) -> None:
+    def _pass_on(self) -> None:
         chunk = b"".join(self._gathered)
         self._gathered.clear()
         self._size = 0
@@ -199,13 +199,15 @@ class _ArchiveWriter:
 
 def _add(archive: _ArchiveWriter, root: int, name: bytes, *, leads: bool) -> None:
     if WHITEOUT in name and any(part.startswith(WHITEOUT) for part in name.split(b"/")):
-        raise UsageError(f"{_shown(name)}: names with .wh. stand for removals in a layer")
+        raise UsageError(
+            f"{_shown(name)}: names that begin with .wh. stand for removals in a layer"
+        )
     try:
         kind = os.lstat(name, dir_fd=root).st_mode
         if stat.S_ISDIR(kind):
             archive.write(tarformat.header(name + b"/", tarformat.DIRECTORY, mode=0o755))
         elif leads:
-            raise UsageError(f"{_shown(name)} is no directory, but a name leads through it")
+            raise UsageError(f"{_shown(name)} is not a directory, but a name leads through it")
         elif stat.S_ISREG(kind):
             _add_file(archive, root, name)
         elif stat.S_ISLNK(kind):
@@ -214,7 +216,7 @@ def _add(archive: _ArchiveWriter, root: int, name: bytes, *, leads: bool) -> Non
         else:
             raise _no_file(name)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{_shown(name)} is not there") from error
+        raise UsageError(f"{_shown(name)} does not exist") from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise _no_file(name) from error
@@ -239,18 +241,18 @@ def _add_file(archive: _ArchiveWriter, root: int, name: bytes) -> None:
 def _add_data(archive: _ArchiveWriter, descriptor: int, name: bytes, size: int) -> None:
     left = size
     while True:
-        # Asking for a byte more than there should be notices a file that grew.
-        data = os.read(descriptor, min(left, BUFFER_SIZE) + 1)
+        # Reading a byte more than expected detects a file that grew.
+        data = os.read(descriptor, min(left, READ_SIZE) + 1)
         left -= len(data)
         if left < 0 or (left and not data):
-            raise UsageError(f"{_shown(name)} changed its size while it was packed")
+            raise UsageError(f"the size of {_shown(name)} changed while it was packed")
         archive.write(data)
         if not left:
             return
 
 
 def _no_file(name: bytes) -> UsageError:
-    return UsageError(f"{_shown(name)} is no file, directory or symbolic link; leave it out")
+    return UsageError(f"{_shown(name)} is not a file, directory or symbolic link; leave it out")
 
 
 def _shown(name: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Puts files into a directory and never outside of it, whatever their names and links say.
+"""Writes files inside a directory and never outside it, whatever their names and links say.
 
-Every name is walked from the directory's own descriptor, one component at a time, and no symbolic
-link is ever followed: what an archive, or anyone else, puts in the way is an error, not a detour.
+Every name is walked from the directory's descriptor, one component at a time, and no symbolic link
+is ever followed: a link in the way is an error, whether the archive or another process made it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Parts = tuple[bytes, ...]
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES: Final = 32
-# What a hostile name or link makes the operating system say; all else is trouble with the disk.
+# Errors that a hostile name or link causes; all others come from the disk.
 _HOSTILE: Final = frozenset(
     {
         errno.EEXIST,
@@ -43,19 +43,19 @@ _HOSTILE: Final = frozenset(
 
 
 def parts(name: bytes) -> Parts:
-    """The components of a name in an archive. Raises LayerError when it would leave the root."""
+    """The components of a name in an archive. Raises LayerError if it leaves the root."""
     split = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
     if name.startswith(b"/") or b".." in split or b"\0" in name:
-        raise LayerError(f"{shown(name)} would be written outside of the layer's directory")
+        raise LayerError(f"{shown(name)} would be written outside the layer's directory")
     return split
 
 
 class Root:
-    """A directory that is being filled, by way of its descriptor.
+    """A directory to write to, by its descriptor.
 
-    What stands in the way of a new file or link is removed first; a directory stays when a
-    directory comes. Missing parents are made. Methods raise LayerError for what only a hostile or
-    broken archive asks, OSError for trouble with the disk.
+    What is at the path of a new file or link is removed first; an existing directory is kept for a
+    directory. Missing parents are made. Methods raise LayerError for what only a hostile or invalid
+    archive requests, OSError for errors of the disk.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -68,7 +68,7 @@ class Root:
         self._forget()
 
     def directory(self, path: Parts, mode: int) -> None:
-        """Make a directory, or change the mode of the one that is there."""
+        """Make a directory, or change the mode of an existing one."""
         with self._refusing(path):
             parent = self._parent(path)
             try:
@@ -80,7 +80,7 @@ class Root:
             os.fchmod(self._directory(path), mode)
 
     def file(self, path: Parts, mode: int, data: Iterable[memoryview]) -> None:
-        """Make a file of its own: it is never one that existed."""
+        """Make a new file; an existing one is never written to."""
         with self._refusing(path):
             descriptor = self._create(path)
         try:
@@ -91,13 +91,13 @@ class Root:
             os.close(descriptor)
 
     def symlink(self, path: Parts, link: bytes) -> None:
-        """Make a symbolic link, wherever it may point: nobody here follows it."""
+        """Make a symbolic link, wherever it points: it is never followed here."""
         with self._refusing(path):
             self._clear(path)
             os.symlink(link, path[-1], dir_fd=self._parent(path))
 
     def hard_link(self, path: Parts, target: Parts) -> None:
-        """Give a regular file inside of the root a second name."""
+        """Give a regular file inside the root a second name."""
         with self._refusing(path):
             if not target or path == target:
                 raise LayerError(
@@ -105,7 +105,9 @@ class Root:
                 )
             source = self._directory(target[:-1])
             if not stat.S_ISREG(os.lstat(target[-1], dir_fd=source).st_mode):
-                raise LayerError(f"{shown(b'/'.join(path))} is a hard link to what is no file")
+                raise LayerError(
+                    f"{shown(b'/'.join(path))} is a hard link to something that is not a file"
+                )
             self._clear(path)
             # Clearing may have removed the target, and closed its directory.
             os.link(
@@ -117,7 +119,7 @@ class Root:
             )
 
     def remove_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
-        """Remove what is at the path, but nothing in ``kept``, which holds all parents too."""
+        """Remove what is at the path, except what is in ``kept``, which has all parents too."""
         with self._refusing(path):
             try:
                 parent = self._directory(path[:-1])
@@ -130,7 +132,7 @@ class Root:
                 self.empty_except(path, kept)
 
     def empty_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
-        """Remove all that is in the directory, but nothing in ``kept``, which holds all parents."""
+        """Empty the directory, except of what is in ``kept``, which has all parents too."""
         with self._refusing(path):
             try:
                 directory = self._directory(path)
@@ -165,11 +167,11 @@ class Root:
             os.unlink(path[-1], dir_fd=parent)
 
     def _parent(self, path: Parts) -> int:
-        """The directory that holds the path, made where it is missing."""
+        """The directory that holds the path, made if missing."""
         return self._directory(path[:-1], make=True)
 
     def _directory(self, path: Parts, *, make: bool = False) -> int:
-        """The descriptor of a directory; at most few stay open between calls."""
+        """The descriptor of a directory; a few are kept open between calls."""
         known = self._open.get(path)
         if known is not None:
             return known
@@ -193,13 +195,13 @@ class Root:
         return descriptor
 
     def _forget(self, below: Parts = ()) -> None:
-        """Close the descriptors of a directory and all below it, but not the root's own."""
+        """Close the descriptors of a directory and all below it, except the root's."""
         for path in [path for path in self._open if path and path[: len(below)] == below]:
             os.close(self._open.pop(path))
 
     @contextmanager
     def _refusing(self, path: Parts) -> Iterator[None]:
-        """What the archive is to blame for becomes a LayerError that names the member."""
+        """Turn errors that the archive causes into a LayerError that names the member."""
         if len(self._open) > _OPEN_DIRECTORIES:
             self._forget()
         try:
@@ -208,7 +210,7 @@ class Root:
             if error.errno not in _HOSTILE:
                 raise
             why = os.strerror(error.errno)
-            raise LayerError(f"{shown(b'/'.join(path))} cannot be in this place: {why}") from error
+            raise LayerError(f"{shown(b'/'.join(path))} cannot be written: {why}") from error
 
 
 def _write(descriptor: int, chunk: memoryview) -> None:

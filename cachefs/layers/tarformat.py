@@ -1,9 +1,9 @@
-"""The tar format: members' headers written in one way only, and read in all ways builders write.
+"""The tar format: headers written in one way only, and read in all ways that builders write.
 
-Written is POSIX ustar with a pax header where a name is long or not ASCII, or a size does not fit.
-Read is that, old (V7) tar and GNU's long names and binary sizes. Sparse files, multi-volume
-archives and other extensions are refused: builders do not write them. Names are bytes, as in the
-archive and on disk; whether a name is safe is not judged here.
+Archives are written as POSIX ustar, with a pax header if a name is long or not ASCII, or a size
+does not fit. These are read, and so are old (V7) tar, and GNU's long names and binary sizes. Sparse
+files, multi-volume archives and other extensions are refused: builders do not write them. Names are
+bytes, as in the archive and on disk; whether a name is safe is not checked here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK: Final = 512
-"""Everything in an archive is a multiple of this many bytes."""
+"""Headers and data are padded to a multiple of this many bytes."""
 
 END: Final = bytes(2 * BLOCK)
-"""What ends an archive."""
+"""The end of an archive."""
 
 FILE: Final = b"0"
 HARD_LINK: Final = b"1"
@@ -29,7 +29,7 @@ SYMLINK: Final = b"2"
 DIRECTORY: Final = b"5"
 
 MTIME: Final = 946_684_800
-"""The time that every written member has: 2000-01-01, for tools that refuse times before 1980."""
+"""The time of every written member: 2000-01-01, as some tools refuse times before 1980."""
 
 _HEADER: Final = struct.Struct("100s8s16s12s12s8s1s100s8s247s")
 _NAME_FIELD: Final = 100
@@ -56,7 +56,7 @@ _PAX_LENGTH: Final = re.compile(rb"([1-9][0-9]{0,6}) ")
 
 
 def header(name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = b"") -> bytes:
-    """The bytes before a member's data: one header, with a pax header before it where needed.
+    """The bytes before a member's data: one header, after a pax header if needed.
 
     The same arguments give the same bytes everywhere: the owner is 0, the time :data:`MTIME`.
     """
@@ -76,7 +76,7 @@ def header(name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = 
 
 
 def padding(size: int) -> bytes:
-    """What fills the last block of ``size`` bytes of data."""
+    """The bytes that fill the last block of ``size`` bytes of data."""
     return bytes(-size % BLOCK)
 
 
@@ -97,7 +97,7 @@ def _block(name: bytes, kind: bytes, mode: int, size: int, link: bytes) -> bytes
 
 
 def _pax_record(key: bytes, value: bytes) -> bytes:
-    """``length key=value``, where the length counts its own digits too."""
+    """``length key=value``, where the length includes its own digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     if len(str(length)) > len(str(rest)):
@@ -118,7 +118,7 @@ class Member(NamedTuple):
 class Archive:
     """Reads the members of an archive in order from its chunks, holding one chunk at a time.
 
-    Every method raises LayerError when the bytes are no archive, and what the chunks raise.
+    Every method raises LayerError if the bytes are not a valid archive, and what the chunks raise.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
@@ -127,7 +127,7 @@ class Archive:
         self._unread = 0
 
     def members(self) -> Iterator[Member]:
-        """The members in order; until the next is asked for, :meth:`data` reads one's data."""
+        """The members in order; :meth:`data` reads a member's data before the next is taken."""
         while (member := self._next()) is not None:
             self._unread = member.size + -member.size % BLOCK
             yield member
@@ -135,11 +135,11 @@ class Archive:
                 pass
 
     def data(self, member: Member) -> Iterator[memoryview]:
-        """The data of the member that came last, in chunks that live until the next one."""
+        """The data of the last member, in chunks that are valid until the next one."""
         yield from self._some(member.size)
 
     def drain(self) -> None:
-        """Read what is left, to the end of the chunks."""
+        """Read to the end of the chunks."""
         self._chunk = memoryview(b"")
         for _ in self._chunks:
             pass
@@ -160,9 +160,11 @@ class Archive:
             self._extend(extended, fields[6], _number(fields[3]))
 
     def _extend(self, extended: dict[bytes, bytes], kind: bytes, size: int) -> None:
-        """Take the data of a header that says more about the next one."""
+        """Read the data of a header that extends the next one."""
         if size > _EXTENSION_LIMIT:
-            raise LayerError(f"the layer has {size} bytes of extended header; that is too much")
+            raise LayerError(
+                f"the layer has an extended header of {size} bytes, which is too large"
+            )
         data = self._exactly(size + -size % BLOCK)[:size]
         if kind == _GNU_LONG_NAME:
             extended[b"path"] = _text(data)
@@ -171,7 +173,9 @@ class Archive:
         elif kind == _PAX:
             extended |= _pax_records(data)
         elif not _pax_records(data).keys().isdisjoint((b"path", b"linkpath", b"size")):
-            raise LayerError("the layer has a global header that names all of its files")
+            raise LayerError(
+                "the layer has a global header with a name or size for all of its files"
+            )
 
     def _exactly(self, size: int, *, may_end: bool = False) -> bytes:
         if len(self._chunk) >= size:
@@ -192,7 +196,7 @@ class Archive:
             raise _ends_early()
 
     def _chunks_of(self, size: int) -> Iterator[memoryview]:
-        """The next bytes, up to ``size`` of them: fewer only where the chunks end."""
+        """The next bytes, up to ``size``; fewer only if the chunks end."""
         while size:
             if not self._chunk:
                 chunk = next(self._chunks, None)
@@ -233,17 +237,17 @@ def _size(kind: bytes, field: bytes, extended: dict[bytes, bytes]) -> int:
     if text is None:
         return _number(field)
     if _DECIMAL.fullmatch(text) is None:
-        raise LayerError("the layer is not a tar archive: a size is no number")
+        raise LayerError("the layer is not a tar archive: a size is not a number")
     return int(text)
 
 
 def _number(field: bytes) -> int:
-    """A number in octal digits or, where the first bit is set, GNU's binary one."""
+    """A number in octal digits or, if the first bit is set, in GNU's binary form."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise LayerError("the layer is not a tar archive: a field of a header is no number")
+        raise LayerError("the layer is not a tar archive: a field of a header is not a number")
     return int(match[1] or b"0", 8)
 
 
@@ -273,6 +277,6 @@ def _malformed() -> LayerError:
 
 
 def shown(name: bytes) -> str:
-    """A name in a message: quoted, one line, and not too long."""
+    """A name for a message: quoted, on one line, and not too long."""
     text = name.decode(errors="backslashreplace")
     return repr(text if len(text) <= 200 else text[:200] + "...")

@@ -158,6 +158,14 @@ class Location(Masked):
             return self.prefix + prefix
         return re.sub("/+", "/", "".join(f"{part}/" for part in (self.prefix, prefix) if part))
 
+    def require_no_recompression(self) -> None:
+        """Raise LocationError for ``force-compression=true``, before anything is written there."""
+        if self.oci is not None and self.oci.force_compression:
+            raise LocationError(
+                "force-compression=true: existing layers cannot be compressed again yet; leave "
+                "force-compression out, and compression is used for new layers"
+            )
+
     def with_names(self, *names: str) -> Location:
         """Return the same location with other names. Raises CacheNameError."""
         return replace(self, names=tuple(dict.fromkeys(names)))

@@ -1,8 +1,8 @@
-"""Canonical order: what makes two exports of one graph identical byte for byte.
+"""Canonical order: it makes two exports of one graph identical byte for byte.
 
 Layers are sorted by blob, then by what is below them; records by digest, number of inputs, and
-input by input by number of alternatives, selectors and linked digests. Where the format leaves an
-order open, the content below decides, so that the order of adding never shows.
+input by input by number of alternatives, selectors and linked digests. If the format leaves an
+order open, a hash of the content below decides, so that the order of adding does not matter.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Index = TypeVar("Index", RecordIndex, LayerIndex)
 
 
 def canonical(config: CacheConfig) -> CacheConfig:
-    """The same config in canonical order; the one given stays as it is.
+    """The same config in canonical order; the one given is not changed.
 
     Raises ManifestError when records link in a loop.
     """
@@ -123,13 +123,13 @@ def _renumbered(
 
 
 def _sorted(items: Iterable[T], key: Callable[[T], Any]) -> tuple[T, ...]:
-    """Sorted; most records have one result and one alternative, for which no key is worked out."""
+    """The items, sorted. Most records have one result and one alternative, which need no key."""
     found = tuple(items)
     return tuple(sorted(found, key=key)) if len(found) > 1 else found
 
 
 def moved(chain: Chain, new_layer: Mapping[LayerIndex, LayerIndex] | Sequence[LayerIndex]) -> Chain:
-    """The chain with its layers' new indexes."""
+    """The chain with the new indexes of its layers."""
     return Chain(layers=tuple(new_layer[i] for i in chain.layers), created_at=chain.created_at)
 
 

@@ -13,13 +13,13 @@ from cachefs.wire.go_json import go_json
 from cachefs.wire.rules import check
 
 MAX_BYTES: Final = 512 * 1024 * 1024
-"""Larger manifests are refused unread: ten times the largest that the makers of this format saw."""
+"""Larger manifests are refused unparsed: ten times the largest that the format's makers saw."""
 
 _decoder: Final = msgspec.json.Decoder(CacheConfig)
 
 
 def decode(raw: bytes) -> CacheConfig:
-    """Parse and check a manifest. Raises ManifestError for what the format calls invalid."""
+    """Parse and check a manifest. Raises ManifestError if it is invalid."""
     if len(raw) > MAX_BYTES:
         raise ManifestError(f"the manifest has {len(raw)} bytes; more than {MAX_BYTES} are refused")
     with collection_paused():

@@ -8,7 +8,7 @@ import msgspec
 
 _encoder: Final = msgspec.json.Encoder()
 
-# Go's encoder escapes these inside strings, and JSON has none of them outside of strings.
+# Go's encoder escapes these inside strings. Outside strings, JSON has none of them.
 _GO_ESCAPES: Final = {
     b"&": rb"\u0026",
     b"<": rb"\u003c",

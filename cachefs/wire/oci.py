@@ -1,6 +1,6 @@
 """OCI image layout, as far as a cache uses it: descriptors, image manifests and indexes.
 
-Field order follows Go's structs, so that what is written is what a builder writes.
+Field order follows Go's structs, so that the bytes are those that a builder writes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OCI_LAYERS: Final = {docker: oci for oci, docker in _DOCKER_LAYERS.items()}
 
 
 class Descriptor(Struct, omit_defaults=True, kw_only=True):
-    """What is pointed at: its media type, digest, size in bytes and annotations."""
+    """A reference to a blob: its media type, digest, size in bytes and annotations."""
 
     media_type: str = field(name="mediaType")
     digest: str
@@ -69,12 +69,12 @@ class Index(Struct, omit_defaults=True, kw_only=True):
 
 
 def docker_media_type(media_type: str) -> str:
-    """The Docker name of an OCI layer type; others stay."""
+    """The Docker name of an OCI layer type; others are returned as they are."""
     return _DOCKER_LAYERS.get(media_type, media_type)
 
 
 def oci_media_type(media_type: str) -> str:
-    """The OCI name of a Docker layer type; others stay."""
+    """The OCI name of a Docker layer type; others are returned as they are."""
     return _OCI_LAYERS.get(media_type, media_type)
 
 
@@ -87,7 +87,7 @@ def decode_index(raw: bytes) -> Index:
     try:
         return _index_decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ManifestError(f"this is not an OCI index: {error}") from error
+        raise ManifestError(f"the manifest is not an OCI index: {error}") from error
 
 
 def decode_manifest(raw: bytes) -> Manifest:
@@ -95,7 +95,7 @@ def decode_manifest(raw: bytes) -> Manifest:
     try:
         return _manifest_decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ManifestError(f"this is not an OCI image manifest: {error}") from error
+        raise ManifestError(f"the manifest is not an OCI image manifest: {error}") from error
 
 
 def encode(value: Index | Manifest) -> bytes:

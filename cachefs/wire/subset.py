@@ -1,4 +1,4 @@
-"""A part of a cache config, as a config of its own."""
+"""A part of a cache config, as a new config."""
 
 from __future__ import annotations
 

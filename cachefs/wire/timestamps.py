@@ -1,7 +1,7 @@
 """Times as the format writes them: RFC 3339 text with up to nine decimals, kept as text.
 
-Python's and msgspec's datetimes have six decimals, so a time that went through them would come back
-changed. Only a comparison parses the text, to whole nanoseconds.
+Python's and msgspec's datetimes have six decimals, so they would change the times. Only comparisons
+parse the text, to whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 ZERO: Final = "0001-01-01T00:00:00Z"
-"""What Go writes for a time that was never set."""
+"""The text Go writes for a time that was never set."""
 
 _LEAP_YEAR: Final = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DATE: Final = (
@@ -27,7 +27,7 @@ _TEXT: Final = (
     rf"{_DATE}T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{{1,9}})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 )
 _SHAPE: Final = re.compile(_TEXT, re.ASCII)
-_MANY: Final = re.compile(f"(?:{_TEXT}\n)*+", re.ASCII)  # what has matched is not tried again
+_MANY: Final = re.compile(f"(?:{_TEXT}\n)*+", re.ASCII)  # possessive: no backtracking
 
 
 def is_timestamp(text: str) -> bool:
@@ -38,12 +38,12 @@ def is_timestamp(text: str) -> bool:
 def all_timestamps(texts: Collection[str]) -> bool:
     """Whether every text is an RFC 3339 time."""
     lines = "\n".join((*texts, ""))
-    # A text with a line end in it would pass for two.
+    # A text that contains a line end would count as two.
     return lines.count("\n") == len(texts) and _MANY.fullmatch(lines) is not None
 
 
 def nanoseconds(text: str) -> int:
-    """Nanoseconds since 1970, negative before. Raises ValueError for what is no RFC 3339 time."""
+    """Nanoseconds since 1970, negative before. Raises ValueError if it is not an RFC 3339 time."""
     if not is_timestamp(text):
         raise ValueError(f"{text!r} is not an RFC 3339 time")
     whole, dot, rest = text.partition(".")
@@ -56,8 +56,8 @@ def nanoseconds(text: str) -> int:
 def _seconds(text: str) -> int:
     moment = datetime.fromisoformat(text)
     offset = moment.utcoffset()
-    # Subtracting by hand: the zero time with an offset has no representation in UTC.
-    naive = moment.replace(tzinfo=None) - datetime(1970, 1, 1)  # noqa: DTZ001 - both sides are naive
+    # Subtract by hand: the zero time with an offset has no representation in UTC.
+    naive = moment.replace(tzinfo=None) - datetime(1970, 1, 1)  # noqa: DTZ001 - both are naive
     return naive.days * 86_400 + naive.seconds - (int(offset.total_seconds()) if offset else 0)
 
 

@@ -1,4 +1,4 @@
-"""Walks over layers and records, from what others are built on upwards, without recursion."""
+"""Walks over layers and records in which parents and links come first, without recursion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parents_first(
     Raises ManifestError, naming a layer, when there is a loop.
     """
     parents = [layer.parent for layer in layers]
-    # One more at the end, which index -1 means: below a root layer every walk ends.
+    # The extra item is that of index -1: every walk ends below a root layer.
     walk_of = [_UNSEEN] * len(layers) + [_ENDED]
     order: list[LayerIndex] = []
     for walk, top in enumerate(layer_indexes(layers) if tops is None else tops):
@@ -58,11 +58,11 @@ def parents_first(
 def fold_stacks(
     layers: Sequence[Layer], base: T, function: Callable[[LayerIndex, T], T]
 ) -> list[T]:
-    """For each layer, what the function makes of its index and of its parent's value.
+    """Compute a value for each layer from its index and its parent's value.
 
     Args:
         layers: the layers; their parents are in range.
-        base: stands for the parent of a root layer.
+        base: the value below a root layer.
         function: called once for each layer, parents first.
 
     The height of each stack is ``fold_stacks(layers, 0, lambda _, below: below + 1)``. Raises

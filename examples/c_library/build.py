@@ -3,8 +3,8 @@
 
     python examples/c_library/build.py --cache s3://bucket/ci/ --into dist
 
-Each source file is compiled in a step of its own, so that a change compiles one file; a change that
-leaves its object file as it was (a comment, say) runs nothing else.
+Each source file has its own step, so that a change compiles one file. A change that leaves the
+object file as it was, such as one in a comment, runs no other step.
 """
 
 from __future__ import annotations
@@ -67,10 +67,12 @@ def build(here: Path, cache: str, into: Path, *, jobs: int | None = None) -> cac
 
 
 def main() -> None:
-    """Build as the command line says, and print what was done."""
+    """Build with the options of the command line, and print what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", required=True, help="where results are kept")
-    parser.add_argument("--into", type=Path, default=Path("dist"), help="where ring.tar goes")
+    parser.add_argument("--cache", required=True, help="the location of the cache")
+    parser.add_argument(
+        "--into", type=Path, default=Path("dist"), help="the directory that ring.tar is put into"
+    )
     options = parser.parse_args()
     report = build(HERE, options.cache, options.into)
     for step in report.steps:

@@ -119,7 +119,7 @@ def test_a_damaged_index_is_as_good_as_none(
 
 def test_what_cannot_be_in_a_layer_is_refused(root: Path) -> None:
     os.mkfifo(root / "pipe")
-    with pytest.raises(UsageError, match="pipe is no file"):
+    with pytest.raises(UsageError, match="pipe is not a file"):
         read_tree(root)
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         read_tree(root / "none")

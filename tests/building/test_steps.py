@@ -114,7 +114,7 @@ def test_a_blob_that_is_gone_is_a_miss(tmp_path: Path) -> None:
     with Build(cache_to=str(cache), mode="max") as build:
         assert _chain(build, b"x", 2).files()["out"].read_text() == "x0\n1\n"
     assert _outcomes(build) == ["ran", "ran"]
-    assert "cannot be had" in build.report.steps[1].why[0]
+    assert "cannot be read" in build.report.steps[1].why[0]
     assert cachefs.open(str(cache)).verify().faults == []
 
 

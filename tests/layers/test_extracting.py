@@ -268,7 +268,7 @@ def test_what_is_there_already_stays(tmp_path: Path, there: str) -> None:
         {"file": File(b"old"), "full": {"a": File(b"old")}, "link": Link("empty"), "empty": {}},
     )
     before = trees.read(tmp_path / "base")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         extract_bytes(archive(("a", b"new")), tmp_path / "base" / there)
     assert trees.read(tmp_path / "base") == before
 

@@ -223,9 +223,9 @@ def test_sockets_pipes_and_devices_are_refused_by_name(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
         server.bind("socket")
     for name in ("pipe", "socket"):
-        with pytest.raises(UsageError, match=f"'{name}' is no file"):
+        with pytest.raises(UsageError, match=f"'{name}' is not a file"):
             packed(tmp_path, [name])
-    with pytest.raises(UsageError, match="'null' is no file"):
+    with pytest.raises(UsageError, match="'null' is not a file"):
         packed(Path("/dev"), ["null"])
 
 
@@ -238,11 +238,11 @@ def test_names_that_would_remove_something_are_refused(tmp_path: Path) -> None:
 
 def test_names_through_links_and_absent_names_are_refused(tmp_path: Path) -> None:
     root = trees.write(tmp_path / "root", {"a": {"b": File(b"")}, "link": Link("a")})
-    with pytest.raises(UsageError, match="'link' is no directory"):
+    with pytest.raises(UsageError, match="'link' is not a directory"):
         packed(root, ["link/b"])
-    with pytest.raises(UsageError, match="'gone' is not there"):
+    with pytest.raises(UsageError, match="'gone' does not exist"):
         packed(root, ["gone"])
-    with pytest.raises(UsageError, match="'a/b' is no directory"):
+    with pytest.raises(UsageError, match="'a/b' is not a directory"):
         packed(root, ["a/b/c"])
 
 
@@ -264,7 +264,7 @@ def test_a_file_that_changes_its_size_is_refused(tmp_path: Path, size: int) -> N
     path = tmp_path / "log"
     path.write_bytes(bytes(50_000_000))
     target: BinaryIO = _Touching(path, size)
-    with pytest.raises(UsageError, match="'log' changed its size"):
+    with pytest.raises(UsageError, match="size of 'log' changed"):
         pack(tmp_path, ["log"], target, compression="uncompressed")
 
 
