@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cachefs.filesystems.memory import MemoryFilesystem
+from cachefs.filesystems.memory import AtomicFilesystem
 
 
-class GCSFilesystem(MemoryFilesystem):
+class GCSFilesystem(AtomicFilesystem):
     """A ``gcsfs.GCSFileSystem``: writes are atomic, a copy onto itself renews the time."""
 
     _prefetches = True

@@ -1,4 +1,4 @@
-"""fsspec's memory filesystem, and others whose writes are atomic and whose copies renew a time."""
+"""fsspec's memory filesystem, and what it shares with others whose copies renew a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class MemoryFilesystem(Filesystem):
-    """Objects in this process: writes are atomic, a copy onto itself renews the time."""
+class AtomicFilesystem(Filesystem):
+    """A filesystem whose writes are atomic, and where a copy onto itself renews the time."""
 
     touches = True
 
@@ -23,3 +23,11 @@ class MemoryFilesystem(Filesystem):
     async def _touch(self, stat: Stat) -> None:
         """Copy the object onto itself."""
         await self.fs._cp_file(stat.path, stat.path)
+
+
+class MemoryFilesystem(AtomicFilesystem):
+    """Objects in this process."""
+
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - it needs no size
+        """Write from memory, where the object stays; fsspec's put_file shows a file in parts."""
+        await self._put_whole(path, [chunk async for chunk in chunks])
