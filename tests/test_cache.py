@@ -65,7 +65,7 @@ def test_plans_are_empty_when_there_is_nothing_to_do(cache: cachefs.Cache, tmp_p
 
 
 def test_a_plan_that_was_decoded_or_pickled_is_not_executed(cache: cachefs.Cache) -> None:
-    plan = cache.plan_prune(cachefs.PrunePolicy(older_than=0.0, keep=("main",)))
+    plan = cache.plan_prune(cachefs.PrunePolicy(wanted=frozenset({"main"})))
     decoded = msgspec.json.decode(msgspec.json.encode(plan), type=cachefs.PrunePlan)
     pickled = pickle.loads(pickle.dumps(plan))  # noqa: S301 - our own
     for other in (decoded, pickled, msgspec.structs.replace(plan)):

@@ -132,7 +132,9 @@ def test_what_a_server_answers_is_one_error_whatever_was_asked(
     assert type(error) is kind
     assert words in str(error)
     assert error.operation == operation
-    assert str(error).startswith(f"{operation} b/")
+    side = "target" if operation == "look up" else None
+    assert error.side == side
+    assert str(error).startswith(f"{operation} {side} b/" if side else f"{operation} b/")
     assert "\n" not in str(error)
     assert "a-real-secret" not in str(error)
 

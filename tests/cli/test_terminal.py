@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_one_line_and_the_cursor(
 @pytest.mark.parametrize(
     ("typed", "status", "last"),
     [
-        (b"y\n", 0, r"deleted 3 names and 11 blobs \(2\.0 KiB\) in \d\.\d s"),
+        (b"y\n", 0, r"removed 3 names and deleted 11 blobs \(2\.0 KiB\) in \d\.\d s"),
         (b"n\n", 130, "cachefs: nothing was changed"),
         (b"\n", 130, "cachefs: nothing was changed"),
         (b"\x03", 130, "cachefs: interrupted"),

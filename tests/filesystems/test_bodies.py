@@ -162,7 +162,7 @@ try:
     cachefs.open(folder + "/cache").export(graph, {digest: data})
 except cachefs.StoreError as error:
     print(error.operation)
-print(type(full.fetch(digest, folder + "/fetched", size)).__name__)
+print(type(full.fetch_blob(digest, folder + "/fetched", size)).__name__)
 """
 
 

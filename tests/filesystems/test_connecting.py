@@ -100,7 +100,7 @@ def test_retry_max_attempts_is_how_often_a_request_is_tried(
 ) -> None:
     proxy.inject(times=50, status=503, code="SlowDown")
     location = proxy.server.attributes(bucket, engine=engine, retry_max_attempts=str(attempts))
-    assert not cachefs.open(location).read(cachefs.Digest.of(b""))
+    assert not cachefs.open(location).read_blob(cachefs.Digest.of(b""))
     assert len(proxy.requests) == attempts
 
 

@@ -355,7 +355,7 @@ def test_the_command(make_place: MakePlace) -> None:
     assert "none of these can be repaired" in cli("repair", place.location).stdout
     dropped = cli("repair", place.location, "--remove-unreadable", "-y")
     assert dropped.returncode == 0
-    assert "dropped 1 name" in dropped.stdout
+    assert "removed 1 name" in dropped.stdout
 
 
 def test_the_folder_is_not_made_by_looking(tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ class CacheMachine(RuleBasedStateMachine):
             assert abs(self.skew) <= prune.MAX_SKEW
             self.plan = outcome.value
             self.planned_names = {
-                to_go.name.name: self.world.objects[MANIFESTS + to_go.name.name]
+                to_go.manifest.name: self.world.objects[MANIFESTS + to_go.manifest.name]
                 for to_go in outcome.value.names
             }
             going = self.going(policy)
