@@ -107,7 +107,9 @@ def test_layers_that_exist_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_compressing_existing_layers_again_is_refused(tmp_path: Path) -> None:
     cache = f"type=local,dest={tmp_path / 'oci'},compression=zstd,force-compression=true"
-    with pytest.raises(cachefs.LocationError, match="force-compression=true: existing layers cannot"):
+    with pytest.raises(
+        cachefs.LocationError, match="force-compression=true: existing layers cannot"
+    ):
         Build(cache_to=cache)
     Build(cache, tmp_path / "other")  # only read
 
