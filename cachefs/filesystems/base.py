@@ -102,10 +102,10 @@ class Filesystem:
         except FileNotFoundError:
             return []
         # Some filesystems normalise the paths that they find: only the part below the folder is
-        # used. A folder that is a file is found as itself, without information.
-        objects = [
-            self._from_info(self._below(folder, path), info) for path, info in found.items() if info
-        ]
+        # used. A folder that is a file is found as itself, without information. If nothing is
+        # there, adlfs returns an empty list in place of a dictionary.
+        items = found.items() if found else ()
+        objects = [self._from_info(self._below(folder, path), info) for path, info in items if info]
         return sorted(
             stat
             for stat in objects

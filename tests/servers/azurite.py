@@ -40,7 +40,7 @@ def azurite(program: str, folder: Path) -> Iterator[str]:
                 return
         raise RuntimeError("Azurite ended before it listened")
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        process.kill()  # asked to end, it would wait for connections that clients keep open
+        process.wait()
         if process.stdout is not None:
             process.stdout.close()
