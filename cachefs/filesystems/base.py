@@ -102,9 +102,9 @@ class Filesystem:
         except FileNotFoundError:
             return []
         # Some filesystems normalise the paths that they find: only the part below the folder is
-        # used. A folder that is a file is found as itself, without information. If nothing is
-        # there, adlfs returns an empty list in place of a dictionary.
-        items = found.items() if found else ()
+        # used. A folder that is a file is found as itself, without information, or by adlfs as a
+        # list in place of a dictionary.
+        items = found.items() if isinstance(found, dict) else ()
         objects = [self._from_info(self._below(folder, path), info) for path, info in items if info]
         return sorted(
             stat
