@@ -28,6 +28,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """Run all tests, also the slow ones, with ten times as many examples for each law."""
+    session.install("-e", ".[test]")
+    session.env["HYPOTHESIS_PROFILE"] = "slow"
+    session.run("pytest", "-n", "auto", "-q", "-m", "slow or not slow", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     session.install("-e", ".[dev]")

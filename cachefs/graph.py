@@ -154,6 +154,18 @@ class RecordGraph:
             self._config.layers.append(Layer(str(identity[0]), parent, facts))
         return self._layer_of[identity]
 
+    def copy_layer(self, layer: Layer, parent: LayerIndex = NO_PARENT) -> LayerIndex:
+        """Put a layer of another graph on top of a layer of this one, as :meth:`add_layer` does."""
+        facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
+        return self.add_layer(
+            layer.blob,
+            parent=parent,
+            diff_id=facts.diff_id,
+            size=facts.size,
+            media_type=facts.media_type,
+            created_at=facts.created_at,
+        )
+
     def add(self, digest: str, inputs: Sequence[Iterable[Key]] = ()) -> RecordIndex:
         """Add a record and return its index.
 
@@ -405,14 +417,7 @@ def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
 def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerIndex:
     facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
     known = len(union.layers)
-    index = union.add_layer(
-        layer.blob,
-        parent=parent,
-        diff_id=facts.diff_id,
-        size=facts.size,
-        media_type=facts.media_type,
-        created_at=facts.created_at,
-    )
+    index = union.copy_layer(layer, parent)
     if index < known:
         there = union.layers[index]
         there.annotations = max(there.annotations or facts, facts, key=_newer)

@@ -17,9 +17,10 @@ from tests.servers.proxy import RecordingProxy, recording_proxy
 from tests.servers.s3 import S3Server
 from tests.servers.seaweed import shared_seaweed
 
-# No deadline: machines that run tests are slow and uneven.
-hypothesis.settings.register_profile("cachefs", deadline=None)
-hypothesis.settings.load_profile("cachefs")
+# No deadline: machines that run tests are slow and uneven. HYPOTHESIS_PROFILE selects another.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("slow", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _CONFIGURING = (
     "AWS_",

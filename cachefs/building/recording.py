@@ -73,16 +73,7 @@ def add_output(graph: RecordGraph, record: RecordIndex, output: Output) -> None:
     """Add a result to a record, layer by layer."""
     index = NO_PARENT
     for layer in output.layers:
-        facts = layer.annotations
-        if facts is not None:
-            index = graph.add_layer(
-                layer.blob,
-                parent=index,
-                diff_id=facts.diff_id,
-                size=facts.size,
-                media_type=facts.media_type,
-                created_at=facts.created_at,
-            )
+        index = graph.copy_layer(layer, index)
     graph.add_result(record, index, output.created_at)
 
 

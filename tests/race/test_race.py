@@ -125,7 +125,8 @@ def found(search: Search) -> str:
     return "\n".join([fault, *schedule])
 
 
-AGES = [0.0, R - 1, R, G - 1, G, 10 * G]
+AGES = [R - 1, G, *(pytest.param(age, marks=pytest.mark.slow) for age in (0.0, R, G - 1, 10 * G))]
+"""On either side of both limits: just too young for a touch, and just old enough for a prune."""
 
 
 @pytest.mark.parametrize("touches", [True, False])
