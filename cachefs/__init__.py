@@ -4,8 +4,8 @@
     >>> cache = cachefs.open("s3://bucket/ci/", name="app")
     >>> graph = cache.load()
 
-The public names stand in ``__init__.pyi``; everything else may change. Each is loaded when it is
-first used, so that ``import cachefs`` costs next to nothing.
+The public names are listed in ``__init__.pyi``; everything else may change. Each is loaded when it
+is first used, so that ``import cachefs`` costs next to nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done between caches: copy and merge."""
+"""Operations between caches: copy and merge."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plan_copy(
     delete: bool = False,
     executor: Executor | None = None,
 ) -> CopyPlan:
-    """Find what :func:`copy` would do. Writes nothing. Raises as :func:`copy`."""
+    """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`."""
     work, goal = _prepared(source, target, delete=delete, executor=executor)
     plan = run(work.plan())
     return plan.remembering(lambda _plan, callback: unless_ignored(work.execute(callback), goal))
@@ -52,21 +52,21 @@ def copy(
     """Copy a cache, as it is, to any other location. Blocks until it is done.
 
     All names of the source, or those that its location gives, keep their names unless the target's
-    location gives others; an OCI tag is a name. Blobs that are there are not sent, and every blob
-    is verified on its way.
+    location gives others; an OCI tag is a name. Blobs that the target has are not sent, and every
+    blob is verified while it is copied.
 
     Args:
         source: where to copy from.
         target: where to copy to.
         delete: make a mirror: names that the source lacks are removed from the target afterwards,
             and blobs are deleted by the rules of :meth:`Cache.plan_prune`. Not after a CopyError.
-        callback: told of the bytes sent (fsspec's).
+        callback: an fsspec callback that receives the number of bytes sent.
         executor: other processes or machines that send the blobs: any
             ``concurrent.futures.Executor``, as for :meth:`Cache.verify`.
 
     Raises LocationError, UsageError, StoreError, and CopyError if some names could not be copied;
-    the others are in place then. With the target's ``ignore-error``, StoreError and CopyError are
-    logged as a warning and set in the report.
+    the others have been copied then. With the target's ``ignore-error``, StoreError and CopyError
+    are logged as a warning and set in the report.
     """
     work, goal = _prepared(source, target, delete=delete, executor=executor)
     return run(unless_ignored(work.execute(callback), goal))
@@ -77,16 +77,16 @@ def plan_merge(sources: Sequence[CacheLike], target: CacheLike, names: Names = (
 
     Args:
         sources: caches, each with the names that its location gives (:meth:`Cache.with_names`),
-            else all.
+            or else all its names.
         target: where the union is to be stored; may be one of the sources.
         names: the names of the union there, by default those that the target's location gives.
 
-    When the plan is executed, the sources are read again: raises CacheError if they have changed
-    since, NotFoundError and IntegrityError for a blob that no source has intact, and StoreError;
-    then nothing is published.
+    When the plan is executed, the sources are read again. Executing raises CacheError if they have
+    changed since, NotFoundError and IntegrityError for a blob that no source has intact, and
+    StoreError; then nothing is published.
 
-    Raises UsageError with all names that are missing, ManifestError and IntegrityError if one is
-    unreadable, and StoreError.
+    Raises UsageError with all names that are missing, ManifestError and IntegrityError if a
+    manifest is unreadable, and StoreError.
     """
     goal = resolved(target, "export", "target")
     read = [resolved(source, "import", "source") for source in sources]

@@ -1,4 +1,4 @@
-"""A cache as its users hold it: one location, read and written with blocking calls."""
+"""The cache that users work with: one location, read and written with blocking calls."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Cache:
     it with ``asyncio.to_thread``. A cache may be used from several threads, and pickled to be
     opened in another process; it cannot be used inside fsspec's IO loop or after a fork.
 
-    Where a method takes ``names``, that is one name or several. Without them, those that the
-    location gives are meant; without these, each method says which.
+    The argument ``names`` of a method is one name or several. Without it, a method uses the names
+    that the location gives; if there are none, the method's documentation says which it uses.
 
     Attributes:
         location: where the cache is. Its text and repr show no secrets.
@@ -95,7 +95,7 @@ class Cache:
 
     @property
     def layout(self) -> Layout:
-        """Where names, manifests and blobs lie: what the operations of this package work on."""
+        """Where names, manifests and blobs are; the operations of this package work on it."""
         return self._layout
 
     @property
@@ -105,7 +105,7 @@ class Cache:
 
     @property
     def default_names(self) -> tuple[str, ...]:
-        """The names that the location gives, else ``buildkit``, or ``latest`` for OCI tags."""
+        """The names that the location gives, or else ``buildkit``, or ``latest`` for OCI tags."""
         return self.location.names or (self._layout.default_name,)
 
     def with_names(self, names: Names) -> Cache:
@@ -130,42 +130,43 @@ class Cache:
     def summaries(self, names: Names = ()) -> list[NameSummary]:
         """A summary of each name, by default of all.
 
-        An unreadable manifest has its fault in its summary. Raises StoreError.
+        The summary of an unreadable manifest states its fault. Raises StoreError.
         """
         return run(inspect.summarize(self._layout, self._selected(names)))
 
     def describe(self, name: str) -> NameDetails:
-        """Everything that a name's manifest holds. Raises as :meth:`manifest`."""
+        """Everything in a name's manifest. Raises the same errors as :meth:`manifest`."""
         return inspect.describe(self.manifest(name))
 
     def usage(self, names: Names = ()) -> CacheUsage:
-        """What the cache uses: by name, and what is shared, orphaned and missing.
+        """The space that the cache uses: by name, and shared, orphaned and missing blobs.
 
-        By default all names are listed; the other figures always concern the whole cache. An
-        unreadable manifest has its fault in its name's figures. Raises StoreError, ManifestError if
-        the names cannot be listed, and UsageError for a location with a digest.
+        By default all names are listed; the other figures always concern the whole cache. The
+        figures of a name whose manifest is unreadable state its fault. Raises StoreError,
+        ManifestError if the names cannot be listed, and UsageError for a location with a digest.
         """
         return run(usage.measure(self._layout, as_names(names) or self.location.names))
 
     def diff(self, other: Cache) -> CacheDiff:
-        """How another cache differs from this one, each with the names of its location, else all.
+        """How another cache differs from this one.
 
-        Two names of one cache: ``cache.with_names("a").diff(cache.with_names("b"))``. Raises
-        UsageError for a name that is not there, ManifestError, IntegrityError and StoreError.
+        Compared are the names that each location gives, or else all. To compare two names of one
+        cache: ``cache.with_names("a").diff(cache.with_names("b"))``. Raises UsageError for a name
+        that does not exist, ManifestError, IntegrityError and StoreError.
         """
         first = run(diff.load(self._layout, self._selected()))
         second = run(diff.load(other.layout, other._selected()))
         return diff.compare(first, second)
 
     def draw(self, name: str, language: Language = "mermaid") -> str:
-        """A drawing of a name's records and layers, as text. Raises as :meth:`manifest`."""
+        """A drawing of a name's records and layers, as text. Raises what :meth:`manifest` does."""
         return draw.draw(RecordGraph(self.manifest(name).config), language)
 
     def load(self, names: Names = ()) -> RecordGraph:
         """The union of these names' records, by default of :attr:`default_names`.
 
-        A name that is not there, or cannot be read, adds nothing: the reason is appended to
-        :attr:`misses`, and logged as a warning unless the name is just not there. Raises
+        A name that does not exist or cannot be read adds nothing: the reason is appended to
+        :attr:`misses`, and logged as a warning unless the name just does not exist. Raises
         CacheNameError for an invalid name.
         """
         wanted = [check_name(name) for name in as_names(names) or self.default_names]
@@ -178,7 +179,7 @@ class Cache:
         return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
 
     def result(self, matches: Matches) -> CachedResult | Miss:
-        """The newest result of what :meth:`RecordGraph.find` returned, not fetched yet."""
+        """The newest result of the records found by :meth:`RecordGraph.find`, not yet fetched."""
         graph = matches.graph
         found = graph.results(matches)
         if not found:
@@ -193,7 +194,7 @@ class Cache:
         return self._or_miss(digest, importer.read_blob(self._layout, Digest(digest), size))
 
     def open_blob(self, digest: str, size: int | None = None) -> BinaryIO | Miss:
-        """A file at its start with the verified blob; in memory up to 8 MiB, else on disk."""
+        """The verified blob as a file at its start: in memory up to 8 MiB, else on disk."""
         return self._or_miss(digest, importer.open_blob(self._layout, Digest(digest), size))
 
     def fetch_blob(
@@ -224,10 +225,10 @@ class Cache:
             names: by default :attr:`default_names`.
             mode: ``min`` or ``max``, by default the location's.
             finals: for ``min``, the records whose results are kept (:meth:`RecordGraph.select`).
-            callback: told of the bytes sent (fsspec's).
+            callback: an fsspec callback that receives the number of bytes sent.
 
         Raises LocationError for ``force-compression=true``, StoreError and IntegrityError; then no
-        name has changed. With ``ignore-error`` the latter are logged and set in the report.
+        name has changed. With ``ignore-error`` the latter two are logged and set in the report.
         """
         self.location.require_no_recompression()
         targets = [check_name(name) for name in as_names(names) or self.default_names]
@@ -258,12 +259,12 @@ class Cache:
         Args:
             names: by default all.
             read_data: the share of the digest space, from 0 to 1, whose blobs are read and hashed:
-                1 reads all; 0.05 reads another twentieth every day.
+                1 reads all; 0.05 reads a different twentieth every day.
             start: where that share begins, from 0 to 1; by default it advances every day.
-            callback: told of the bytes read (fsspec's).
+            callback: an fsspec callback that receives the number of bytes read.
             executor: other processes or machines that list and read: any
                 ``concurrent.futures.Executor``, such as Dask's ``Client.get_executor()``. A
-                process pool has to spawn, not fork. Credentials travel to its workers.
+                process pool has to spawn, not fork. Credentials are sent to its workers.
 
         Raises UsageError and StoreError.
         """
@@ -289,13 +290,13 @@ class Cache:
 
         Args:
             policy: by default none, so that only orphaned blobs are deleted.
-            also: the same cache with other manifests prefixes, whose names all stay.
+            also: the same cache with other manifests prefixes; all names there stay.
             grace: the grace period: seconds that a blob is left alone after it was written or
                 touched; by default 72 hours, and more if ``touch_refresh`` is more than a day.
             executor: other processes or machines that list the blobs, as for :meth:`verify`.
 
         Raises UsageError, ManifestError, IntegrityError and StoreError: anything that is not
-        understood stops it. So does executing the plan.
+        understood stops it. Executing the plan raises the same errors.
         """
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
@@ -327,10 +328,10 @@ class Cache:
         Args:
             replicas: caches that may have what this one lacks, in order of preference.
             names: by default all.
-            read_data: as for :meth:`verify`: only blobs that were read are known to be damaged.
+            read_data: as for :meth:`verify`; only blobs that were read can be found damaged.
             remove_unreadable: remove names whose manifests are unreadable here and in every
                 replica.
-            callback: told of the bytes that verifying reads (fsspec's).
+            callback: an fsspec callback that receives the number of bytes read to verify.
 
         When the plan is executed, blobs are fetched, then manifests are rewritten so that results
         whose blobs are lost become misses, then damaged blobs are deleted. What has changed since
@@ -369,7 +370,7 @@ class Cache:
         return plan.execute(callback=callback)
 
     def _selected(self, names: Names = ()) -> tuple[str, ...]:
-        """The names that are meant, also one given by its digest; empty for all."""
+        """The names to use, including one given by its digest; empty for all."""
         return as_names(names) or (
             self.default_names if self.location.digest else self.location.names
         )
@@ -403,11 +404,11 @@ def open(  # noqa: A001 - its name outside is cachefs.open
 
     Args:
         location: an fsspec URL, a path, builder attributes (``type=s3,bucket=...``), or a Location.
-        fs: a filesystem object that is used as it is; the URL then only gives the path in it.
+        fs: a filesystem object that is used as it is; the URL then gives only the path in it.
         storage_options: passed to the filesystem that fsspec makes.
         attributes: the same attributes as in the text, as Python values (``name="app"``).
 
-    Raises LocationError, which says what would be right.
+    Raises LocationError, which says what would be valid.
     """
     return Cache(_located(location, None, storage_options, attributes), fs)
 
@@ -421,7 +422,7 @@ class Resolved(NamedTuple):
 
 
 def resolved(cache: CacheLike, role: Role, side: str) -> Resolved:
-    """A cache or the text of a location as a side, which errors name. Raises LocationError."""
+    """Resolve a cache or a location's text to a side, which errors name. Raises LocationError."""
     location = cache.location if isinstance(cache, Cache) else _located(cache, role, None, {})
     if role == "export":
         location.require_no_recompression()

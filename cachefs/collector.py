@@ -1,4 +1,4 @@
-"""The garbage collector, paused where it finds nothing."""
+"""Pausing the garbage collector when it would find nothing."""
 
 from __future__ import annotations
 

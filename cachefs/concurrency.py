@@ -1,4 +1,4 @@
-"""Structured concurrency in fsspec's event loop, and how synchronous code runs coroutines in it."""
+"""Structured concurrency in fsspec's event loop, and the way into it from synchronous code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOOKUP_PARALLELISM: Final = 32
-"""How many look-ups and listings run at a time: more than uploads, as they hold no bytes."""
+"""How many look-ups and listings run at a time: more than uploads, because they hold no bytes."""
 
 CLEANUP_TIMEOUT: Final = 30.0
 """Seconds that interrupted work has to abort uploads and remove temporary files."""
 
 
 def max_concurrent_calls(parallelism: int) -> int:
-    """The most calls to one filesystem at a time: look-ups, and reads and writes beside them."""
+    """The maximum number of concurrent calls to one filesystem: look-ups, and reads and writes."""
     return LOOKUP_PARALLELISM + 2 * parallelism
 
 
@@ -56,7 +56,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class _Cancellable(Generic[T]):
-    """A coroutine in the loop that another thread can cancel at any moment and wait for."""
+    """A coroutine in the loop; another thread can cancel it at any moment and wait for its end."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
@@ -90,8 +90,8 @@ class _Cancellable(Generic[T]):
 async def closing(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     """Close the iterator when the block ends, as ``contextlib.aclosing`` does.
 
-    Unlike that, it takes iterators without ``aclose``. For every ``async for`` that may stop early
-    or fail: otherwise, files and connections stay open until garbage collection.
+    Unlike that, it accepts iterators without ``aclose``. Use it for every ``async for`` that may
+    stop early or fail: otherwise, files and connections stay open until garbage collection.
     """
     try:
         yield items
@@ -117,7 +117,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
 async def for_each(
     items: Iterable[T], work: Callable[[T], Awaitable[None]], parallelism: int
 ) -> None:
-    """Run the work for every item, at most ``parallelism`` at a time, in order of the items.
+    """Run the work for every item, at most ``parallelism`` at a time, in the order of the items.
 
     The first error cancels the others and is raised.
     """
@@ -153,7 +153,7 @@ class BatchError(Exception):
 async def map_concurrently(
     items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
 ) -> list[R]:
-    """The work's result for each item, in order, as :func:`for_each`. Raises BatchError."""
+    """Like :func:`for_each`, but return each item's result, in order. Raises BatchError."""
     found: dict[int, R] = {}
 
     async def one(index: int) -> None:

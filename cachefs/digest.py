@@ -65,7 +65,7 @@ def all_digests(texts: Sequence[str]) -> bool:
         return False
     every = "".join(texts).encode(errors="replace")
     begins = all(
-        every[place::_LENGTH] == bytes([byte]) * len(texts) for place, byte in enumerate(_BEGINNING)
+        every[index::_LENGTH] == bytes([byte]) * len(texts) for index, byte in enumerate(_BEGINNING)
     )
     # Without hexadecimal digits, only the prefixes may be left.
     left = _BEGINNING.translate(None, _HEXADECIMAL) * len(texts)
@@ -73,7 +73,7 @@ def all_digests(texts: Sequence[str]) -> bool:
 
 
 class Verifier:
-    """Checks a stream against its digest and, where it is known, its size in bytes.
+    """Checks a stream against its digest and, if known, its size in bytes.
 
     Pass every chunk to :meth:`update` and call :meth:`finish` at the end; the bytes are verified
     only then. A stream that is longer than the size is refused as soon as possible.

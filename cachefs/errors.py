@@ -28,7 +28,7 @@ class CacheError(Exception):
 
     Attributes:
         operation: what was being done (``"read"``, ``"upload"``, ...), if known.
-        side: ``"source"`` or ``"target"`` if two caches take part, else None.
+        side: ``"source"`` or ``"target"`` if two caches are involved, else None.
         key: the full path in the store, if one is concerned.
         digest: the blob, if one is concerned.
     """
@@ -100,7 +100,7 @@ class StoreError(CacheError, OSError):
 
 
 class NotFoundError(StoreError, FileNotFoundError):
-    """No object has this key; the store itself is there."""
+    """No object has this key; the store itself exists."""
 
 
 class AccessError(StoreError, PermissionError):

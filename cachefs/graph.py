@@ -1,9 +1,9 @@
-"""The record graph: what a manifest means, apart from where it came from.
+"""The record graph: the meaning of a manifest, independent of where it came from.
 
 A graph has *layers*, each a blob on top of at most one parent layer, and *records*, each a cache
 key (a digest with, for every input, the alternatives that satisfy it) with the results known for
-it. Both are named by their index, as on the wire. Nothing here touches a store, and nothing
-recurses, so chains of 100,000 records are fine.
+it. Both are referred to by their index, as on the wire. Nothing here touches a store, and nothing
+recurses, so chains of 100,000 records are no problem.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RANDOM: Final = "random:"
 
 
 class Key(NamedTuple):
-    """A record as an input of another: all of its content, or the part a selector names."""
+    """A record as an input of another: all of its content, or the part that a selector names."""
 
     record: RecordIndex
     selector: str = ""
@@ -61,7 +61,7 @@ class Found(NamedTuple):
 class Matches:
     """The records that a step's cache key matches, from :meth:`RecordGraph.find`.
 
-    False when there are none. :meth:`cachefs.Cache.result` gives their newest result.
+    False if there are none. :meth:`cachefs.Cache.result` returns their newest result.
 
     Attributes:
         graph: the graph that the records are in.
@@ -78,7 +78,7 @@ class Matches:
         return len(self.records)
 
     def keys(self, selector: str = "") -> frozenset[Key]:
-        """What the next :meth:`RecordGraph.find` takes as an input.
+        """The records as an input for the next :meth:`RecordGraph.find`.
 
         Args:
             selector: names the part of the result that is used; empty for all of it.
@@ -133,12 +133,12 @@ class RecordGraph:
         media_type: str = "application/vnd.oci.image.layer.v1.tar+gzip",
         created_at: str | None = None,
     ) -> LayerIndex:
-        """Put a blob on top of a layer (-1: on nothing) and return the new layer's index.
+        """Put a blob on top of a layer (-1: on none) and return the new layer's index.
 
         The same blob on the same parent is the same layer: its index is returned and the other
         arguments are ignored. ``size`` is the blob's size in bytes. ``diff_id`` is the digest of
-        the uncompressed archive: BuildKit refuses to import a cache where a layer has none. Raises
-        DigestError and UsageError.
+        the uncompressed archive: BuildKit refuses to import a cache in which a layer has none.
+        Raises DigestError and UsageError.
         """
         if not NO_PARENT <= parent < len(self.layers):
             raise UsageError(f"there is no layer {parent} to put a layer on")
@@ -173,7 +173,7 @@ class RecordGraph:
             digest: the record's digest (see :func:`output_key` for a vertex's output).
             inputs: for each input the alternatives that satisfy it, at least one.
 
-        If the graph has a record with this digest and these alternatives, its index is returned.
+        If the graph has a record with this digest and these alternatives, returns its index.
         Raises UsageError.
         """
         keys = tuple(tuple(sorted(set(alternatives))) for alternatives in inputs)
@@ -198,7 +198,7 @@ class RecordGraph:
     def add_result(
         self, record: RecordIndex, layer: LayerIndex, created_at: str | None = None
     ) -> None:
-        """Add a result to a record: this layer with all below it. Raises UsageError."""
+        """Add a result to a record: this layer with all layers below it. Raises UsageError."""
         if not 0 <= layer < len(self.layers):
             raise UsageError(f"there is no layer {layer}")
         result = Result(layer, created_at or timestamps.now())
@@ -251,7 +251,7 @@ class RecordGraph:
             yield Found(tuple(chain.layers), chain.created_at)
 
     def chain(self, layer: LayerIndex) -> tuple[LayerIndex, ...]:
-        """The layer and all below it, from the bottom up."""
+        """The layer and all layers below it, from the bottom up."""
         chain = []
         while layer != NO_PARENT:
             chain.append(layer)
@@ -309,9 +309,9 @@ class RecordGraph:
     ) -> RecordGraph:
         """The part with these records and these layers; None keeps all.
 
-        Anything left dangling is dropped: results with a layer that is not kept or lies on one,
-        links to records that are not kept, records with an input that no alternative satisfies any
-        more, and layers that no result needs.
+        Anything left dangling is dropped: results with a layer that is not kept or is above one
+        that is not, links to records that are not kept, records with an input that no alternative
+        satisfies any more, and layers that no result needs.
         """
         return RecordGraph(subset(self._config, records, layers))
 
@@ -322,9 +322,9 @@ class RecordGraph:
     def union(graphs: Iterable[RecordGraph]) -> RecordGraph:
         """Join graphs. Idempotent, commutative and associative up to canonical bytes.
 
-        Two records are one when their digests and all that they are built on are equal; it then has
-        the results of both. Two layers are one when they and all below them have the same blobs;
-        the newer facts are kept.
+        Two records become one if their digests and everything they are built on are equal; it has
+        the results of both. Two layers become one if they and all layers below them have the same
+        blobs; the newer facts are kept.
         """
         union = RecordGraph()
         for graph in graphs:
@@ -337,7 +337,7 @@ class RecordGraph:
     def to_config(self) -> CacheConfig:
         """The graph in canonical order: the same graph gives the same bytes, however it was built.
 
-        Raises ManifestError when a builder would refuse it.
+        Raises ManifestError if a builder would refuse it.
         """
         check(self._config)
         return canonical(self._config)
@@ -346,13 +346,13 @@ class RecordGraph:
 
     @cached_property
     def _last_with(self) -> dict[str, RecordIndex]:
-        """The last record with each digest: few share one, so it needs no list for each."""
+        """The last record with each digest: few records share one, so no lists are needed."""
         digests = [record.digest for record in self.records]
         return dict(zip(digests, record_indexes(self.records), strict=True))
 
     @cached_property
     def _before(self) -> dict[RecordIndex, RecordIndex]:
-        """For a record, the one before it with the same digest, if any."""
+        """For each record, the one before it with the same digest, if any."""
         last: dict[str, RecordIndex] = {}
         before: dict[RecordIndex, RecordIndex] = {}
         if len(self._last_with) == len(self.records):

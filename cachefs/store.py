@@ -1,4 +1,4 @@
-"""A store: objects below a root, by key. Its errors have the operation, the side and the key.
+"""A store: objects below a root, by key. Its errors state the operation, the side and the key.
 
 Only this module calls a cache's filesystem. All modules above it use keys, not paths.
 """
@@ -29,7 +29,7 @@ HASH_IN_THREAD: Final = 256 * 1024
 def _explained(
     method: Callable[Concatenate[Store, P], Awaitable[T]],
 ) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
-    """Wrap the method: if an error gave no reason, another request finds it out."""
+    """Wrap the method: if an error states no reason, another request finds it out."""
 
     @wraps(method)
     async def explained(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -123,7 +123,7 @@ class Store:
 
     @_explained
     async def put(self, key: str, data: bytes) -> None:
-        """Write an object from memory: seen whole or not at all."""
+        """Write an object from memory. It is seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
             await self.filesystem.put(self.root + key, _cut(data), len(data))
 
@@ -135,16 +135,16 @@ class Store:
             await self.filesystem.put_batch(paths)
 
     async def settle(self) -> None:
-        """Return when all objects survive a power failure, whoever wrote them."""
+        """Return once all objects survive a power failure, no matter which process wrote them."""
         with mapped("sync", self.root, self.side):
             await self.filesystem.settle(self.root)
 
     @_explained
     async def upload(self, key: str, chunks: AsyncIterator[bytes], size: int | None) -> int:
-        """Write an object from chunks, seen whole or not at all. Returns the number of bytes.
+        """Write an object from chunks; it is seen whole or not at all. Returns the number of bytes.
 
         If ``chunks`` raises, nothing is seen at the key, and its error is raised. ``size`` is the
-        expected size; if it is None, the object is assumed to be large.
+        expected size in bytes; if it is None, the object is assumed to be large.
         """
         sent = 0
         failed: Exception | None = None
@@ -203,7 +203,7 @@ class Store:
     async def delete_unchanged(self, stat: Stat) -> bool:
         """Delete the object that was just looked up. Returns False if the store saw a change.
 
-        The request is sent once: if its answer is lost, the object may or may not be there.
+        The request is sent once: if the response is lost, the object may or may not exist.
         """
         path = self.root + stat.path
         with mapped("delete", path, self.side):
@@ -222,7 +222,7 @@ class Store:
             await self.filesystem.abandon(stat._replace(path=path))
 
     async def clock(self, prefix: str) -> float | None:
-        """Read the store's clock: the time of an object that is written beside ``prefix``.
+        """Read the store's clock: the time of an object that is written next to ``prefix``.
 
         In seconds since 1970, or None if the store has no times. The object is deleted.
         """
@@ -242,7 +242,7 @@ class Store:
 def _keep_memory() -> None:
     """Make glibc keep the memory of a chunk for the next, instead of returning it to the system.
 
-    To get it again costs a page fault for each page, a tenth of the CPU time of a large blob. glibc
+    Getting it again costs a page fault per page, a tenth of the CPU time of a large blob. glibc
     keeps up to twice the size of the largest block that was freed, if that was at most 32 MiB
     (mallopt(3), M_MMAP_THRESHOLD). The pages of this block are never written to, so it takes no
     memory; those of a bytearray would be.

@@ -183,8 +183,8 @@ def _exits() -> Iterator[str]:
     yield "# Exit status"
     yield ""
     yield from _paragraph(
-        "The same in every command, except that `cachefs run` ends with the status of its command"
-        " if that has run."
+        "These are the same for every command, except that `cachefs run` ends with the status of"
+        " its command if that has run."
     )
     yield "| status | meaning |"
     yield "|---|---|"

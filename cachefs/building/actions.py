@@ -1,4 +1,4 @@
-"""What steps do: commands and Python functions, and what of them is part of the key."""
+"""What steps do: commands and Python functions, and which parts of them belong to the key."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Action(Protocol):
 
     @property
     def label(self) -> str:
-        """Its name in reports."""
+        """The action's name in reports."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -45,11 +45,11 @@ class Action(Protocol):
 
     @property
     def working_directory(self) -> Path | None:
-        """The directory in which it always runs; None for a scratch directory."""
+        """The directory in which the action always runs; None for a scratch directory."""
 
     @property
     def logs(self) -> bool:
-        """Whether its output is part of its result."""
+        """Whether the action's output is part of its result."""
 
     def begin(
         self, directory: Path, environment: Mapping[str, str | None], output: Sink
@@ -111,10 +111,10 @@ class Function:
 
     @property
     def key(self) -> tuple[bytes, ...]:
-        """Name, source and version.
+        """The function's name, source and version.
 
-        Raises UsageError for what is not a plain function, and for closures and defaults without a
-        version.
+        Raises UsageError for anything but a plain function, and for closures and default values
+        without a version.
         """
         import inspect  # noqa: PLC0415 - slow to load, and only functions need it
 

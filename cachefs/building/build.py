@@ -57,8 +57,8 @@ class Build:
     Args:
         cache_from: caches that are read, in this order; by default ``cache_to``.
         cache_to: the cache that the build is exported to; None for no export. ``type=local`` also
-            says how new layers are compressed; for other caches it is zstd.
-        jobs: steps that run at a time; by default the number of processors.
+            says how new layers are compressed; other caches use zstd.
+        jobs: how many steps run at a time; by default the number of processors.
         mode: ``min`` or ``max``, by default that of the location of ``cache_to``.
         keep: how many records with results the names in ``cache_to`` keep, this build's and the
             newest of others; by default this build replaces what the names held.
@@ -111,13 +111,15 @@ class Build:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Source:
-        """A file, a directory or bytes as an input of steps, read when a step needs its digest.
+        """Declare a file, a directory or bytes as an input of steps.
+
+        It is read when a step needs its digest.
 
         Args:
             origin: a path, or the bytes themselves.
-            include: patterns of what is used of a directory, by default all (see
+            include: patterns of what to use of a directory, by default all (see
                 :mod:`cachefs.building.patterns`).
-            exclude: patterns of what is left out.
+            exclude: patterns of what to leave out.
         """
         if isinstance(origin, bytes):
             return Source(origin)
@@ -136,18 +138,18 @@ class Build:
         version: str = "",
         name: str = "",
     ) -> Step:
-        """A command or function whose outputs depend on its inputs and on these arguments.
+        """Declare a command or function whose outputs depend on its inputs and these arguments.
 
         It runs in its own scratch directory. A command gets the PATH of this process and the
         variables of ``env``, no others; a function is called with the directory.
 
         Args:
             action: the words of a command, or a function (see :class:`Function` for its key).
-            inputs: sources and steps by the path where they are laid out; ``node / "path"`` is a
-                part of one.
+            inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
+                a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
                 layer.
-            env: names of variables, which have the values of this process, or a mapping.
+            env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
             version: part of the key; change it when a function's dependencies change.
             name: the step's name in reports; by default the command line or function.
@@ -173,7 +175,7 @@ class Build:
         platform: bool = False,
         name: str = "",
     ) -> Step:
-        """A step with an action of any kind. Raises UsageError."""
+        """Add a step with any kind of action. Raises UsageError."""
         if isinstance(outputs, str) or isinstance(env, str):
             raise UsageError("outputs and env must be lists, not a string")
         free = action.working_directory is not None
@@ -245,7 +247,7 @@ class Build:
         Args:
             step: the step.
             directory: the target, made if missing.
-            log: the target of the log file, if it is wanted.
+            log: where to write the log file; None to leave it out.
         """
         directory.mkdir(parents=True, exist_ok=True)
         with staging(directory) as temporary:
@@ -256,9 +258,10 @@ class Build:
             put_in_place(tree, directory, step.outputs)
 
     def obtain(self, *steps: Step) -> None:
-        """Obtain the results of steps: run what has no result in the cache, and pull nothing.
+        """Obtain the results of steps: run those that have none in the cache, and pull nothing.
 
-        By default for every step that no other step uses. Raises StepError, UsageError, OSError.
+        By default these are the steps that no other step uses. Raises StepError, UsageError,
+        OSError.
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
@@ -300,7 +303,7 @@ class Build:
             return ExportReport(names=[], error=str(error))
 
     def _exported(self, target: Cache) -> ExportReport:
-        """Export; a result whose blobs no cache has any longer is left out, with a warning."""
+        """Export; a result whose blobs are no longer in any cache is left out, with a warning."""
         engine = self._begun
         lost: set[str] = set()
         while True:
@@ -317,7 +320,7 @@ class Build:
                 logger.warning("a result is left out of the export: %s", error)
 
     def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
-        """The graph with what the names hold now, as far as it is kept."""
+        """The graph, joined with the records that the names hold, as far as those are kept."""
         return with_others(graph, target.load(), self._keep) if self._keep else graph
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
@@ -332,7 +335,7 @@ class Build:
 
 
 def _compression(target: Cache | None) -> tuple[Compression, int | None]:
-    """How new layers are compressed: as ``type=local`` says, else with zstd's default level.
+    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
 
     Raises LocationError.
     """
@@ -342,7 +345,7 @@ def _compression(target: Cache | None) -> tuple[Compression, int | None]:
     target.location.require_no_recompression()
     level = options.compression_level
     if options.compression == "zstd" and level == 0:
-        level = 1  # 0 is the fastest for builders, and the default for the zstd library
+        level = 1  # builders take 0 as the fastest level, the zstd library as its default
     return options.compression, level
 
 

@@ -1,4 +1,4 @@
-"""Finds steps' results, pulls them when they are needed, and runs what has none.
+"""Finds the results of steps, pulls them when they are needed, and runs steps that have none.
 
 A step is *matched* by its keys, without any result. It is *obtained* when a result is known, from a
 hit or a run. A hit pulls nothing; results are pulled for a step that runs, or for the caller.
@@ -40,8 +40,8 @@ class Engine:
 
     Args:
         caches: the caches that are read, each with its graph.
-        scratch: the disk of the build.
-        jobs: steps that run at a time.
+        scratch: the directories of the build.
+        jobs: how many steps run at a time.
         root: identifies this project in the history of its steps.
     """
 
@@ -65,7 +65,7 @@ class Engine:
         self.states[step] = State(step)
 
     def has(self, cache: Cache, step: Step) -> bool:
-        """Whether this cache names all blobs of the step's result."""
+        """Whether this cache's graph has all blobs of the step's result."""
         output = self.states[step].output
         return output is not None and any(
             one is cache and all(layer.blob in blobs for layer in output.layers)
@@ -96,7 +96,7 @@ class Engine:
     def _once(
         self, what: str, node: T, work: Callable[[T], Coroutine[Any, Any, None]]
     ) -> asyncio.Task[None]:
-        """The task that does this for the node, started once in a session."""
+        """The task of this kind for the node, started once per session."""
         task = self._tasks.get((what, node))
         if task is None:
             task = self._group.create_task(work(node))
@@ -106,7 +106,7 @@ class Engine:
     # --- matching ---------------------------------------------------------------------------------
 
     async def _match(self, step: Step) -> None:
-        """Look up the step by the keys of its inputs, without obtaining their results."""
+        """Look up the step by the keys of its inputs, without obtaining the inputs' results."""
         state = self.states[step]
         if state.records:
             return
@@ -129,7 +129,7 @@ class Engine:
             self._pick(state)
 
     def _pick(self, state: State) -> None:
-        """Choose the newest result that can be extracted and has no lost blob."""
+        """Choose the newest result that can be extracted and whose blobs can be fetched."""
         state.output = None
         for found in self.graph.results(state.records):
             layers = tuple(self.graph.layers[index] for index in found.layers)
@@ -140,7 +140,7 @@ class Engine:
                 return
 
     def _keys(self, step: Step) -> list[set[Key]]:
-        """Every key that is known for each input."""
+        """All known keys of each input."""
         return [
             input_keys(self.graph, part, self.states, lambda above: self.states[above].records)
             for part in step.inputs.values()
@@ -170,7 +170,7 @@ class Engine:
             await self._know_part(part)
 
     async def _know_part(self, part: Part) -> None:
-        """Find the content of a part of a result if that needs no download: its step just ran."""
+        """Find the content of a part of a result, if its step just ran: that needs no download."""
         if not isinstance(part.node, Step) or not part.path:
             return
         state = self.states[part.node]
@@ -260,9 +260,9 @@ class Engine:
     def _failed(
         self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
     ) -> StepError:
-        said = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
+        last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
         return StepError(
-            f"step {step.name!r} {reason}{said}",
+            f"step {step.name!r} {reason}{last_output}",
             step=step.name,
             argv=step.action.argv,
             exit_code=exit_code,

@@ -1,6 +1,6 @@
-"""What steps' keys consisted of at their last run, kept on this machine to explain misses.
+"""The parts of each step's key at its last run, kept on this machine to explain misses.
 
-One small file for each step, in the user's cache directory, readable by its owner only. Values of
+Each step has one small file in the user's cache directory, readable by its owner only. Values of
 variables are kept as keyed hashes.
 """
 
@@ -44,7 +44,7 @@ def take_apart(
 
     Args:
         definition: the step.
-        inputs: what each input holds, as a digest.
+        inputs: the digest of each input's content.
         files: the entries of inputs that are sources.
     """
     parts = {

@@ -1,6 +1,6 @@
 """The digest index: digests of files, so that unchanged files are not read again.
 
-One file for each root, in the user's cache directory. An entry is valid as long as the size, the
+Each root has one file in the user's cache directory. An entry is valid as long as the size, the
 inode and both times of its file are the same. A damaged index counts as empty.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WHOLE_SECOND: Final = 1_000_000_000
-_COARSE: Final = 2_000_000_000  # FAT and old NFS count in (two) seconds
+_COARSE: Final = 2_000_000_000  # FAT counts in units of two seconds, old NFS in seconds
 _FINE: Final = 50_000_000  # kernels update the clock for files every few milliseconds
 
 
@@ -69,8 +69,8 @@ class DigestIndex:
     def remember(self, name: bytes, status: os.stat_result, digest: bytes, read_at: int) -> None:
         """Keep a digest of a file that was read at ``read_at`` (:func:`clock`).
 
-        As in git, a file that was written in the same tick of the clock in which it was read is
-        not kept: it could change again without a change of its times.
+        As in git, the digest of a file that was written in the same clock tick in which it was
+        read is not kept: the file could change again without a change of its times.
         """
         latest = max(status.st_mtime_ns, status.st_ctime_ns)
         tick = _FINE if status.st_mtime_ns % _WHOLE_SECOND else _COARSE

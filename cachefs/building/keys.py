@@ -1,8 +1,8 @@
 """The keys of steps and of contents.
 
-Each is the SHA-256 digest of a MessagePack value whose first item says what it is a key of. Values
-are encoded with their types and lengths, so that no two share an encoding. Names are the bytes that
-the operating system uses, so that every name has a key.
+Each is the SHA-256 digest of a MessagePack value whose first item says what the key is for. Values
+are encoded with their types and lengths, so that no two have the same encoding. Names are the bytes
+that the operating system uses, so that every name has a key.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _encoder: Final = msgspec.msgpack.Encoder()
 
 
 class Entry(Struct, array_like=True, frozen=True, gc=False):
-    """What is at a name in a tree.
+    """An entry of a tree.
 
     ``kind`` is ``f`` (file), ``x`` (file that its owner may execute), ``l`` (symbolic link) or
-    ``d`` (directory); ``value`` the content's SHA-256, the target of the link, or nothing.
+    ``d`` (directory); ``value`` is the content's SHA-256, the target of the link, or empty.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Definition:
 
     Attributes:
         action: the kind of action, and what identifies it.
-        inputs: the names under which inputs are laid out.
+        inputs: the names at which inputs are laid out.
         outputs: the paths that are collected.
         environment: variables by name; None if one is not set.
         platform: the system and machine, or empty if they do not matter.
@@ -73,7 +73,7 @@ def tree_digest(entries: Mapping[bytes, Entry]) -> Digest:
 
 
 def content_key(content: str) -> Digest:
-    """The digest of the root record for a content, which is a tree's digest or a diffID."""
+    """The digest of the root record for a content; ``content`` is a tree's digest or a diffID."""
     return _digest("cachefs content 1", str(content))
 
 

@@ -1,6 +1,7 @@
 """The log: a command's output, kept chunk by chunk so that it can be replayed.
 
-A file of frames: one byte for the stream (1 or 2), four for the length (big endian), the bytes.
+A file of frames: one byte for the stream (1 or 2), four for the length (big endian), then the
+bytes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME: Final = ".cachefs-log"
-"""The name of the file, which is alone in its layer."""
+"""The name of the file, which is the only one in its layer."""
 
 _FRAME: Final = struct.Struct(">BI")
 _TAIL: Final = 4000
 
 
 class LogWriter:
-    """Appends a command's output, and keeps the end of it for messages."""
+    """Appends a command's output, and keeps its end for messages."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

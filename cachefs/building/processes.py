@@ -1,4 +1,4 @@
-"""Commands: run to their end, their output read as it comes, and stopped with their children."""
+"""Running commands: reading their output as it arrives, stopping them with their children."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Process:
     Args:
         argv: the command; searched for on the PATH of ``environment``.
         directory: where it runs.
-        environment: all of its environment.
+        environment: its whole environment.
         output: called with the stream and the bytes of every chunk of output, from one thread, in
             the order in which they were read.
         stdin: its standard input: by default nothing; None for that of this process.
@@ -55,7 +55,7 @@ class Process:
     def run(self) -> int:
         """Run to the end and return the status: negative if a signal ended it.
 
-        Raises OSError when it cannot be started.
+        Raises OSError if it cannot be started.
         """
         with self._lock:
             if self._stopped:
@@ -97,7 +97,7 @@ class Process:
     def _forward(self, popen: subprocess.Popen[bytes]) -> None:
         """Forward output until both streams end, or the command has ended and writes no more.
 
-        Processes that it left in the background may keep the streams open for ever.
+        Processes that it left in the background may keep the streams open forever.
         """
         with selectors.DefaultSelector() as selector:
             for stream, number in ((popen.stdout, STDOUT), (popen.stderr, STDERR)):

@@ -1,4 +1,4 @@
-"""What a build stores: its records, with every key that their inputs are known by."""
+"""What a build stores: its records, with all known keys of their inputs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def recorded(
     states: Mapping[Step, State], known: RecordGraph
 ) -> tuple[RecordGraph, dict[Step, RecordIndex]]:
-    """The graph of all steps of a build, and each one's record in it.
+    """The graph of all steps of a build, and the record of each step in it.
 
     Args:
-        states: what is known of the steps; each comes after those that it uses.
+        states: what is known about the steps; each comes after those that it uses.
         known: the graph in which they have their records.
     """
     graph = RecordGraph()
@@ -55,7 +55,7 @@ def _known_contents(
     """Content keys that the cache's records have for the input of a step that was a hit.
 
     An export with ``mode=min`` stores no results of intermediate steps: their contents are known
-    from these keys only.
+    only from these keys.
     """
     if not isinstance(part.node, Step):
         return set()

@@ -12,7 +12,7 @@ Outcome = Literal["hit", "ran", "not needed"]
 
 
 class StepReport(Struct, frozen=True, kw_only=True):
-    """What became of a step.
+    """What was done about a step.
 
     Attributes:
         name: the step.
@@ -20,7 +20,7 @@ class StepReport(Struct, frozen=True, kw_only=True):
         seconds: how long it ran, including laying out inputs and packing; 0 if it did not run.
         fetched: bytes of its result that were downloaded.
         packed: bytes of its result's blobs, if it ran.
-        why: for a step that ran, the parts of its key that differ from the last run, a line each.
+        why: for a step that ran, the parts of its key that differ from the last run, one per line.
     """
 
     name: str

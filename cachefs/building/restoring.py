@@ -1,4 +1,4 @@
-"""Puts outputs in place: each replaces the old one only when it is whole."""
+"""Puts outputs in place: each replaces the old one only when it is complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ATTEMPTS: Final = 100
 
 @contextmanager
 def staging(directory: Path) -> Iterator[Path]:
-    """A temporary directory beside the outputs, on their disk, removed at the end.
+    """A temporary directory next to the outputs, on the same disk, removed at the end.
 
     Temporary directories that killed processes left here are removed too.
     """
@@ -45,12 +45,12 @@ def staging(directory: Path) -> Iterator[Path]:
 
 
 def _locked_directory(directory: Path) -> tuple[Path, int]:
-    """A new directory, locked for as long as its process lives."""
+    """A new directory, locked for as long as this process lives."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
         with suppress(FileNotFoundError):  # another process removed it before it was locked
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # disks without locks are never swept
+            with suppress(OSError):  # on disks without locks, nothing is swept
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
                 return path, lock
@@ -72,7 +72,7 @@ def _sweep(directory: Path) -> None:
 def put_in_place(staged: Path, directory: Path, outputs: Iterable[str]) -> None:
     """Move outputs from a staged tree on the same disk into a directory, one by one.
 
-    Each replaces the old one atomically, so that readers find one or the other, whole, even if this
+    Each replaces the old one atomically, so that readers find either one complete, even if this
     process is killed. If the system or disk cannot exchange directories, two renames are used:
     between them a reader finds no output, but never a partial one; after an error the old one is
     put back. Outputs that the staged tree lacks are left alone. Raises UsageError and OSError.
@@ -86,7 +86,7 @@ def put_in_place(staged: Path, directory: Path, outputs: Iterable[str]) -> None:
 
 
 def _make_parents(directory: Path, output: str) -> None:
-    """Make parent directories; none may be a symbolic link, which may lead anywhere."""
+    """Make parent directories; none may be a symbolic link, because it could lead anywhere."""
     path = directory
     for part in Path(output).parts[:-1]:
         path /= part
@@ -99,7 +99,7 @@ def _make_parents(directory: Path, output: str) -> None:
 
 
 def _swap(origin: Path, target: Path, staged: Path) -> None:
-    """Move it to the target. What was there ends up in the staged tree."""
+    """Move the output to the target. What was there ends up in the staged tree."""
     for left in reversed(range(_ATTEMPTS)):
         try:
             _swap_once(origin, target, staged)

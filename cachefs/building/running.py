@@ -1,4 +1,4 @@
-"""One command in the user's working directory, cached: what ``cachefs run`` does."""
+"""Caching of one command in the user's working directory: what ``cachefs run`` does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cachefs")
 
 KEPT: Final = 100
-"""Results that a name keeps, the newest, for as many states of the inputs."""
+"""How many results a name keeps: the newest, one for each state of the inputs."""
 
 
 class UserCommand:
@@ -37,8 +37,8 @@ class UserCommand:
 
     Args:
         argv: its words.
-        working_directory: where it runs, and what inputs and outputs are relative to.
-        output: gets every chunk of output as it comes.
+        working_directory: where it runs; inputs and outputs are relative to it.
+        output: receives every chunk of output as it arrives.
     """
 
     logs: Final = True
@@ -51,7 +51,7 @@ class UserCommand:
 
     @property
     def key(self) -> tuple[bytes, ...]:
-        """The command's words. It is not the same as one in a scratch directory."""
+        """The command's words, marked, so that the key differs from one in a scratch directory."""
         return (b"command in place", *map(os.fsencode, self.argv))
 
     @property
@@ -75,7 +75,7 @@ class UserCommand:
         return self._process
 
     def signal(self, number: int) -> bool:
-        """Send it a signal; False while it does not run."""
+        """Send the command a signal; False if it is not running."""
         return self._process is not None and self._process.signal(number)
 
 
@@ -93,15 +93,15 @@ def run_cached(
 
     Args:
         action: the command.
-        caches: locations that are read, in this order; the first is written.
-        name: the name in the caches; None: the location's, or one made from the command's key.
+        caches: locations that are read, in this order; the first is also written.
+        name: the name in the caches; None for the location's, or one made from the command's key.
         inputs: paths or glob patterns below the working directory.
         outputs: paths below the working directory.
         variables: names of variables that the result depends on.
-        replay: gets the output of a hit, chunk by chunk.
+        replay: receives the output of a hit, chunk by chunk.
 
-    A cache that cannot be read is a miss, and one that cannot be written a warning: a command must
-    not fail because its cache does. Raises StepError, UsageError and LocationError.
+    A cache that cannot be read is a miss, and one that cannot be written causes a warning: a
+    command must not fail because its cache does. Raises StepError, UsageError and LocationError.
     """
     vertex = _step(Build(), action, inputs, outputs, variables).vertex
     opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
@@ -141,7 +141,7 @@ def _replay(
 
 
 def _changed(step: Step) -> bool:
-    """Whether an input is no longer the one in the key: the command may have read either."""
+    """Whether an input is no longer the one in the key: the command may have read either state."""
     try:
         return any(
             part.node.again().digest != part.node.digest
@@ -172,7 +172,7 @@ def _step(
 
 
 def _expanded(directory: Path, inputs: Sequence[str]) -> list[str]:
-    """The paths that match, relative to the directory. Raises UsageError if an input has none."""
+    """The matching paths, relative to the directory. Raises UsageError if an input has none."""
     paths: set[str] = set()
     for text in inputs:
         if os.path.lexists(directory / text):

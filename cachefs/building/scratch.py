@@ -1,4 +1,4 @@
-"""The disk of one build: its blobs, and the directories that steps run in."""
+"""The temporary directory of one build: its blobs, and the directories that steps run in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Scratch:
     Args:
         root: the directory; the caller removes it.
         compression: how new layers are compressed.
-        level: the compression level; None is the default of the compression.
+        level: the compression level; None for the compression's default.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Scratch:
             yield log.LogWriter(file)
 
     def extract(self, layers: Sequence[tuple[Path, Layer]], directory: Path) -> None:
-        """Extract layers whose blobs are on disk. Raises as extract_chain."""
+        """Extract layers whose blobs are on disk. Raises the errors of extract_chain."""
         with ExitStack() as stack:
             extract_chain(
                 (
@@ -140,14 +140,14 @@ def _diff(facts: Annotations) -> Digest:
 
 
 def part_content(directory: Path, path: str) -> Digest:
-    """The digest of what a result holds at a path, as for a source."""
+    """The digest of what a result has at a path, computed as for a source."""
     if not os.path.lexists(directory / path):
         raise StepError(f"the result of the step has no {path!r}")
     return read_tree(directory / path, remember=False).digest
 
 
 def _remove_stubborn(function: object, path: str, _error: object) -> None:
-    """Remove what is in directories that not even their owner may write to."""
+    """Remove the contents of directories that even their owner may not write to."""
     del function
     parent = Path(path).parent
     parent.chmod(0o700)

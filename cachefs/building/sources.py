@@ -30,9 +30,9 @@ _BATCH: Final = 64
 
 @dataclass(frozen=True)
 class Content:
-    """What a source holds: its digest, and the entries it consists of by name.
+    """What a source contains: its digest, and its entries by name.
 
-    A single file has the empty name. ``signatures`` tell whether files on disk have changed.
+    A single file has the empty name. ``signatures`` show whether files on disk have changed.
     """
 
     digest: Digest
@@ -62,15 +62,16 @@ def read_tree(
     """The content of a directory or file.
 
     Its digest covers what layers keep: names, contents of files, whether their owner may execute
-    them, targets of links, and directories, empty ones too.
+    them, targets of links, and directories, including empty ones.
 
     Args:
-        root: what to read. A link here is followed, links below it are not.
+        root: what to read. If it is a link, it is followed; links below it are not.
         include: patterns; none means all. Parent directories are included too.
         exclude: patterns of what is left out, whatever ``include`` says.
         remember: use the digest index, and update it.
 
-    Raises UsageError if it does not exist, holds what cannot be in a layer, or changes meanwhile.
+    Raises UsageError if it does not exist, contains something that cannot be in a layer, or changes
+    in the meantime.
     """
     root = Path(os.path.realpath(root))
     reader = _Reader(root, DigestIndex(root) if remember else None)
@@ -114,7 +115,7 @@ def _status(path: Path) -> os.stat_result:
 
 
 class _Reader:
-    """Gathers entries; files that are not in the index are hashed at the end, on all cores."""
+    """Collects entries; files that are not in the index are hashed at the end, on all cores."""
 
     def __init__(self, root: Path, index: DigestIndex | None) -> None:
         self._root = root
@@ -172,7 +173,7 @@ class _Reader:
 
 
 def _hash_file(path: str) -> tuple[os.stat_result, bytes]:
-    """A file's status and SHA-256. Raises UsageError if it changes meanwhile."""
+    """A file's status and SHA-256. Raises UsageError if it changes in the meantime."""
     try:
         descriptor = os.open(path, _OPEN)
     except FileNotFoundError as error:
@@ -195,7 +196,7 @@ def _hash_file(path: str) -> tuple[os.stat_result, bytes]:
 def lay_out(root: Path, content: Content, top: str, target: Path) -> None:
     """Copy a source, or the part of it at ``top``, to a new path.
 
-    Raises UsageError if a file has changed since its content was put into the key.
+    Raises UsageError if a file has changed since its content became part of the key.
     """
     root = Path(os.path.realpath(root))
     part = content.part(top)

@@ -1,4 +1,4 @@
-"""What is known of each step in a build, and the keys that follow from it."""
+"""What is known about each step of a build, and the keys that follow from it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """A step's result: the layer of its files, perhaps that of its log, and when it was made."""
+    """A step's result: the layer of its files, that of its log if any, and when it was made."""
 
     layers: tuple[Layer, ...]
     created_at: str
 
 
 class State:
-    """What is known of a step in this build.
+    """What is known about a step in this build.
 
     Attributes:
         records: the records that it matched, or the one that it was recorded as when it ran.
         output: its result, if known.
-        parts: the content of parts of its result, by path.
+        parts: the contents of parts of its result, by path.
         lost: why results in the cache could not be used.
         fetching: held while blobs of the result are fetched, or the step runs.
         outcome, seconds, fetched, packed, why: as in :class:`StepReport`.
@@ -59,7 +59,7 @@ class State:
         return facts.diff_id if facts else ""
 
     def report(self) -> StepReport:
-        """What became of the step so far."""
+        """What has been done about the step so far."""
         return StepReport(
             name=self._name,
             outcome=self.outcome,
@@ -76,12 +76,12 @@ def input_keys(
     states: Mapping[Step, State],
     records_of: Callable[[Step], Iterable[RecordIndex]],
 ) -> set[Key]:
-    """Every key that is known for an input: by definition, and by content.
+    """All known keys of an input: by definition, and by content.
 
     Args:
         graph: root records for contents are added to it.
         part: the input.
-        states: what is known of the steps.
+        states: what is known about the steps.
         records_of: a step's records in the graph.
     """
     if isinstance(part.node, Source):

@@ -1,4 +1,4 @@
-"""The graph of a build: sources, steps, and the parts of them that are inputs of others."""
+"""The graph of a build: sources, steps, and the parts of them that are inputs of other steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StepResults(Protocol):
-    """What a step needs of the build that it belongs to."""
+    """What a step needs from the build that it belongs to."""
 
     def files(self, step: Step, /) -> dict[str, Path]:
         """A step's outputs on disk: :meth:`Step.files`."""
@@ -81,22 +81,22 @@ class Source(Node):
 
     @cached_property
     def content(self) -> Content:
-        """What it holds, read once. Raises UsageError."""
+        """The source's content, read once. Raises UsageError."""
         return self.again()
 
     def again(self) -> Content:
-        """What it holds now. Raises UsageError."""
+        """The source's content, read again. Raises UsageError."""
         if isinstance(self._origin, bytes):
             return bytes_content(self._origin)
         return read_tree(self._origin, self._include, self._exclude)
 
     @property
     def digest(self) -> Digest:
-        """The digest of what it holds. Raises UsageError."""
+        """The digest of the source's content. Raises UsageError."""
         return self.content.digest
 
     def lay_out(self, path: str, target: Path) -> None:
-        """Copy it, or the part at the path, to a new path. Raises UsageError."""
+        """Copy the source, or the part at the path, to a new path. Raises UsageError."""
         if isinstance(self._origin, bytes):
             self.content.part(path)
             target.write_bytes(self._origin)
@@ -106,7 +106,7 @@ class Source(Node):
 
 @dataclass(frozen=True)
 class Part:
-    """A source or step, and a path in it; empty for all of it."""
+    """A source or step, and a path in it; the path is empty for all of it."""
 
     node: Node
     path: str = ""
@@ -116,7 +116,7 @@ class Part:
 
     @property
     def selector(self) -> str:
-        """The selector that links have for the part."""
+        """The selector of links to this part."""
         return selector(self.path)
 
 
@@ -162,15 +162,15 @@ class Step(Node):
         return self._build.files(self)
 
     def restore(self, directory: str | os.PathLike[str]) -> None:
-        """Put the outputs into a directory; each replaces the old one when it is whole.
+        """Put the outputs into a directory; each replaces the old one when it is complete.
 
-        Raises as :meth:`files`.
+        Raises the same errors as :meth:`files`.
         """
         self._build.restore(self, Path(directory))
 
 
 def as_part(value: Node | Part) -> Part:
-    """An input as a part. Raises UsageError."""
+    """Return an input as a part. Raises UsageError."""
     if isinstance(value, Part):
         return value
     if isinstance(value, Node):
@@ -187,9 +187,9 @@ def checked_path(path: str) -> str:
 
 
 def check_apart(paths: Iterable[str], what: str) -> None:
-    """Raise UsageError if a path occurs twice, or lies below another."""
+    """Raise UsageError if a path occurs twice, or is below another."""
     seen: list[PurePosixPath] = []
     for path in sorted(map(PurePosixPath, paths)):
         if seen and (path == seen[-1] or seen[-1] in path.parents):
-            raise UsageError(f"{what} {path} lies inside {what} {seen[-1]}")
+            raise UsageError(f"{what} {path} is inside {what} {seen[-1]}")
         seen.append(path)

@@ -17,7 +17,7 @@ def user_cache() -> Path:
 
 
 def read_checked(path: Path) -> bytes | None:
-    """What :func:`write_checked` wrote; None if it is missing or damaged."""
+    """Read what :func:`write_checked` wrote; None if it is missing or damaged."""
     try:
         raw = path.read_bytes()
     except OSError:
@@ -27,7 +27,7 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def write_checked(path: Path, data: bytes) -> None:
-    """Write bytes that can be done without: errors, such as a full disk, are ignored."""
+    """Write bytes that are not essential: errors, such as a full disk, are ignored."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The command line: one small module a command, which parses, calls the library and prints."""
+"""The command line: one small module per command, which parses, calls the library and prints."""

@@ -1,4 +1,4 @@
-"""What every command that changes a cache does: show the plan, ask, execute it, report."""
+"""The steps of every command that changes a cache: show the plan, ask, execute it, report."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ def command(source: Location, target: Location, *, delete: bool, as_json: bool) 
     """Copy a cache, as it is, from SRC to DST.
 
     All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST
-    gives others. Blobs that are there are not sent; every blob is verified on its way.
+    gives others. Blobs that DST has are not sent; every blob is verified while it is copied.
 
-    A name that cannot be copied stays in DST as it was, and the exit status is 1; --delete then
+    If a name cannot be copied, it stays in DST as it was, and the exit status is 1; --delete then
     removes nothing. Blobs are deleted as by "cachefs prune": none younger than 72 hours.
     """
     failure = None

@@ -32,11 +32,11 @@ def command(location: Location, *, as_json: bool) -> Exit:
     unique  blobs no other name needs
     shared  blobs other names need too
 
-    Orphaned blobs are stored but no name needs them. They include those of a build that is storing
-    its cache right now. When a manifest cannot be read, they cannot be determined. The exit status
-    is 1 when a manifest cannot be read or a blob is missing.
+    Orphaned blobs are stored, but no name needs them. They include those of a build that is storing
+    its cache right now. If a manifest cannot be read, they cannot be determined. The exit status is
+    1 if a manifest cannot be read or a blob is missing.
 
-    With name=... in LOCATION only those names are listed; the other figures cover the whole cache.
+    With name=... in LOCATION, only those names are listed; the other figures cover the whole cache.
     """  # noqa: D301 - click's mark, not a backslash
     cache = cachefs.open(location)
     usage = cache.usage()

@@ -23,7 +23,7 @@ def tell(error: Exception, message: str | None = None) -> None:
 
 
 def error_object(error: Exception, message: str | None = None) -> dict[str, str | None]:
-    """The error as a JSON object: always the same keys, null if unknown."""
+    """The error as a JSON object, always with the same keys; unknown values are null."""
     known = error if isinstance(error, CacheError) else CacheError("")
     return {
         "type": type(error).__name__,

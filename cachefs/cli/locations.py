@@ -31,7 +31,7 @@ MANY: Final = 5
 class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
     """A location given as a path, a URL or attributes; completed as a directory.
 
-    The engine comes from the location's attribute, else from ``--engine``, else from the
+    The engine comes from the location's attribute, or else from ``--engine``, or else from the
     environment.
     """
 
@@ -99,7 +99,7 @@ def say_empty(cache: Cache) -> None:
 
 @contextmanager
 def named(cache: Cache, name: str) -> Iterator[None]:
-    """If the body does not find the name, add to the error which names there are.
+    """If the body does not find the name, add the existing names to the error.
 
     This lists the names, which also finds out whether the bucket itself is missing.
     """

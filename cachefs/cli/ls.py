@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def command(location: Location, *, as_json: bool) -> Exit:
-    """List the names of the cache at LOCATION, or those given by its name=...
+    """List the names of the cache at LOCATION, or only those given by its name=...
 
     If a manifest cannot be read, the reason is shown and the exit status is 1.
     """

@@ -24,24 +24,25 @@ if TYPE_CHECKING:
 # name: (module in this package, line in --help). A new command needs one line here.
 COMMANDS = {
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
-    "diff": ("diff", "Show how two caches, or two names of one, differ."),
+    "diff": ("diff", "Show how two caches, or two names of one cache, differ."),
     "du": ("du", "Show what a cache uses: shared, unique, orphaned and missing blobs."),
     "graph": ("graph", "Draw a name's records and layers, as Mermaid or DOT."),
     "ls": ("ls", "List the names of a cache, with age and size."),
     "merge": ("merge", "Merge names of one or more caches into one name."),
     "prune": ("prune", "Remove names by age, count or size, and delete orphaned blobs."),
-    "repair": ("repair", "Repair a cache from replicas; what none of them has becomes a miss."),
+    "repair": ("repair", "Repair a cache from replicas; results that none has become misses."),
     "run": ("run", "Run a command, or restore its outputs from a cache."),
     "show": ("show", "Show the layers and records of names."),
-    "verify": ("verify", "Verify that manifests are valid and blobs are there and undamaged."),
+    "verify": ("verify", "Verify that manifests are valid and blobs exist and are undamaged."),
 }
 
 NOTES = """\
 With --json, standard output is one JSON document. If the whole command fails, it is
-{"error": {"type", "message", "operation", "side", "key"}}, besides the line on standard error.
+{"error": {"type", "message", "operation", "side", "key"}}, in addition to the line on standard
+error.
 
-The engine for S3 comes from the location's engine=..., else from --engine, else from
-$CACHEFS_ENGINE, else it is s3fs.
+The engine for S3 comes from the location's engine=..., or else from --engine, or else from
+$CACHEFS_ENGINE; the default is s3fs.
 
 To complete commands, options and the names of local caches in bash, run
 eval "$(_CACHEFS_COMPLETE=bash_source cachefs)"; for other shells, use zsh_source or fish_source.
@@ -185,8 +186,8 @@ def _end(status: int) -> NoReturn:
     """End the process; if obstore was used, without finalizing the interpreter.
 
     Its threads may still hand results to Python. If one does so while Python is finalizing, it
-    aborts the process with a signal, after all work is done. This is rare, and happens with the
-    plain library too.
+    aborts the process with a signal, after all work is done. This is rare, and also happens with
+    obstore alone.
     """
     if "obstore" in sys.modules:
         sys.stdout.flush()
@@ -205,7 +206,7 @@ def _failed(error: Exception, status: Exit, message: str | None = None) -> Exit:
 
 
 def _advice(error: click.ClickException) -> str:
-    """Click's message, followed by the --help to look at."""
+    """Click's message, followed by the --help to see."""
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path if context else 'cachefs'} --help)"

@@ -37,14 +37,14 @@ def command(
 ) -> Exit:
     """Merge names, of one cache or of several, into one name of DST.
 
-    With one location, that is SRC and DST:
+    If there is only one location, it is both SRC and DST:
 
     \b
       cachefs merge s3://bucket/ci/ --name main --name feature --into both
       cachefs merge s3://eu/ci/ s3://us/ci/ /var/cache/ci --into all
 
-    Of each SRC, the names that its name=... gives are merged, else those of --name, else all. Asks
-    before it replaces a name of DST that is not among those merged.
+    From each SRC, the names that its name=... gives are merged, or else those of --name, or else
+    all. Asks before it replaces a name of DST that is not among those merged.
     """  # noqa: D301 - click's mark, not a backslash
     sources = [cachefs.open(location) for location in locations[:-1] or locations]
     target = cachefs.open(locations[-1])

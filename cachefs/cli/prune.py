@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     callback=quantities.keep_last,
     multiple=True,
     metavar="[PATTERN=]N",
-    help="Keep the newest N names (that match PATTERN), remove the others.",
+    help="Keep the newest N names (that match PATTERN) and remove the others.",
 )
 @click.option("--keep", multiple=True, metavar="PATTERN", help="Never remove names that match.")
 @click.option(
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     metavar="SIZE",
     help="Remove the oldest names until the cache fits, such as 10GiB.",
 )
-@click.option("--missing-blobs", is_flag=True, help="Remove names with blobs that are missing.")
+@click.option("--missing-blobs", is_flag=True, help="Remove names that need missing blobs.")
 @click.option(
     "--also",
     multiple=True,
@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     "--grace",
     callback=quantities.duration,
     metavar="AGE",
-    help="Grace period: keep younger blobs (default: 72h). Less is safe only while nothing writes.",
+    help="Grace period: keep blobs younger than this (default: 72h). Less is safe only while "
+    "nothing writes.",
 )
 @confirmation_options
 @common_options
@@ -72,9 +73,9 @@ def command(
 ) -> Exit:
     """Make the cache at LOCATION smaller: delete blobs that no name needs.
 
-    Names are removed only as the options say; with both --older-than and --keep-last, those that
-    are older and not among the newest N. All manifests over the same blobs must be known: give the
-    others with --also. If anything cannot be read, nothing is deleted.
+    Names are removed only as the options say; with both --older-than and --keep-last, those names
+    that are older and not among the newest N. All manifests over the same blobs must be known: give
+    the others with --also. If anything cannot be read, nothing is deleted.
     """
     cache = cachefs.open(location)
     others = [cachefs.open(other) for other in also]

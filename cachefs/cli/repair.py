@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     multiple=True,
     type=LOCATION,
     metavar="LOCATION",
-    help="Fetch what is missing or damaged from this cache; may be given several times.",
+    help="Fetch what is missing or damaged from this cache. May be repeated.",
 )
 @click.option(
     "--remove-unreadable",
     is_flag=True,
-    help="Remove names whose manifests cannot be read, here or in a replica.",
+    help="Remove names whose manifests cannot be read, neither here nor in a replica.",
 )
 @read_data_option
 @confirmation_options
@@ -49,9 +49,9 @@ def command(
 ) -> Exit:
     """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
 
-    Blobs come from the caches of --from. Results whose blobs none of them has become misses, so
-    that builders make them again; the rest stays usable. The exit status is 1 if something stays
-    faulty.
+    Blobs come from the caches given with --from. If none of them has a blob, the results that need
+    it become misses, so that builders make them again; the rest stays usable. The exit status is 1
+    if anything stays faulty.
     """
     cache = cachefs.open(location)
     sources = [cachefs.open(replica) for replica in replicas]

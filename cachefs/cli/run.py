@@ -67,7 +67,9 @@ _NOT_FOUND = 127
     help="An environment variable that the result depends on. May be repeated.",
 )
 @click.option(
-    "--explain", is_flag=True, help="Print whether it was a hit, or why not, on standard error."
+    "--explain",
+    is_flag=True,
+    help="Print on standard error whether it was a hit, or why it was a miss.",
 )
 @click.option(
     "--report",

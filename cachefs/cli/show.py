@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exit:
     """Show the layers and records of the names at LOCATION, by default of all names.
 
-    If there are several names and one cannot be read, the reason is shown in its place and the
-    exit status is 1.
+    If there are several names and one cannot be read, the reason is shown instead and the exit
+    status is 1.
     """
     cache = cachefs.open(location)
     by_digest = cache.default_names if cache.location.digest else ()

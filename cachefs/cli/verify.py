@@ -40,7 +40,7 @@ read_data_option = click.option(
     flag_value="100%",
     default="0%",
     metavar="[=SHARE]",
-    help="Read and hash blobs: all of them, or with =5% a sample that changes every day.",
+    help="Read and hash blobs: all of them, or, with =5%, a sample that changes every day.",
 )
 
 
@@ -55,8 +55,8 @@ read_data_option = click.option(
 def command(location: Location, names: tuple[str, ...], read_data: float, *, as_json: bool) -> Exit:
     """Verify that the manifests of the cache at LOCATION are valid and their blobs exist.
 
-    Verifies all names, those given by name=..., or those of --name. Every fault is listed; the
-    exit status is 1 if there are any. Nothing is written.
+    Verifies the names given with --name, or else by name=..., or else all. Every fault is listed;
+    the exit status is 1 if there are any. Nothing is written.
     """
     cache = cachefs.open(location)
     with progress_bar("reading") as callback:
