@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from cachefs.cache import resolved
+from cachefs.cache import as_caches, resolved
 from cachefs.concurrency import run
 from cachefs.errors import LocationError
 from cachefs.location.keys import as_names
@@ -38,7 +38,9 @@ def plan_copy(
     """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`."""
     work, goal = _prepared(source, target, delete=delete, executor=executor)
     plan = run(work.plan())
-    return plan.remembering(lambda _plan, callback: unless_ignored(work.execute(callback), goal))
+    return plan.remembering(
+        lambda _plan, callback: unless_ignored(lambda: work.execute(callback), goal)
+    )
 
 
 def copy(
@@ -69,15 +71,17 @@ def copy(
     are logged as a warning and set in the report.
     """
     work, goal = _prepared(source, target, delete=delete, executor=executor)
-    return run(unless_ignored(work.execute(callback), goal))
+    return run(unless_ignored(lambda: work.execute(callback), goal))
 
 
-def plan_merge(sources: Sequence[CacheLike], target: CacheLike, names: Names = ()) -> MergePlan:
+def plan_merge(
+    sources: CacheLike | Sequence[CacheLike], target: CacheLike, names: Names = ()
+) -> MergePlan:
     """Read names of one or more caches, and find their union. Writes nothing.
 
     Args:
-        sources: caches, each with the names that its location gives (:meth:`Cache.with_names`),
-            or else all its names.
+        sources: one cache or several, each with the names that its location gives
+            (:meth:`Cache.with_names`), or else all its names.
         target: where the union is to be stored; may be one of the sources.
         names: the names of the union there, by default those that the target's location gives.
 
@@ -89,9 +93,9 @@ def plan_merge(sources: Sequence[CacheLike], target: CacheLike, names: Names = (
     manifest is unreadable, and StoreError.
     """
     goal = resolved(target, "export", "target")
-    read = [resolved(source, "import", "source") for source in sources]
+    read = [resolved(source, "import", "source") for source in as_caches(sources)]
     work = merging.plan_merge(
-        [MergeSource(one.layout, one.location.names) for one in read],
+        [MergeSource(one.layout, one.layout.selected(one.location.names)) for one in read],
         goal.layout,
         as_names(names) or goal.location.names,
         touch_refresh=goal.location.export.touch_refresh,
@@ -100,7 +104,7 @@ def plan_merge(sources: Sequence[CacheLike], target: CacheLike, names: Names = (
 
 
 def merge(
-    sources: Sequence[CacheLike],
+    sources: CacheLike | Sequence[CacheLike],
     target: CacheLike,
     names: Names = (),
     *,
@@ -121,12 +125,13 @@ def _prepared(
         raise LocationError(
             "mode=min is for an export; a copy keeps each manifest as it is, so leave mode out"
         )
+    chosen = origin.layout.selected(origin.location.names)
     if delete:
-        require_whole(origin.location.names, goal.location.names)
+        require_whole(chosen, goal.location.names)
     work = Copy(
         origin.layout,
         goal.layout,
-        run(renamed(origin.layout, origin.location.names, goal.location.names)),
+        run(renamed(origin.layout, chosen, goal.location.names)),
         touch_refresh=options.touch_refresh,
         grace=default_grace(options.touch_refresh) if delete else None,
         senders=None if executor is None else Senders(executor, origin.spec, goal.spec),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, Unpack
 
@@ -15,7 +17,7 @@ from cachefs.errors import CacheError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
-from cachefs.location.keys import as_names, check_name
+from cachefs.location.keys import as_names, key_fault
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 from cachefs.operations import diff, draw, inspect, usage
@@ -29,7 +31,6 @@ from cachefs.transfer.sources import as_source
 from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
@@ -90,8 +91,9 @@ class Cache:
         return iter([name.name for name in self.names()])
 
     def __contains__(self, name: object) -> bool:
-        """Whether the cache has this name."""
-        return isinstance(name, str) and run(self._layout.find(name)) is not None
+        """Whether the cache has this name. Raises StoreError."""
+        is_name = isinstance(name, str) and key_fault(name) is None
+        return is_name and run(self._layout.find(str(name))) is not None
 
     @property
     def layout(self) -> Layout:
@@ -112,7 +114,7 @@ class Cache:
         """The same cache whose location gives these names. Raises CacheNameError."""
         cache = object.__new__(Cache)
         cache.__dict__ |= self.__dict__  # the layout too, so that connections are shared
-        cache.location = self.location.with_names(*as_names(names))
+        cache.location = self.location.with_names(names)
         cache.misses = deque(maxlen=1000)
         return cache
 
@@ -132,7 +134,7 @@ class Cache:
 
         The summary of an unreadable manifest states its fault. Raises StoreError.
         """
-        return run(inspect.summarize(self._layout, self._selected(names)))
+        return run(inspect.summarize(self._layout, as_names(names) or self.location.names))
 
     def describe(self, name: str) -> NameDetails:
         """Everything in a name's manifest. Raises the same errors as :meth:`manifest`."""
@@ -147,15 +149,16 @@ class Cache:
         """
         return run(usage.measure(self._layout, as_names(names) or self.location.names))
 
-    def diff(self, other: Cache) -> CacheDiff:
+    def diff(self, other: CacheLike) -> CacheDiff:
         """How another cache differs from this one.
 
         Compared are the names that each location gives, or else all. To compare two names of one
         cache: ``cache.with_names("a").diff(cache.with_names("b"))``. Raises UsageError for a name
         that does not exist, ManifestError, IntegrityError and StoreError.
         """
+        side = resolved(other, "import", None)
         first = run(diff.load(self._layout, self._selected()))
-        second = run(diff.load(other.layout, other._selected()))
+        second = run(diff.load(side.layout, side.layout.selected(side.location.names)))
         return diff.compare(first, second)
 
     def draw(self, name: str, language: Language = "mermaid") -> str:
@@ -169,7 +172,7 @@ class Cache:
         :attr:`misses`, and logged as a warning unless the name just does not exist. Raises
         CacheNameError for an invalid name.
         """
-        wanted = [check_name(name) for name in as_names(names) or self.default_names]
+        wanted = as_names(names) or self.default_names
         graphs = []
         for found in run(load_manifests(self._layout, wanted)):
             if isinstance(found, Miss):
@@ -231,10 +234,11 @@ class Cache:
         name has changed. With ``ignore-error`` the latter two are logged and set in the report.
         """
         self.location.require_no_recompression()
-        targets = [check_name(name) for name in as_names(names) or self.default_names]
+        targets = as_names(names) or self.default_names
         options = self.location.export
         selected = graph.select(mode or options.mode, finals)
-        work = exporter.export(
+        work = partial(
+            exporter.export,
             self._layout,
             Manifest(targets[0], selected.to_config()),
             selected.blobs(),
@@ -282,7 +286,7 @@ class Cache:
         self,
         policy: PrunePolicy | None = None,
         *,
-        also: Sequence[Cache] = (),
+        also: CacheLike | Sequence[CacheLike] = (),
         grace: float | None = None,
         executor: Executor | None = None,
     ) -> PrunePlan:
@@ -300,14 +304,14 @@ class Cache:
         """
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
-        layouts = [self._layout, *(cache.layout for cache in also)]
+        layouts = [self._layout, *(resolved(one, None, None).layout for one in as_caches(also))]
         return run(plan_prune(layouts, policy, grace=grace, workers=self._workers(executor)))
 
     def prune(
         self,
         policy: PrunePolicy | None = None,
         *,
-        also: Sequence[Cache] = (),
+        also: CacheLike | Sequence[CacheLike] = (),
         grace: float | None = None,
         executor: Executor | None = None,
     ) -> PruneReport:
@@ -316,7 +320,7 @@ class Cache:
 
     def plan_repair(
         self,
-        replicas: Sequence[CacheLike] = (),
+        replicas: CacheLike | Sequence[CacheLike] = (),
         names: Names = (),
         *,
         read_data: float = 0.0,
@@ -333,15 +337,11 @@ class Cache:
                 replica.
             callback: an fsspec callback that receives the number of bytes read to verify.
 
-        When the plan is executed, blobs are fetched, then manifests are rewritten so that results
-        whose blobs are lost become misses, then damaged blobs are deleted. What has changed since
-        the plan was made is left and reported.
-
         Raises UsageError, and StoreError if this cache or a replica fails.
         """
         work = plan_repair(
             self._layout,
-            [resolved(replica, "import", "source").layout for replica in replicas],
+            [resolved(one, "import", "source").layout for one in as_caches(replicas)],
             self._selected(names),
             touch_refresh=self.location.export.touch_refresh,
             read_data=read_data,
@@ -352,7 +352,7 @@ class Cache:
 
     def repair(
         self,
-        replicas: Sequence[CacheLike] = (),
+        replicas: CacheLike | Sequence[CacheLike] = (),
         names: Names = (),
         *,
         read_data: float = 0.0,
@@ -370,10 +370,8 @@ class Cache:
         return plan.execute(callback=callback)
 
     def _selected(self, names: Names = ()) -> tuple[str, ...]:
-        """The names to use, including one given by its digest; empty for all."""
-        return as_names(names) or (
-            self.default_names if self.location.digest else self.location.names
-        )
+        """The names that are meant, also one given by its digest; empty for all."""
+        return self._layout.selected(as_names(names) or self.location.names)
 
     def _workers(self, executor: Executor | None) -> Workers | None:
         return None if executor is None else Workers(executor, self.spec)
@@ -421,7 +419,12 @@ class Resolved(NamedTuple):
     spec: CacheSpec
 
 
-def resolved(cache: CacheLike, role: Role, side: str) -> Resolved:
+def as_caches(caches: CacheLike | Sequence[CacheLike]) -> Sequence[CacheLike]:
+    """One cache or several as a sequence: text is one location, and a cache is not its names."""
+    return [caches] if isinstance(caches, str | os.PathLike | Location | Cache) else caches
+
+
+def resolved(cache: CacheLike, role: Role | None, side: str | None) -> Resolved:
     """Resolve a cache or a location's text to a side, which errors name. Raises LocationError."""
     location = cache.location if isinstance(cache, Cache) else _located(cache, role, None, {})
     if role == "export":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from cachefs.collector import collection_paused
 from cachefs.digest import Digest
@@ -35,7 +35,7 @@ from cachefs.wire.subset import result_layers, subset
 from cachefs.wire.walks import fold_stacks, parents_first, topological
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 Mode = Literal["min", "max"]
 
@@ -201,22 +201,24 @@ class RecordGraph:
         """Add a result to a record: this layer with all layers below it. Raises UsageError."""
         if not 0 <= layer < len(self.layers):
             raise UsageError(f"there is no layer {layer}")
+        if not 0 <= record < len(self.records):
+            raise UsageError(f"there is no record {record}")
         result = Result(layer, created_at or timestamps.now())
         if result not in self.records[record].layers:
             self.records[record].layers += (result,)
 
     # --- searching -----------------------------------------------------------------------------
 
-    def find(self, digest: str, inputs: Sequence[Collection[Key]] = ()) -> Matches:
+    def find(self, digest: str, inputs: Sequence[Collection[Key] | Matches] = ()) -> Matches:
         """The records that a step's cache key matches; none for a miss.
 
         Args:
             digest: the step's record digest.
-            inputs: for each input, every record that it matched (:meth:`Matches.keys`), with the
-                selector of the part that is used (empty: all of it). A record matches when each of
-                its inputs has an alternative among them.
+            inputs: for each input, every record that it matched, as Matches or, if only a part of
+                it is used, with the part's selector (:meth:`Matches.keys`). A record matches if
+                each of its inputs has an alternative among them.
         """
-        wanted = [frozenset(keys) for keys in inputs]
+        wanted = [keys.keys() if isinstance(keys, Matches) else frozenset(keys) for keys in inputs]
         found = (index for index in self._with_digest(digest) if self._satisfied(index, wanted))
         return Matches(self, frozenset(found))
 
@@ -281,8 +283,10 @@ class RecordGraph:
         """What an export with this mode stores: all storable records, and the mode's layers.
 
         ``max`` keeps every result, ``min`` only those whose layers are part of the results of
-        ``finals`` (by default :meth:`finals`).
+        ``finals`` (by default :meth:`finals`). Raises UsageError for another mode.
         """
+        if mode not in get_args(Mode):
+            raise UsageError(f"there is no mode {mode!r}: it is min or max")
         layers: set[LayerIndex] | None = None
         if mode == "min":
             chosen = [self.records[i] for i in (self.finals() if finals is None else finals)]
@@ -304,8 +308,8 @@ class RecordGraph:
     def filtered(
         self,
         *,
-        records: Container[RecordIndex] | None = None,
-        layers: Container[LayerIndex] | None = None,
+        records: Iterable[RecordIndex] | None = None,
+        layers: Iterable[LayerIndex] | None = None,
     ) -> RecordGraph:
         """The part with these records and these layers; None keeps all.
 
@@ -313,7 +317,13 @@ class RecordGraph:
         that is not, links to records that are not kept, records with an input that no alternative
         satisfies any more, and layers that no result needs.
         """
-        return RecordGraph(subset(self._config, records, layers))
+        return RecordGraph(
+            subset(
+                self._config,
+                None if records is None else frozenset(records),
+                None if layers is None else frozenset(layers),
+            )
+        )
 
     # --- joining -------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
-from cachefs.errors import CacheError, NotFoundError, StoreError
+from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, WHOLE, Filesystem, Page, Stat, joined
 from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
 
@@ -94,11 +94,16 @@ class Store:
 
     @_explained
     async def read(self, key: str, limit: int) -> bytes:
-        """Read an object of at most ``limit`` bytes. Raises NotFoundError and StoreError."""
+        """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
             data = await joined(self.filesystem.read(self.root + key), limit)
             if len(data) > limit:
-                raise StoreError(f"it has more than the {limit} bytes that are read")
+                raise IntegrityError(
+                    f"it has more than the {limit} bytes that are read",
+                    operation="read",
+                    side=self.side,
+                    key=self.root + key,
+                )
         return data
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:

@@ -1,10 +1,11 @@
-"""Generate the reference pages from the code: ``python docs/generate.py``.
+"""Generate the reference pages and keywords from the code: ``python docs/generate.py``.
 
 A test compares the committed pages with the output, so they cannot become outdated.
 """
 
 from __future__ import annotations
 
+import runpy
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,3 +216,4 @@ def _paragraph(text: str) -> Iterator[str]:
 if __name__ == "__main__":
     for path, text in pages().items():
         path.write_text(text)
+    runpy.run_path(str(Path(__file__).with_name("generate_keywords.py")), run_name="__main__")

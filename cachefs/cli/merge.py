@@ -64,7 +64,7 @@ def command(
     lost = one_line(", ".join(plan.replaces))
     confirmation.execute(
         plan,
-        None if plan.is_empty else execute,
+        execute,
         show=_print_plan,
         tell=_print_report,
         question=f"Replace {lost} with the union?" if lost else None,
@@ -77,9 +77,7 @@ def _print_plan(plan: MergePlan) -> None:
     rows.append(["= " + ", ".join(plan.names), "", f"{plan.records:,}", f"{plan.layers:,}"])
     print_table(["name", "cache", "records", "layers"], rows, right="records|layers")
     click.echo()
-    click.echo(f"{blobs_and_bytes(plan.missing)} to send, manifest {size(plan.manifest_bytes)}")
-    if plan.is_empty:
-        click.echo(one_line(f"{', '.join(plan.names)} is up to date"))
+    click.echo(f"{blobs_and_bytes(plan.upload)} to send, manifest {size(plan.manifest_bytes)}")
     for name in plan.replaces:
         click.echo(one_line(f"{name} exists, is not among those merged, and will be replaced"))
 

@@ -94,13 +94,13 @@ def command(
         tell=_print_report,
         question="Delete these?",
     )
-    removed = {removal.manifest.name for removal in plan.names}
+    removed = {removal.manifest.name for removal in plan.remove}
     stays = any(one.name not in removed for one in plan.missing_blobs)
     return Exit.FAULTS if stays else Exit.DONE
 
 
 def _print_plan(plan: PrunePlan) -> None:
-    if plan.names:
+    if plan.remove:
         rows = [
             (
                 removal.manifest.name,
@@ -109,7 +109,7 @@ def _print_plan(plan: PrunePlan) -> None:
                 size(removal.frees),
                 size(removal.later),
             )
-            for removal in plan.names
+            for removal in plan.remove
         ]
         columns = ("remove", "reason", "written", "frees", "later")
         print_table(columns, rows, right="frees|later")
@@ -117,7 +117,7 @@ def _print_plan(plan: PrunePlan) -> None:
     for one in plan.missing_blobs:
         click.echo(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
     click.echo(
-        f"delete {blobs_and_bytes(plan.deletes)}; keep {blobs_and_bytes(plan.kept)}; orphaned, but "
+        f"delete {blobs_and_bytes(plan.frees)}; keep {blobs_and_bytes(plan.kept)}; orphaned, but "
         f"within the grace period: {blobs_and_bytes(plan.waiting)}"
     )
     if plan.leftovers:
@@ -133,6 +133,6 @@ def _print_report(report: PruneReport) -> None:
             f"; {amount(len(report.spared_names), 'name')} and {blobs_and_bytes(report.spared)} "
             "were written or used in the meantime, and stay"
         )
-    removed = amount(len(report.names), "name")
+    removed = amount(len(report.removed), "name")
     deleted = blobs_and_bytes(report.deleted)
     click.echo(f"removed {removed} and deleted {deleted} in {report.seconds:.1f} s{spared}")

@@ -72,11 +72,15 @@ class Layout(ABC):
     digest: str | None = None
     builder_limit: int | None = None
 
-    def with_side(self, side: str) -> Self:
+    def with_side(self, side: str | None) -> Self:
         """The same layout, whose errors say which side of an operation it is on."""
         layout = copy.copy(self)
         layout.store = Store(self.store.filesystem, self.store.root, side)
         return layout
+
+    def selected(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that are meant: these, or the one selected by a digest; empty for all."""
+        return names or ((self.default_name,) if self.digest is not None else ())
 
     def require_names(self, operation: str) -> None:
         """Raise UsageError if the layout was opened by a manifest's digest."""

@@ -35,8 +35,9 @@ _FAULTS: Final = tuple(
 
 
 def as_names(names: Names) -> tuple[str, ...]:
-    """One name or several as a tuple, each once."""
-    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    """One name or several as a tuple, each once. Raises CacheNameError."""
+    several = (names,) if isinstance(names, str) else dict.fromkeys(names)
+    return tuple(check_name(name) for name in several)
 
 
 def key_fault(key: str) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cachefs.errors import CacheNameError, LocationError
-from cachefs.location.keys import check_name, key_fault
+from cachefs.location.keys import as_names, check_name, key_fault
 from cachefs.location.kinds import quoted
 from cachefs.location.masking import MASK, Masked, Secret, mask_url
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cachefs.location.attributes import Type
+    from cachefs.location.keys import Names
 
 LayoutKind = Literal["keyed", "oci", "auto"]
 Engine = Literal["s3fs", "obstore"]
@@ -166,9 +167,9 @@ class Location(Masked):
                 "force-compression out, and compression is used for new layers"
             )
 
-    def with_names(self, *names: str) -> Location:
+    def with_names(self, names: Names) -> Location:
         """Return the same location with other names. Raises CacheNameError."""
-        return replace(self, names=tuple(dict.fromkeys(names)))
+        return replace(self, names=as_names(names))
 
     def __str__(self) -> str:
         """The folder, as short text without secrets."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from cachefs.transfer.sources import LayoutSource
 from cachefs.transfer.workers import PARTS, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from fsspec.callbacks import Callback
@@ -73,7 +73,7 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to copy and nothing to remove."""
-        return not (self.names or self.remove)
+        return not (self.names or self.unreadable or self.remove)
 
 
 class Senders(NamedTuple):
@@ -253,10 +253,12 @@ async def renamed(
     )
 
 
-async def unless_ignored(work: Coroutine[Any, Any, ExportReport], target: Location) -> ExportReport:
+async def unless_ignored(
+    work: Callable[[], Awaitable[ExportReport]], target: Location
+) -> ExportReport:
     """The report of an export or copy; with ``ignore-error``, also if it failed."""
     try:
-        return await work
+        return await work()
     except UsageError:
         raise
     except CacheError as error:

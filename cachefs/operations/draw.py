@@ -7,9 +7,10 @@ the manifest uses. The same graph gives the same text.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from cachefs.digest import all_digests
+from cachefs.errors import UsageError
 from cachefs.wire.cacheconfig import NO_PARENT
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ def draw(graph: RecordGraph, language: Language = "mermaid") -> str:
     """The drawing's text, which ends with a line feed.
 
     Text from the cache, digests and selectors, is escaped so that it stays text. Mermaid draws no
-    more than :data:`MERMAID_EDGES` edges by default; DOT has no limit.
+    more than :data:`MERMAID_EDGES` edges by default; DOT has no limit. Raises UsageError.
     """
+    if language not in get_args(Language):
+        raise UsageError(f"there is no language {language!r}: it is mermaid or dot")
     return (_mermaid if language == "mermaid" else _dot)(list(_nodes(graph)), edges(graph))
 
 

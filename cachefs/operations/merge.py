@@ -20,8 +20,7 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.location.keys import check_name
 from cachefs.operations.plan import Plan
-from cachefs.transfer.exporter import ExportReport, Transfer
-from cachefs.transfer.lookup import look_up
+from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.manifests import read_manifests
 from cachefs.transfer.sources import FirstSource, LayoutSource
 from cachefs.wire import codec
@@ -57,12 +56,14 @@ class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
     Attributes:
         sources: the names that are merged.
         names: the names that the union will have.
-        replaces: those of them that exist and are not among the sources: their records are lost.
+        replaces: those of them that exist, hold something else and are not among the sources:
+            their records are lost.
         unchanged: those of them that hold the union already.
         layers: number of layers of the union.
         records: number of records of the union.
         blobs: distinct blobs of the union, with the sizes that manifests state.
-        missing: those of them that the target lacks.
+        upload: blobs to be sent: the target lacks them, or has them with another size.
+        touch: blobs that the target has and whose time will be renewed.
         manifest_bytes: bytes of the cache config that will be written.
         manifest_digest: digest of the union's canonical bytes: when the plan is executed, the
             sources must still give the same.
@@ -76,15 +77,18 @@ class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
     layers: int
     records: int
     blobs: Amount
-    missing: Amount
+    upload: Amount
+    touch: Amount
     manifest_bytes: int
     manifest_digest: str
     over_limit: bool
 
     @property
     def is_empty(self) -> bool:
-        """Whether every name holds the union already, and all of its blobs are there."""
-        return not self.missing.blobs and set(self.unchanged) == set(self.names)
+        """Whether every name holds the union already, with blobs that are there and recent."""
+        return set(self.unchanged) == set(self.names) and not (
+            self.upload.blobs or self.touch.blobs
+        )
 
 
 class _Read(NamedTuple):
@@ -121,9 +125,16 @@ async def plan_merge(
     read = await _read_all(sources)
     config = _union(read)
     blobs = RecordGraph(config).blobs()
-    there = await look_up(target, blobs)
+    export = await plan_export(target, blobs, touch_refresh)
     digest = _digest(config)
-    own = {each.manifest.name: each.manifest for each in read if each.is_in(target)}
+    own = {each.manifest.name for each in read if each.is_in(target)}
+    there = {name.name for name in await target.names()} & set(new_names)
+    held = await read_manifests(target, sorted(there))
+    unchanged = {
+        name
+        for name, found in held.items()
+        if not isinstance(found, CacheError) and _digest(found.config) == digest
+    }
     written_bytes = len(target.encode(config))
     plan = MergePlan(
         sources=[
@@ -136,12 +147,13 @@ async def plan_merge(
             for source, manifest in read
         ],
         names=new_names,
-        replaces=sorted({n.name for n in await target.names()} & set(new_names) - own.keys()),
-        unchanged=[n for n in new_names if n in own and _digest(own[n].config) == digest],
+        replaces=sorted(there - own - unchanged),
+        unchanged=[name for name in new_names if name in unchanged],
         layers=len(config.layers),
         records=len(config.records),
         blobs=Amount.of(blobs.values()),
-        missing=Amount.of(size for blob, size in blobs.items() if blob not in there),
+        upload=Amount.of(blob.size or 0 for blob in export.upload),
+        touch=Amount.of(blob.size or 0 for blob, _ in export.touch),
         manifest_bytes=written_bytes,
         manifest_digest=digest,
         over_limit=target.builder_limit is not None and written_bytes > target.builder_limit,
@@ -199,6 +211,8 @@ async def _read_all(sources: Sequence[MergeSource]) -> list[_Read]:
     """Each name once, in the order given. Raises UsageError with every name that is missing."""
     read: list[_Read] = []
     missing: list[str] = []
+    if not sources:
+        raise UsageError("there is nothing to merge: no caches were given", operation="merge")
     for source in sources:
         names = source.names or [name.name for name in await source.layout.names()]
         if not names:

@@ -40,7 +40,7 @@ async def remove_others(
     pruned = await execute_prune([target], plan)
     return replace(
         copied,
-        removed=pruned.names,
+        removed=pruned.removed,
         deleted=pruned.deleted,
         seconds=copied.seconds + pruned.seconds,
     )

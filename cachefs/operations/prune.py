@@ -92,7 +92,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
     """What a prune did.
 
     Attributes:
-        names: names that were removed.
+        removed: names that were removed.
         spared_names: names that were written since the plan was made, and stay.
         deleted: blobs that were deleted.
         spared: blobs that were written, touched or needed since the plan was made, and stay.
@@ -100,7 +100,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
         seconds: the whole time.
     """
 
-    names: list[str]
+    removed: list[str]
     spared_names: list[str]
     deleted: Amount
     spared: Amount
@@ -115,10 +115,10 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
         prefixes: the path prefix of the blobs, and then that of each layout's manifests.
         reference_time: the store's time before anything was listed, in seconds since 1970.
         grace: the grace period in seconds.
-        names: names that will be removed, the oldest first.
+        remove: names that will be removed, the oldest first.
         missing_blobs: names whose blobs are not all there, whether they will be removed or not.
-        blobs: blobs that will be deleted, in the order of digests.
-        deletes: the number of these blobs, and their bytes.
+        delete: blobs that will be deleted, in the order of digests.
+        frees: the number of these blobs, and their bytes.
         leftovers: leftovers of interrupted writes that will be deleted.
         waiting: orphaned blobs within the grace period.
         kept: blobs that stay because they are needed.
@@ -129,10 +129,10 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     prefixes: list[str]
     reference_time: float
     grace: float
-    names: list[NameRemoval]
+    remove: list[NameRemoval]
     missing_blobs: list[MissingBlobs]
-    blobs: list[BlobRemoval]
-    deletes: Amount
+    delete: list[BlobRemoval]
+    frees: Amount
     leftovers: list[Leftover]
     waiting: Amount
     kept: Amount
@@ -142,7 +142,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to remove or delete."""
-        return not (self.names or self.blobs or self.leftovers)
+        return not (self.remove or self.delete or self.leftovers)
 
 
 def default_grace(touch_refresh: float) -> float:
@@ -297,7 +297,7 @@ def _plan(
         prefixes=_prefixes(marks.layouts),
         reference_time=seen.reference,
         grace=grace,
-        names=[
+        remove=[
             NameRemoval(
                 manifest=listed[name],
                 reason=reason,
@@ -311,8 +311,8 @@ def _plan(
             MissingBlobs(name=name, blobs=[str(blob) for blob in lost])
             for name, lost in missing.items()
         ],
-        blobs=[_blob_removal(digest, seen) for digest in seen.blobs if digest in old],
-        deletes=_amount(sizes, old),
+        delete=[_blob_removal(digest, seen) for digest in seen.blobs if digest in old],
+        frees=_amount(sizes, old),
         leftovers=[_leftover(stat) for stat in seen.leftovers],
         waiting=_amount(sizes, orphans - old),
         kept=kept,
@@ -382,19 +382,19 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     layout = layouts[0]
     if _prefixes(layouts) != plan.prefixes:
         raise UsageError(f"the plan is for {', '.join(plan.prefixes)}; execute it there")
-    removed, spared = await _remove(layout, [removal.manifest for removal in plan.names])
+    removed, spared = await _remove(layout, [removal.manifest for removal in plan.remove])
     marks = Marks(layouts)
     for position, names in enumerate(plan.staying):
         marks.assume(position, names)
     await marks.look(settled=plan.reference_time)
     deletion = Deletion(layout, plan.reference_time, plan.grace)
-    await deletion.execute(plan.blobs, marks.needed())
+    await deletion.execute(plan.delete, marks.needed())
     for leftover in plan.leftovers:
         await layout.store.abandon(
             Stat(leftover.key, leftover.size, leftover.modified, leftover.version)
         )
     return PruneReport(
-        names=removed,
+        removed=removed,
         spared_names=spared,
         deleted=Amount.of(deletion.deleted),
         spared=Amount.of(deletion.spared),

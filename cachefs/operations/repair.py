@@ -89,7 +89,7 @@ class RepairReport(Struct, frozen=True, kw_only=True):
 
 
 class RepairPlan(Plan[RepairReport], frozen=True, kw_only=True):
-    """What a repair is going to do, in this order.
+    """What a repair is going to do, in this order; what has changed since is left and reported.
 
     Attributes:
         faults: what verify found.

@@ -42,7 +42,9 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
     wanted: frozenset[str] | None = None
 
     def check(self) -> None:
-        """Raise UsageError for values out of range."""
+        """Raise UsageError for values out of range, or text in place of several patterns."""
+        if isinstance(self.keep, str):
+            raise UsageError(f"keep is a tuple of patterns, not text: write ({self.keep!r},)")
         if self.older_than is not None and self.older_than < 0:
             raise UsageError("older_than is negative: every name would be removed")
         if any(count < 0 for count in self.keep_last.values()):

@@ -157,6 +157,19 @@ class TestGreedyDelete(_Plain):
     kind = GreedyDelete
 
 
+class PrefixDelete(PlainFileSystem):
+    """Deleting a file also deletes those whose paths begin with its path."""
+
+    def rm_file(self, path: str) -> None:
+        self.info(path)
+        for key in [key for key in self.objects if key.startswith(self._strip_protocol(path))]:
+            del self.objects[key]
+
+
+class TestPrefixDelete(_Plain):
+    kind = PrefixDelete
+
+
 class SilentMiss(PlainFileSystem):
     """A missing file is an empty one."""
 

@@ -25,6 +25,7 @@ FAULTS = [
     ("LostOffset", "test_what_is_written_is_read[41943040]", "more than the 41943040 bytes"),
     ("DecodingKeys", "test_names_with_odd_characters", "keys are kept"),
     ("GreedyDelete", "test_deleting", "only one object is deleted"),
+    ("PrefixDelete", "test_deleting", "only one object is deleted"),
     ("SilentMiss", "test_a_missing_object_is_not_found", "DID NOT RAISE"),
     ("WithoutTimes", "test_a_listing_says_what_stat_says", "has_times = False"),
     ("NotOverridden", "test_deleting", "override the fixture 'filesystem'"),

@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_the_keywords_are_what_the_table_gives() -> None:
     generator = runpy.run_path(str(DOCS / "generate_keywords.py"))
     written = generator["MODULE"].read_text()
-    assert written == generator["module"](), "run: python docs/generate_keywords.py"
+    assert written == generator["module"](), "run: python docs/generate.py"
 
 
 def test_each_attribute_has_its_keyword() -> None:

@@ -522,9 +522,9 @@ def test_prefixes_and_names_together_stay_below_the_root(prefix: str, part: str,
 
 def test_with_names_changes_nothing_else() -> None:
     location = located(f"{S3},name=a")
-    assert location.with_names("x", "y", "x").names == ("x", "y")
+    assert location.with_names(["x", "y", "x"]).names == ("x", "y")
     assert location.with_names("a") == location
-    assert location.with_names().names == ()
+    assert location.with_names(()).names == ()
 
 
 # Durations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import cachefs
 from cachefs.testing import random_graph
+from cachefs.wire import codec
 from tests.servers.proxy import RecordingProxy, Request
 from tests.servers.s3 import S3Server
 
@@ -52,3 +54,18 @@ def test_a_manifest_that_is_not_one_is_its_names_fault(proxy: RecordingProxy) ->
     assert main.fault is not None
     assert "not a cache config" in main.fault
     assert (main.manifest_bytes, other.fault) == (1, None)
+
+
+def test_a_manifest_that_is_too_large_is_its_names_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cachefs.open(tmp_path)
+    generated = random_graph(1, records=3)
+    cache.export(generated.graph, generated.blobs, "main", mode="max")
+    (tmp_path / "manifests" / "huge").write_bytes(bytes(100_000))
+    monkeypatch.setattr(codec, "MAX_BYTES", 50_000)
+    huge, main = cache.summaries()
+    assert huge.fault is not None
+    assert "more than the 50000 bytes" in huge.fault
+    assert main.fault is None
+    assert [fault.names for fault in cache.verify().faults] == [["huge"]]

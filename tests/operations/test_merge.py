@@ -85,7 +85,7 @@ def test_a_plan_is_plain_and_changes_nothing(make_place: MakePlace, tmp_path: Pa
     source, target = place.cache, cachefs.open(tmp_path / "target")
     plan = cachefs.plan_merge([source], target, ["all"])
     assert [merged.name for merged in plan.sources] == sorted(place.needs())
-    assert plan.missing == plan.blobs
+    assert plan.upload == plan.blobs
     assert plan.replaces == []
     assert dict(place.objects) == before
     assert not (tmp_path / "target").exists()

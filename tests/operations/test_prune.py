@@ -66,7 +66,7 @@ def put_orphan(folder: Path, content: bytes, days: float) -> str:
 def pruned(cache: cachefs.Cache, policy: PrunePolicy | None = None, **options: Any) -> Any:
     plan = cache.plan_prune(policy, **options)
     report = plan.execute()
-    assert report.deleted == plan.deletes
+    assert report.deleted == plan.frees
     assert report.spared.blobs == 0
     assert report.spared_names == []
     return plan
@@ -88,11 +88,11 @@ def test_without_a_policy_only_old_orphans_go(folder: Path) -> None:
     old = put_orphan(folder, b"old", days=3.1)
     young = put_orphan(folder, b"young", days=2.9)
     plan = pruned(cachefs.open(folder))
-    assert [blob.digest for blob in plan.blobs] == [old]
-    assert plan.blobs[0].size == 3
+    assert [blob.digest for blob in plan.delete] == [old]
+    assert plan.delete[0].size == 3
     assert plan.waiting == cachefs.Amount(1, 5)
     assert plan.kept.blobs == 11
-    assert plan.names == []
+    assert plan.remove == []
     assert files(folder) == before | {f"blobs/{young}": b"young"}
 
 
@@ -110,12 +110,12 @@ def test_the_plan_shows_what_a_name_frees(folder: Path) -> None:
     cache = cachefs.open(folder)
     only_app = set(cache.load("app").blobs()) - set(cache.load("app-v2").blobs())
     plan = pruned(cache, PrunePolicy(older_than=30 * DAY))
-    [going] = plan.names
+    [going] = plan.remove
     assert going.manifest.name == "app"
     assert going.reason == "too old"
     assert going.age == pytest.approx(40 * DAY, abs=600)
-    assert {blob.digest for blob in plan.blobs} == only_app
-    assert going.frees == sum(blob.size for blob in plan.blobs)
+    assert {blob.digest for blob in plan.delete} == only_app
+    assert going.frees == sum(blob.size for blob in plan.delete)
     assert going.later == 0
     assert names(cache) == ["app-v2"]
     assert all(
@@ -128,9 +128,9 @@ def test_blobs_of_a_name_that_goes_stay_for_the_grace(folder: Path) -> None:
     for blob in (folder / "blobs").iterdir():
         age(blob, 1)
     plan = pruned(cachefs.open(folder), PrunePolicy(older_than=30 * DAY))
-    assert plan.blobs == []
-    assert plan.names[0].frees == 0
-    assert plan.names[0].later == plan.waiting.bytes > 0
+    assert plan.delete == []
+    assert plan.remove[0].frees == 0
+    assert plan.remove[0].later == plan.waiting.bytes > 0
     assert names(cachefs.open(folder)) == ["app-v2"]
 
 
@@ -140,7 +140,7 @@ def test_tags_go_from_an_oci_directory(recorded: Path, tmp_path: Path) -> None:
     cache = cachefs.open(tmp_path / "oci")
     needed = run(cache.layout.references("v2"))
     plan = pruned(cache, PrunePolicy(keep_last={"*": 0}, keep=("v*",)))
-    assert [name.manifest.name for name in plan.names] == ["latest"]
+    assert [name.manifest.name for name in plan.remove] == ["latest"]
     assert names(cache) == ["v2"]
     blobs = {path.name for path in (tmp_path / "oci" / "blobs" / "sha256").iterdir()}
     assert blobs == {digest.hex for digest in needed}
@@ -164,7 +164,7 @@ def test_a_plan_is_plain_data(folder: Path) -> None:
     assert again == plan
     with pytest.raises(cachefs.UsageError, match="plan again"):
         again.execute()
-    assert plan.execute().names == [name.manifest.name for name in plan.names]
+    assert plan.execute().removed == [name.manifest.name for name in plan.remove]
 
 
 # --- several manifests over the same blobs, missing blobs, leftovers ------------------------------
@@ -175,7 +175,7 @@ def test_other_manifests_over_the_same_blobs_are_honoured(folder: Path) -> None:
     shutil.move(folder / "manifests" / "app-v2", folder / "others" / "app-v2")
     cache = cachefs.open(folder)
     other = cachefs.open(f"type=fsspec,url=file://{folder}/,manifests_prefix=others/")
-    assert cache.plan_prune().blobs
+    assert cache.plan_prune().delete
     before = files(folder)
     assert pruned(cache, also=[other]).is_empty
     pruned(other, PrunePolicy(keep_last={"*": 0}), also=[cache])
@@ -190,10 +190,10 @@ def test_a_plan_remembers_the_other_manifests_it_was_made_with(folder: Path) -> 
     cache = cachefs.open(folder)
     other = cachefs.open(f"type=fsspec,url=file://{folder}/,manifests_prefix=others/")
     plan = cache.plan_prune(PrunePolicy(wanted=frozenset({"app"})), also=[other], grace=0.0)
-    assert plan.deletes.blobs
+    assert plan.frees.blobs
     shutil.copy(folder / "manifests" / "app-v2", folder / "others" / "app-v2")
     report = plan.execute()
-    assert (report.deleted.blobs, report.spared) == (0, plan.deletes)
+    assert (report.deleted.blobs, report.spared) == (0, plan.frees)
     with pytest.raises(cachefs.UsageError, match="no blobs in common"):
         cache.plan_prune(also=[cachefs.open(folder / "elsewhere")])
 
@@ -206,7 +206,7 @@ def test_names_with_missing_blobs_are_told_and_go_only_when_asked(folder: Path) 
     assert plan.is_empty
     assert [(b.name, b.blobs) for b in plan.missing_blobs] == [("app-v2", [lost[0]])]
     plan = pruned(cache, PrunePolicy(missing_blobs=True))
-    assert [name.reason for name in plan.names] == ["blobs are missing"]
+    assert [name.reason for name in plan.remove] == ["blobs are missing"]
     assert names(cache) == ["app"]
     assert not any((folder / "blobs" / blob).exists() for blob in lost)
 
@@ -235,7 +235,7 @@ def test_what_was_left_in_a_bucket_is_no_name(
     time.sleep(1.1)
     plan = pruned(cache, grace=0.0)
     assert [left.key for left in plan.leftovers] == ["blobs/.cachefs-left"]
-    assert plan.blobs == []
+    assert plan.delete == []
     assert not [key for key in moto_s3.keys(bucket) if ".cachefs-" in key]
 
 
@@ -278,7 +278,7 @@ def test_a_doubt_stops_everything(folder: Path, how: str, error: type[Exception]
     put_orphan(folder, b"old", days=100)
     cache = cachefs.open(folder)
     plan = cache.plan_prune(PrunePolicy(older_than=0.0, keep=("app",)))
-    assert plan.blobs
+    assert plan.delete
     damage(folder, how)
     blobs = {path for path in files(folder) if path.startswith("blobs/")}
     with pytest.raises(error):
@@ -354,8 +354,8 @@ def test_a_name_that_was_written_since_the_plan_stays_with_its_blobs(folder: Pat
     before = files(folder)
     (folder / "manifests" / "app").write_bytes(before["manifests/app"])
     report = plan.execute()
-    assert (report.names, report.spared_names) == ([], ["app"])
-    assert report.spared == plan.deletes
+    assert (report.removed, report.spared_names) == ([], ["app"])
+    assert report.spared == plan.frees
     assert files(folder) == before
 
 
@@ -427,14 +427,14 @@ def test_a_generated_cache_is_pruned_as_the_model_says(store: cachefs.Cache) -> 
     time.sleep(1.1)  # S3 has whole seconds
     policy = PrunePolicy(keep_last={"pr-*": 0})
     plan = store.plan_prune(policy, grace=0.0)
-    assert {name.manifest.name for name in plan.names} == {"pr-1", "pr-2"}
-    assert {blob.digest for blob in plan.blobs} == orphans
-    assert plan.deletes.bytes == sum(everything[blob] for blob in orphans)
-    assert sum(name.frees for name in plan.names) == plan.deletes.bytes
+    assert {name.manifest.name for name in plan.remove} == {"pr-1", "pr-2"}
+    assert {blob.digest for blob in plan.delete} == orphans
+    assert plan.frees.bytes == sum(everything[blob] for blob in orphans)
+    assert sum(name.frees for name in plan.remove) == plan.frees.bytes
     assert plan.kept.bytes == sum(everything[blob] for blob in needed)
     report = plan.execute()
-    assert sorted(report.names) == ["pr-1", "pr-2"]
-    assert report.deleted == plan.deletes
+    assert sorted(report.removed) == ["pr-1", "pr-2"]
+    assert report.deleted == plan.frees
     assert set(names(store)) == expected
     for name in expected:
         for blob in written[name].blobs:
@@ -545,7 +545,7 @@ def test_the_command_deletes_only_when_told(folder: Path) -> None:
 def test_the_command_prints_one_document(folder: Path) -> None:
     orphan = put_orphan(folder, b"old", days=4)
     shown = json.loads(command(folder, "--dry-run", "--json").stdout)
-    assert [blob["digest"] for blob in shown["plan"]["blobs"]] == [orphan]
+    assert [blob["digest"] for blob in shown["plan"]["delete"]] == [orphan]
     assert shown["report"] is None
     done = json.loads(command(folder, "--yes", "--json").stdout)
     assert done["report"]["deleted"] == {"blobs": 1, "bytes": 3}

@@ -85,9 +85,9 @@ def test_a_prune_plans_the_same(make_place: MakePlace, executor: Executor, kind:
     policy = cachefs.PrunePolicy(keep_last={"*": 0}, keep=(name,))
     here = cache.plan_prune(policy, grace=0.0)
     there = cache.plan_prune(policy, grace=0.0, executor=executor)
-    assert here.deletes.blobs
-    assert [blob.digest for blob in there.blobs] == [blob.digest for blob in here.blobs]
-    assert [gone.manifest for gone in there.names] == [gone.manifest for gone in here.names]
+    assert here.frees.blobs
+    assert [blob.digest for blob in there.delete] == [blob.digest for blob in here.delete]
+    assert [gone.manifest for gone in there.remove] == [gone.manifest for gone in here.remove]
 
 
 @pytest.mark.parametrize("kind", ["keyed", "s3"])

@@ -309,11 +309,11 @@ class CacheMachine(RuleBasedStateMachine):
             self.plan = outcome.value
             self.planned_names = {
                 to_go.manifest.name: self.world.objects[MANIFESTS + to_go.manifest.name]
-                for to_go in outcome.value.names
+                for to_go in outcome.value.remove
             }
             going = self.going(policy)
             assert set(self.planned_names) == going
-            assert {blob.digest for blob in outcome.value.blobs} == self.blobs_to_go(going)
+            assert {blob.digest for blob in outcome.value.delete} == self.blobs_to_go(going)
         elif trouble is None:
             if not self.manifests:
                 assert isinstance(outcome.error, UsageError)
@@ -361,7 +361,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.took_away(gone_names)
         may_go = {
             blob.digest
-            for blob in plan.blobs
+            for blob in plan.delete
             if (there := before.get(BLOBS + blob.digest)) is not None
             and there.modified <= plan.reference_time - plan.grace
             and blob.digest not in self.needed()
