@@ -26,7 +26,7 @@ class Comparison(NamedTuple):
 
 def compare(before: Results, after: Results) -> Comparison:
     """Compare the common cases. Only ours can be slower; peers show changes of the machine."""
-    told: dict[str, list[str]] = {"slower": [], "faster": []}
+    lines_by: dict[str, list[str]] = {"slower": [], "faster": []}
     slower = []
     old = {case.key: case for case in before.cases}
     both = [(old[case.key], case) for case in after.cases if case.key in old]
@@ -36,10 +36,10 @@ def compare(before: Results, after: Results) -> Comparison:
         for measure in LIMITS:
             verdict = _verdict(getattr(then, measure), getattr(now, measure), measure)
             if verdict:
-                told[verdict].append(_line(then, now, measure))
+                lines_by[verdict].append(_line(then, now, measure))
             if verdict == "slower":
                 slower.append(now.key)
-    lines = [f"{verdict}:\n" + "\n".join(found) for verdict, found in told.items() if found]
+    lines = [f"{verdict}:\n" + "\n".join(found) for verdict, found in lines_by.items() if found]
     return Comparison([*_machine(before, after, both), *lines, _sum(both, slower)], slower)
 
 

@@ -1,4 +1,4 @@
-"""Runs the cases of each work in rounds, so that a machine that slows down affects all."""
+"""Running the cases of each work in rounds, so that a machine that slows down affects all."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _schedule(cases: Sequence[Case], runs: int) -> Iterator[tuple[Case, int]]:
     for case in cases:
         works[case.group, case.work].append(case)
     for same in works.values():
-        # The first run pays for memory that the system has released meanwhile.
+        # The first run has to acquire memory that the system has reclaimed in the meantime.
         first = 0 if same[0].bytes else 1
         for number in range(first, runs + 1):
             drawn = random.Random(number).sample(same, len(same))

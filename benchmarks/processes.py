@@ -1,4 +1,4 @@
-"""Runs one operation of one contender in a separate process."""
+"""Running one operation of one contender in a separate process."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Stage:
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """A path where nothing exists yet; files in it and beside it are truncated afterwards.
+        """A path where nothing exists yet; files in it and next to it are truncated afterwards.
 
         They are deleted with the directory of the run. Deleting them now would slow down later
         runs: ext4 skips inodes that were freed in the last minute, and searches long for others.

@@ -108,4 +108,4 @@ class AccessError(StoreError, PermissionError):
 
 
 class UnreachableError(StoreError, ConnectionError):
-    """The store did not answer: a wrong endpoint, an unresolvable host, a timeout."""
+    """The store did not respond: a wrong endpoint, an unresolvable host, a timeout."""

@@ -1,4 +1,4 @@
-"""What every test gets: an empty environment, real servers, the recorded caches."""
+"""Fixtures for every test: an empty environment, real servers, the recorded caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users hold: names given in one way, membership, iteration, and plans."""
+"""The cache object: names given in one way, membership, iteration, and plans."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_every_record_with_the_digest_is_found(
         graph.find(DIGESTS[0])
     before = graph.add("sha256:" + "f" * 64)
     for number in added:
-        # With another input each time, so that it is a record of its own.
+        # With another input each time, so that it is a separate record.
         before = graph.add(DIGESTS[number], [[cachefs.Key(before)]])
     for digest in DIGESTS:
         every = {i for i, record in enumerate(graph.records) if record.digest == digest}

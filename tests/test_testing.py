@@ -1,4 +1,4 @@
-"""The public generator: the same from the same seed, and shapes as real caches have them."""
+"""The public generator: the same seed gives the same caches, with the shapes of real ones."""
 
 from __future__ import annotations
 

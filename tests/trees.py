@@ -1,4 +1,4 @@
-"""Directory trees for tests: as values, on disk, and as Hypothesis draws them."""
+"""Directory trees for tests: as values, on disk, and as Hypothesis strategies."""
 
 from __future__ import annotations
 

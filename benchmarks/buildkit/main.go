@@ -34,7 +34,7 @@ import (
 type arguments struct {
 	Attributes map[string]string `json:"attributes"` // as `--cache-to type=s3` takes them
 	Folder     string            `json:"folder"`     // export: of files named sha256:HEX
-	Manifest   string            `json:"manifest"`   // load: a file, in place of the attributes
+	Manifest   string            `json:"manifest"`   // load: a file, instead of the attributes
 }
 
 // work is what is timed. It returns figures for the caller to check.

@@ -1,4 +1,4 @@
-"""What does the work: cachefs, plain loops over the libraries that it uses, and programs.
+"""The contenders: cachefs, plain loops over the libraries that it uses, and programs.
 
 A contender is a module with a function for each operation that it supports. A function of a Python
 contender prepares and returns the work to be timed; a function of a program returns its command.
@@ -80,7 +80,7 @@ class Contender:
 
 
 def found(program: str) -> str | None:
-    """A program's path: beside this Python, where pip installs it, or else in PATH."""
+    """A program's path: next to this Python, where pip installs it, or else in PATH."""
     return shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
 
 

@@ -1,7 +1,7 @@
 """An upper bound for any client: only the requests, with everything else done beforehand.
 
 ``sockets`` sends requests that were signed beforehand, from the files by the kernel. ``obstore`` is
-that library's own ``put`` in threads. Neither looks anything up, hashes or writes a manifest.
+that library's own ``put`` in threads. Neither does look-ups, hashes or writes a manifest.
 """
 
 from __future__ import annotations

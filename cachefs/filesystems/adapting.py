@@ -1,4 +1,4 @@
-"""Chooses the :class:`Filesystem` for an fsspec filesystem object, by its class."""
+"""Choosing the :class:`Filesystem` for an fsspec filesystem object, by its class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FOLDER: Final = "fsspec.implementations.dirfs.DirFileSystem"
 def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, str]:
     """Replace a filesystem that is a folder of another by that other one and the path in it.
 
-    ``DirFileSystem`` claims to be asynchronous over any filesystem, and is not.
+    ``DirFileSystem`` claims to be asynchronous over any filesystem, but is not.
     """
     while _FOLDER in {f"{kind.__module__}.{kind.__name__}" for kind in type(fs).__mro__}:
         path = f"{fs.path.rstrip('/')}/{path.lstrip('/')}"
@@ -43,9 +43,9 @@ def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, st
 
 
 def adapt(fs: AbstractFileSystem, parallelism: int = 4) -> Filesystem:
-    """Wrap the filesystem object in the class for its family, which subclasses belong to as well.
+    """Wrap the filesystem object in the class for its family; subclasses belong to it as well.
 
-    All others are used by fsspec's general methods: files are written to temporary files and
+    All others are used through fsspec's general methods: files are written to temporary files and
     renamed, and old blobs are uploaded again rather than touched.
     """
     for kind in type(fs).__mro__:

@@ -34,8 +34,8 @@ class AzureFilesystem(Filesystem):
         container = path.partition("/")[0]
         async with self._making:
             if container not in self._containers:
-                # adlfs raises ValueError if another process was faster. A name that Azure does not
-                # allow is refused again by the write.
+                # adlfs raises ValueError if another process was faster. If Azure does not allow
+                # the name, the write is refused as well.
                 with suppress(FileExistsError, ValueError):
                     await self.fs._mkdir(container)
                 self._containers.add(container)

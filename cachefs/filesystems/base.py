@@ -1,7 +1,7 @@
 """The filesystem interface of cachefs, implemented for any fsspec filesystem.
 
-:class:`Filesystem` works with every filesystem that fsspec knows. Its subclasses, one for each
-family of filesystems, override only what their family does differently.
+:class:`Filesystem` works with every filesystem that fsspec knows. Each subclass is for a family of
+filesystems, and overrides only what this family does differently.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ WHOLE: Final = 2 * CHUNK_SIZE
 """Objects of at most this many bytes are sent in one request, larger ones in parts."""
 
 TEMPORARY: Final = ".cachefs-"
-"""How the last component of a temporary key begins. Listings leave these keys out."""
+"""How the last component of a temporary key begins. Listings omit these keys."""
 
 
 class Stat(NamedTuple):
     """Size, time and version of an object.
 
     ``modified`` is seconds since 1970 by the store's clock, or None if the store has no times.
-    ``version`` changes whenever the object does; it is empty if the store has no such mark.
+    ``version`` changes whenever the object does; it is empty if the store has no versions.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Stat(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Objects in the order of their paths; ``complete`` if no others follow."""
+    """Objects in the order of their paths; ``complete`` is true if no others follow."""
 
     objects: list[Stat]
     complete: bool
@@ -60,8 +60,8 @@ class Page(NamedTuple):
 class Filesystem:
     """Any fsspec filesystem, without listing caches, whose objects are seen whole or not at all.
 
-    Paths are full, without protocol. Errors are the filesystem's own; :mod:`cachefs.store` maps
-    them. Runs in fsspec's IO loop only. A batch is many small objects handled together; it fails
+    Paths are full, without protocol. Errors are those of the filesystem; :mod:`cachefs.store` maps
+    them. Runs only in fsspec's IO loop. A batch is many small objects handled together; it fails
     with a BatchError.
 
     Args:
@@ -79,7 +79,7 @@ class Filesystem:
     """Whether :meth:`touch_batch` works; otherwise old blobs are uploaded again."""
 
     _prefetches = False
-    """Whether ranges of an object may be requested in parallel, as they come from a server."""
+    """Whether ranges of an object may be requested in parallel, because a server sends them."""
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
@@ -88,22 +88,22 @@ class Filesystem:
         self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
-        """Look up each path: what is there, or None if there is no object."""
+        """Look up each path. Returns None for paths without an object."""
         return await map_concurrently(paths, self._stat, LOOKUP_PARALLELISM)
 
     async def list(self, prefix: str) -> list[Stat]:
         """List every object whose path starts with the prefix, in the order of paths.
 
-        Temporary files are left out, unless the prefix asks for just these.
+        Temporary files are omitted, unless the prefix selects only them.
         """
         folder = prefix.rpartition("/")[0]
         try:
             found = await self.fs._find(folder, detail=True)
         except FileNotFoundError:
             return []
-        # Some filesystems normalise the paths that they find: only the part below the folder is
-        # used. A folder that is a file is found as itself, without information, or by adlfs as a
-        # list in place of a dictionary.
+        # Some filesystems normalise the paths that they find, so only the part below the folder is
+        # used. If the folder is a file, it is found itself, without information, or by adlfs as a
+        # list instead of a dictionary.
         items = found.items() if isinstance(found, dict) else ()
         objects = [self._from_info(self._below(folder, path), info) for path, info in items if info]
         return sorted(
@@ -143,13 +143,13 @@ class Filesystem:
             try:
                 async with self.permits:
                     return await joined(self.read(path, size), size)
-            except Exception as error:  # noqa: BLE001 - the other objects are read all the same
+            except Exception as error:  # noqa: BLE001 - the other objects are read anyway
                 return error
 
         return await map_concurrently(objects, read, self.parallelism)
 
     async def put(self, path: str, chunks: AsyncIterator[bytes], size: int | None) -> None:
-        """Write an object from its chunks: seen whole or not at all.
+        """Write an object from its chunks. It is seen whole or not at all.
 
         If ``chunks`` raises, nothing is seen at the path. An object of at most :data:`WHOLE` bytes
         is held in memory and sent in one request; all others, and those whose size is None, are
@@ -174,13 +174,13 @@ class Filesystem:
         await map_concurrently(objects, put, self.parallelism)
 
     async def settle(self, root: str) -> None:
-        """Return when all objects below the root survive a power failure, whoever wrote them.
+        """Return once all objects below the root survive a power failure, whatever wrote them.
 
         :meth:`put` returns only then; :meth:`put_batch` may return earlier.
         """
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
-        """Renew the times of objects without sending their bytes: for each, None or its error."""
+        """Renew the times of objects without sending their bytes: None or an error for each."""
 
         async def touch(stat: Stat) -> FileNotFoundError | None:
             try:
@@ -198,7 +198,7 @@ class Filesystem:
             path: the object's.
             unless_changed: the result of a look-up just before. A store that can compare and delete
                 in one step leaves an object that differs, and returns False. Other stores delete
-                it. S3 is one of these, as a touch does not change an ETag.
+                it. S3 is one of these, because a touch does not change an ETag.
         """
         with suppress(FileNotFoundError):
             await self.fs._rm_file(path)
@@ -213,9 +213,9 @@ class Filesystem:
         await self.delete(stat.path)
 
     async def explain(self, path: str) -> None:
-        """Send one more request, after a failure at the path whose error gave no reason.
+        """Send one more request, after a failure at the path whose error stated no reason.
 
-        The error that this raises has the reason. By default there is nothing to request.
+        The error that this raises states the reason. By default there is nothing to request.
         """
 
     # --- what a family may do differently --------------------------------------------------------
@@ -244,9 +244,9 @@ class Filesystem:
 
     @asynccontextmanager
     async def _seen_whole(self, path: str) -> AsyncIterator[str]:
-        """Give a temporary path to write to, and rename it to the path at the end.
+        """Yield a temporary path to write to, and rename it to the path at the end.
 
-        Filesystems whose writes are atomic give the path itself.
+        Filesystems whose writes are atomic yield the path itself.
         """
         await self._make_parent(path)
         temporary = self._temporary(path)
@@ -265,7 +265,7 @@ class Filesystem:
         return Stat(path, int(info["size"] or 0), _seconds(info), str(info.get("ETag") or ""))
 
     def _below(self, folder: str, path: str) -> str:
-        """The path that was found, with the folder spelled as it was listed."""
+        """The path that was found, with the folder spelled as in the request."""
         bare = folder.strip("/")
         found = path.strip("/")
         return f"{folder}{found[len(bare) :]}" if found.startswith(bare) else path
@@ -300,7 +300,7 @@ async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:
 
 
 def is_hidden(path: str, prefix: str) -> bool:
-    """Whether a listing by this prefix leaves the path out, as it is a temporary file."""
+    """Whether a listing by this prefix omits the path, because it is a temporary file."""
     name, wanted = path.rpartition("/")[2], prefix.rpartition("/")[2]
     return name.startswith(TEMPORARY) and not wanted.startswith(TEMPORARY)
 
@@ -309,7 +309,7 @@ _TIME_FIELDS: Final = ("mtime", "LastModified", "last_modified", "modified", "up
 
 
 def _seconds(info: dict[str, Any]) -> float | None:
-    """The modification time, for which filesystems have different names and types."""
+    """The modification time, which has different names and types in different filesystems."""
     for name in _TIME_FIELDS:
         value = info.get(name)
         if isinstance(value, datetime):

@@ -1,7 +1,8 @@
 """Filesystems whose blocking calls are faster than their asynchronous ones.
 
-To hand a call to a thread or to a library's own event loop, and its result back, takes longer than
-most small objects do. So threads share a batch: each takes the next object until none is left.
+Handing a call to a thread or to a library's own event loop, and its result back, takes longer than
+the work on most small objects. So threads share a batch: each takes the next object until none is
+left.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CANCEL_TIMEOUT: Final = 2.0
 class BlockingFilesystem(Filesystem):
     """A filesystem with blocking calls for small objects: methods whose names end in ``_sync``.
 
-    They run in threads of this filesystem's own, as asyncio has fewer threads than may wait for a
+    They run in this filesystem's own threads, because asyncio has fewer threads than may wait for a
     server.
     """
 
@@ -40,22 +41,22 @@ class BlockingFilesystem(Filesystem):
 
     @abstractmethod
     def _stat_sync(self, path: str) -> Stat | None:
-        """What is at the path, or None if there is no object."""
+        """Look up the path. Returns None if there is no object."""
 
     @abstractmethod
     def _read_sync(self, item: tuple[str, int]) -> bytes:
-        """All bytes of an object of this size, or one more if it is longer."""
+        """Read all bytes of an object of this size, or one more if it is longer."""
 
     @abstractmethod
     def _put_sync(self, item: tuple[str, bytes]) -> None:
-        """Write an object, seen whole or not at all, which is durable after :meth:`settle`."""
+        """Write an object; it is seen whole or not at all, and durable after :meth:`settle`."""
 
     @abstractmethod
     def _touch_sync(self, stat: Stat) -> None:
         """Renew the object's time. Raises FileNotFoundError."""
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
-        """Look up each path: what is there, or None if there is no object."""
+        """Look up each path. Returns None for paths without an object."""
         return await self._shared(paths, self._stat_sync, LOOKUP_PARALLELISM)
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
@@ -68,7 +69,7 @@ class BlockingFilesystem(Filesystem):
         await self._shared(objects, self._put_sync, self.parallelism, self.permits)
 
     async def touch_batch(self, stats: Sequence[Stat]) -> Sequence[FileNotFoundError | None]:
-        """Renew the times of objects: for each, None or its error."""
+        """Renew the times of objects. Returns None or an error for each."""
         touch = _returning(FileNotFoundError, self._touch_sync)
         return await self._shared(stats, touch, LOOKUP_PARALLELISM)
 
@@ -94,7 +95,7 @@ class BlockingFilesystem(Filesystem):
         at_a_time: int,
         permits: asyncio.Semaphore | None = None,
     ) -> list[R]:
-        """As :func:`cachefs.concurrency.map_concurrently`; each thread holds a permit."""
+        """Like :func:`cachefs.concurrency.map_concurrently`, but each thread holds a permit."""
         found: dict[int, R] = {}
         waiting = deque(enumerate(items))
 

@@ -1,4 +1,4 @@
-"""Connects to a location: its filesystem, and the path of its root there."""
+"""Connecting to a location: its filesystem, and the path of its root there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     """Make the location's filesystem. Returns it and the root path, to which keys are appended.
 
     Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
-    StoreError if the filesystem connects at once and fails.
+    StoreError if the filesystem connects immediately and fails.
     """
     parallelism = location.export.upload_parallelism
     if location.s3 is not None and location.engine == "obstore":
@@ -45,7 +45,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     if location.s3 is not None:
         fs = _s3fs(kind, options | dict(location.storage_options))
     else:
-        # Some connect at once, and may fail.
+        # Some connect immediately, and may fail.
         with mapped("connect", str(location)):
             fs = kind(**options | dict(location.storage_options))
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.

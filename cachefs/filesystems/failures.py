@@ -33,7 +33,7 @@ _ACCESS: Final = {
     "botocore.CredentialRetrievalError": "the credentials could not be retrieved: check the role "
     "or the profile",
     "botocore.TokenRetrievalError": "the single sign-on session has expired; sign in again",
-    "obstore.PermissionDeniedError": "access is denied: check the credentials and their rights",
+    "obstore.PermissionDeniedError": "access is denied: check the credentials and what they permit",
     # obstore raises it also if there were no credentials.
     "obstore.UnauthenticatedError": f"no credentials were found, or they are not valid; {_GIVE}",
     "azure.ClientAuthenticationError": "access is denied: check the account's key or credentials",
@@ -48,7 +48,7 @@ _UNREACHABLE: Final = {
     "paramiko.SSHException",
 }
 
-# Codes of S3 servers. The answer to a HEAD has only its status.
+# Codes of S3 servers. The response to a HEAD has only its status.
 _NEW_TOKEN: Final = "the session token has expired: get new credentials"  # noqa: S105 - a message
 _S3_ACCESS: Final = {
     "InvalidAccessKeyId": "the store does not know this access key: check access_key_id or "
@@ -111,7 +111,7 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -> Iterator[None]:
-    """The same for a batch: the error has the key of the object that failed."""
+    """The same for a batch: the error states the key of the object that failed."""
     try:
         yield
     except BatchError as failure:
@@ -127,7 +127,7 @@ def failed(error: Exception, operation: str, key: str, side: str | None = None) 
 
 
 def is_vague(failure: StoreError) -> bool:
-    """Whether another request may tell more: a HEAD has no code, and obstore passes none on."""
+    """Whether another request may reveal more: a HEAD has no code, and obstore passes none on."""
     cause = failure.__cause__
     if cause is None or isinstance(failure, NotFoundError):
         return False
@@ -136,7 +136,7 @@ def is_vague(failure: StoreError) -> bool:
 
 
 def _by_code(error: Exception, operation: str) -> Finding | None:
-    """Map the code of an S3 server's answer; None if it has no code that is known."""
+    """Map the code of an S3 server's response; None if it has no known code."""
     answer = _s3_answer(error)
     code = answer.get("Error", {}).get("Code", "")
     if code in _S3_ACCESS:
@@ -154,7 +154,7 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
 
 
 def _s3_answer(error: BaseException) -> dict[str, Any]:
-    """The answer in botocore's error, from which s3fs raises its own."""
+    """The response in botocore's error, from which s3fs raises its own."""
     for one in _causes(error):
         answer = getattr(one, "response", None)
         if isinstance(answer, dict):
@@ -189,8 +189,8 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
-        said, advice = _first_line(error), _advice(error)
-        return UnreachableError, f"no answer from the store ({said}); {advice}"
+        reason, advice = _first_line(error), _advice(error)
+        return UnreachableError, f"no response from the store ({reason}); {advice}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         return _SYSTEM[error.errno]
     return StoreError, f"the store failed: {_first_line(error)}"
@@ -216,7 +216,7 @@ _SYSTEM: Final[dict[int | None, Finding]] = {
 
 
 def _advice(error: Exception) -> str:
-    """What to check if there was no answer."""
+    """What to check if there was no response."""
     for one in _causes(error):
         match one:
             case socket.gaierror():
@@ -234,7 +234,7 @@ def _advice(error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes, each once: an error may be the context of its own cause."""
+    """The error and its causes, each once, because an error may be the context of its own cause."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -243,7 +243,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status, as the clients of Azure and Google keep it."""
+    """The HTTP status, where the clients of Azure and Google keep it."""
     found = getattr(error, "status_code", None) or getattr(error, "code", None)
     return found if isinstance(found, int) else None
 

@@ -20,7 +20,7 @@ its host when they are free, and getting them again takes ten times the CPU time
 
 
 def write_all(file: IO[bytes], chunks: Iterable[bytes]) -> None:
-    """Write all bytes. A disk that is nearly full writes fewer, which only the count shows."""
+    """Write all bytes. A nearly full disk takes fewer at a time, which only the count shows."""
     for chunk in chunks:
         rest = memoryview(chunk)
         while rest:
@@ -29,7 +29,7 @@ def write_all(file: IO[bytes], chunks: Iterable[bytes]) -> None:
 
 @asynccontextmanager
 async def spooled(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Write the chunks to a temporary file and give its path. It is deleted at the end."""
+    """Write the chunks to a temporary file and yield its path. It is deleted at the end."""
     with tempfile.NamedTemporaryFile(prefix="cachefs-") as file:
         async for chunk in chunks:
             await asyncio.to_thread(write_all, file, [chunk])

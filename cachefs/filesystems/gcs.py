@@ -6,6 +6,6 @@ from cachefs.filesystems.memory import AtomicFilesystem
 
 
 class GCSFilesystem(AtomicFilesystem):
-    """A ``gcsfs.GCSFileSystem``: writes are atomic, a copy onto itself renews the time."""
+    """A ``gcsfs.GCSFileSystem``: writes are atomic, and a copy onto itself renews the time."""
 
     _prefetches = True

@@ -1,7 +1,8 @@
 """The local filesystem: temporary files are synced and renamed, so that files are seen whole.
 
-Small files are read and written in batches, each by one call of a thread, and synced together at
-the end. Such a call takes longer than a small file, and to sync a file longer than to write 100.
+Small files are read and written in batches, each by one call in a thread, and synced together at
+the end. Such a call takes longer than the work on a small file, and syncing a file takes longer
+than writing 100.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _TO_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 SHOWN: Final = 1024 * 1024
 """Bytes per chunk of a file that is hashed while it is read.
 
-Large uploads by s3fs take an eighth less CPU time than if larger chunks are hashed later.
+With it, large uploads by s3fs take an eighth less CPU time than if larger chunks are hashed later.
 """
 
 
@@ -44,11 +45,11 @@ class LocalFilesystem(BlockingFilesystem):
     _several_threads = False
 
     def _stat_sync(self, path: str) -> Stat | None:
-        """What is at the path, or None if there is no file."""
+        """Look up the path. Returns None if there is no file."""
         return _stat(path)
 
     def _read_sync(self, item: tuple[str, int]) -> bytes:
-        """All bytes of a small file."""
+        """Read all bytes of a small file."""
         return _read(*item)
 
     def _put_sync(self, item: tuple[str, bytes]) -> None:
@@ -71,7 +72,7 @@ class LocalFilesystem(BlockingFilesystem):
                 yield chunk
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
-        """Write a file in one call of a thread."""
+        """Write a file in one call in a thread."""
         await asyncio.to_thread(_put, self._temporary(path), path, chunks)
 
     async def settle(self, root: str) -> None:
@@ -79,7 +80,7 @@ class LocalFilesystem(BlockingFilesystem):
         await asyncio.to_thread(_sync, root)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - files need no size
-        """Write a file from its chunks: seen whole or not at all, also after a crash."""
+        """Write a file from its chunks. It is seen whole or not at all, even after a crash."""
         temporary = self._temporary(path)
         try:
             file = await asyncio.to_thread(_create, temporary)
@@ -94,7 +95,7 @@ class LocalFilesystem(BlockingFilesystem):
             raise
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """Compare and delete the file in one call of a thread, but not in one step."""
+        """Compare and delete the file in one call in a thread, but not in one step."""
         return await asyncio.to_thread(_delete, path, unless_changed)
 
 
@@ -133,15 +134,15 @@ def _walk(prefix: str) -> Iterator[Stat]:
 
 
 async def file_chunks(path: Path, shown_to: Show | None = None) -> AsyncIterator[bytes]:
-    """Read the file in chunks; a file of one chunk takes one call of a thread.
+    """Read the file in chunks; a file of one chunk takes one call in a thread.
 
-    ``shown_to`` is called with each chunk in that thread; chunks have :data:`SHOWN` bytes then.
+    ``shown_to`` is called with each chunk in that thread; chunks then have :data:`SHOWN` bytes.
     """
     opening = asyncio.ensure_future(asyncio.to_thread(_open, path, shown_to))
     try:
         file, chunks = await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # The thread opens the file all the same: close it once it has.
+        # The thread opens the file anyway: close it then.
         opening.add_done_callback(_close_opened)
         raise
     with file:
@@ -154,7 +155,7 @@ async def file_chunks(path: Path, shown_to: Show | None = None) -> AsyncIterator
 
 
 async def read_files(files: Sequence[tuple[Path, int]]) -> Sequence[bytes | OSError]:
-    """Read small files, given by path and size, in one call of a thread: the bytes or the error.
+    """Read small files, given by path and size, in one call in a thread: the bytes or the error.
 
     Of a longer file, one byte more than its size is read.
     """
@@ -193,7 +194,7 @@ def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
 
 
 def _read(path: str | Path, size: int) -> bytes:
-    """Read up to ``size + 1`` bytes by a file descriptor, as a file object takes longer."""
+    """Read up to ``size + 1`` bytes by a file descriptor, because a file object takes longer."""
     try:
         number = os.open(path, _TO_READ)
         try:
@@ -247,7 +248,7 @@ def _sync(root: str) -> None:
     except FileNotFoundError:
         return
     try:
-        # Python has no syncfs. Other systems than Linux can only sync everything.
+        # Python has no syncfs. Systems other than Linux can only sync everything.
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is None:
             os.sync()

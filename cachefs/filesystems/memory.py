@@ -1,4 +1,4 @@
-"""fsspec's memory filesystem, and what it shares with others whose copies renew a time."""
+"""fsspec's memory filesystem, and the base of all filesystems whose copies renew a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class AtomicFilesystem(Filesystem):
-    """A filesystem whose writes are atomic, and where a copy onto itself renews the time."""
+    """A filesystem with atomic writes, in which a copy onto itself renews the time."""
 
     touches = True
 
@@ -29,5 +29,5 @@ class MemoryFilesystem(AtomicFilesystem):
     """Objects in this process."""
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - it needs no size
-        """Write from memory, where the object stays; fsspec's put_file shows a file in parts."""
+        """Write from memory, where the object stays; fsspec's put_file would show partial files."""
         await self._put_whole(path, [chunk async for chunk in chunks])

@@ -1,4 +1,4 @@
-"""obstore behind fsspec (``obstore.fsspec.FsspecStore``), used by its native calls.
+"""obstore behind fsspec (``obstore.fsspec.FsspecStore``), used through its native calls.
 
 Its fsspec methods are not used: they list without times, read whole files into memory and ignore
 modes.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 SENDING = 16
-"""The most parts in flight, of all uploads together."""
+"""The maximum number of parts in flight, for all uploads together."""
 
 _BUCKETLESS: Final = {"file", "memory"}
 
@@ -55,8 +55,8 @@ class ObstoreFilesystem(BlockingFilesystem):
     async def page(self, prefix: str, after: str, limit: int) -> Page:
         """Send one LIST, or list all objects if the limit is 0.
 
-        The native prefix consists of whole path components. So the folder is listed from the prefix
-        on, and objects before and behind it are skipped.
+        The native prefix consists of whole path components. So the folder is listed, beginning at
+        the prefix, and objects outside the prefix are skipped.
         """
         store, root, key_prefix = self._open(prefix)
         folder, _, rest = key_prefix.rpartition("/")
@@ -90,7 +90,7 @@ class ObstoreFilesystem(BlockingFilesystem):
             yield bytes(chunk)
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
-        """Request a range: in one iteration of the event loop, while a stream takes three."""
+        """Request a range: this takes one iteration of the event loop, a stream takes three."""
         store, _, key = self._open(path)
         try:
             data = await store.get_range_async(key, start=start, end=end)
@@ -149,7 +149,7 @@ class ObstoreFilesystem(BlockingFilesystem):
             raise
 
     def _touch_sync(self, stat: Stat) -> None:
-        """Copy the object to a temporary key and back, as clients refuse a copy onto itself."""
+        """Copy the object to a temporary key and back: clients refuse a copy onto itself."""
         store, _, key = self._open(stat.path)
         temporary = f"{key.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}"
         store.copy(key, temporary)
@@ -181,7 +181,7 @@ def _is_beyond(error: Exception) -> bool:
 
 
 def _just_before(key: str) -> str | None:
-    """An offset for a listing that begins with this key; None: list from the start.
+    """An offset for a listing that begins with this key; None to list from the start.
 
     Offsets are exclusive, so it comes before the key. Keys between the two are skipped.
     """
@@ -196,7 +196,7 @@ _INSTEAD: Final = {ord("/"): ".", 0x7F: "~", 0xDFFF: "\ud7ff"}
 
 
 class _Stoppable:
-    """Chunks that can be stopped at any moment: then they raise InterruptedError."""
+    """Chunks that can be stopped at any moment; then they raise InterruptedError."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks

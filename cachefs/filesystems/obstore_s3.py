@@ -1,4 +1,4 @@
-"""S3 through obstore, for ``engine=obstore``, with credentials found as s3fs finds them."""
+"""S3 through obstore, for ``engine=obstore``, with credentials found in the same way as by s3fs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
         without_retries: another one for the same bucket, which does not retry.
-        s3fs: connects to the same bucket by s3fs, for the few requests that obstore lacks.
+        s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
         parallelism: how many objects are written at a time.
     """
 
@@ -62,13 +62,13 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         return self._connect_s3fs()
 
     async def explain(self, path: str) -> None:
-        """Send a LIST through s3fs: its errors have codes, those of obstore have only text."""
+        """Send a LIST through s3fs: its errors have codes, but those of obstore have only text."""
         region = await self._s3fs.bucket_region(path)
         if region not in (None, self._region):
             raise StoreError(elsewhere(region))
 
     async def _touch(self, stat: Stat) -> None:
-        """Copy the object onto itself; above 5 GiB by s3fs, as obstore cannot copy in parts."""
+        """Copy the object onto itself; above 5 GiB with s3fs, as obstore cannot copy in parts."""
         if stat.size > COPY_LIMIT:
             await self._s3fs._touch(stat)
         else:
@@ -93,7 +93,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
 
 
 DONE_IN: Final = timedelta(minutes=10)
-"""The time limit of a request, from its beginning to the end of its answer, and of its retries.
+"""The time limit of a request, from its beginning to the end of its response, and of its retries.
 
 obstore has no other limit for a body that is being sent. Its default of 30 seconds is too short:
 16 parts of 8 MiB at a time would need 36 Mbit/s, instead of 2 Mbit/s now. S3 accepts a request for
@@ -104,7 +104,7 @@ obstore has no other limit for a body that is being sent. Its default of 30 seco
 def connect_obstore(
     location: Location, s3: S3Options, s3fs: Callable[[], S3Filesystem]
 ) -> ObstoreS3Filesystem:
-    """Connect to the location's bucket by obstore; ``s3fs`` is called if s3fs is needed too."""
+    """Connect to the location's bucket with obstore; ``s3fs`` is called if s3fs is needed too."""
     make: Any = FsspecStore  # its overloads lack the options of fsspec
     parallelism = location.export.upload_parallelism
 
@@ -148,7 +148,7 @@ def _config(location: Location, s3: S3Options) -> dict[str, Any]:
 def _aws_credentials(s3: S3Options) -> Callable[[], dict[str, Any]]:
     """A function that obstore calls for credentials, and again before they expire.
 
-    It returns the explicit ones, else those of botocore: environment, shared files, role.
+    It returns the explicit ones, or else those of botocore: environment, shared files, role.
     """
     session = botocore.session.Session()
     if s3.access_key_id is not None and s3.secret_access_key is not None:

@@ -1,4 +1,4 @@
-"""Cuts chunks of any size into the parts of a multipart upload, all of one size."""
+"""Cutting chunks of any size into the parts of a multipart upload, all of the same size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 MAX_PARTS: Final = 10_000
-"""S3 accepts no more parts for one object."""
+"""The maximum number of parts that S3 accepts for one object."""
 
 
 def part_size(size: int) -> int:
@@ -24,7 +24,7 @@ def part_size(size: int) -> int:
 async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[Sequence[bytes]]:
     """Cut the chunks into parts of ``size`` bytes; the last is shorter. No bytes give no parts.
 
-    A part is a list of chunks: they are cut where a part ends, and never joined.
+    A part is a list of chunks, which are cut where a part ends and never joined.
     """
     part: list[bytes] = []
     missing = size

@@ -1,4 +1,4 @@
-"""Reads a large object in ranges, in order, and prefetches the next ones."""
+"""Reading a large object in ranges, in order, with the next ones prefetched."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ async def in_ranges(
 
     Args:
         get: returns the bytes from a start to before an end, fewer if the object is shorter.
-        size: the most bytes to read.
-        length: bytes of a range.
+        size: the maximum number of bytes to read.
+        length: the number of bytes in a range.
         prefetch: permits for prefetched ranges, shared by all readers. The range being awaited
             needs no permit, so readers cannot deadlock.
     """

@@ -89,18 +89,18 @@ class S3Filesystem(Filesystem):
         return Page(objects, not answer.get("IsTruncated"))
 
     async def explain(self, path: str) -> None:
-        """One LIST: unlike that of a HEAD, its answer has a body with the reason."""
+        """One LIST: unlike that of a HEAD, its response has a body with the reason."""
         await self.bucket_region(path)
 
     async def bucket_region(self, path: str) -> str | None:
-        """Find the region of the path's bucket by one LIST; None if the answer has none."""
+        """Find the region of the path's bucket with one LIST; None if the response has none."""
         bucket, _, key = path.partition("/")
         answer = await self.fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
         region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return region
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """One GET, whose answer has the size, or ranges of a large object."""
+        """One GET, whose response has the size, or ranges of a large object."""
         found = super().read(path, size) if size and size > CHUNK_SIZE else self._get(path)
         async with closing(found) as chunks:
             async for chunk in chunks:
@@ -149,7 +149,7 @@ class S3Filesystem(Filesystem):
 
     @asynccontextmanager
     async def _multipart(self, path: str) -> AsyncIterator[str]:
-        """Begin a multipart upload and give its id. It is aborted if the block fails."""
+        """Begin a multipart upload and yield its ID. It is aborted if the block fails."""
         upload: str = (await self._call("create_multipart_upload", path))["UploadId"]
         try:
             yield upload
@@ -235,7 +235,7 @@ class S3Filesystem(Filesystem):
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """Send one DELETE, without retries if the object may have changed.
 
-        If its answer were lost, a retry could delete an object that was uploaded again meanwhile.
+        If the response were lost, a retry could delete an object that was uploaded again since.
         """
         bucket, _, key = path.partition("/")
         fs = self.fs if unless_changed is None else self._without_retries
@@ -253,9 +253,9 @@ class S3Filesystem(Filesystem):
         return fs
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
-        """List also multipart uploads of keys with the prefix, with the upload's id as version.
+        """Also list multipart uploads of keys with the prefix, with the upload's ID as version.
 
-        There are none if the server cannot list them or does not allow it.
+        They are left out if the server cannot list them or does not allow it.
         """
         bucket, _, key_prefix = prefix.partition("/")
         found = [*await super().unfinished(prefix)]

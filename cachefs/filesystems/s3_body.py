@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Body:
     """Chunks that aiohttp sends one by one, and that botocore accepts as a file.
 
-    A real file would be sent in 16 times as many chunks, each one copied. A client that reads it as
-    a file all the same, because it signs or sums bodies, gets the bytes.
+    A real file would be sent in 16 times as many chunks, each of them copied. A client that still
+    reads it as a file, because it signs bodies or computes checksums, gets the bytes.
     """
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
@@ -24,7 +24,7 @@ class Body:
         return sum(map(len, self._chunks))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate from the beginning each time, as retries need."""
+        """Iterate from the beginning each time, as retries require."""
         for chunk in self._chunks:
             yield chunk
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from cachefs.location.options import S3Options
 
 ANSWERED_IN: Final = 120
-"""Seconds that a server may take to answer, once the request is sent.
+"""Seconds that a server may take to respond, once the request is sent.
 
-The default of s3fs is 15, too few for a copy of 5 GiB, or on a slow line for bytes that the kernel
-has still to send.
+The default of s3fs is 15: too few for a copy of 5 GiB, or, on a slow line, for bytes that the
+kernel still has to send.
 """
 
 

@@ -1,4 +1,4 @@
-"""The session of s3fs: aiobotocore's, without what makes a cache slow."""
+"""The session of s3fs: that of aiobotocore, without the features that make a cache slow."""
 
 from __future__ import annotations
 

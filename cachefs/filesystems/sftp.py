@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SFTPFilesystem(Filesystem):
     """An ``fsspec.implementations.sftp.SFTPFileSystem``: temporary files are renamed.
 
-    It makes one call at a time, as paramiko's client loses answers that another thread waits for.
-    Bytes are sent and read by paramiko's own methods, because fsspec's wait after each 32 KiB.
+    It makes one call at a time, because paramiko's client loses responses that another thread waits
+    for. Bytes are sent and read by paramiko's own methods, because fsspec's wait after each 32 KiB.
     """
 
     touches = True
@@ -38,7 +38,7 @@ class SFTPFilesystem(Filesystem):
         return await loop.run_in_executor(self._thread, partial(call, *args, **options))
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
-        """Send the packets without waiting for each answer; paramiko checks the size at the end."""
+        """Send the packets without waiting for responses; paramiko checks the size at the end."""
         async with self._seen_whole(path) as target:
             await self._alone(self._ftp.putfo, BytesIO(b"".join(chunks)), target)
 

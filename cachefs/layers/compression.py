@@ -1,8 +1,8 @@
-"""How layers are compressed, and what their media types are called.
+"""How layers are compressed, and their media types.
 
-Compressed bytes are the same for the same version of the compression library, whatever the machine;
-another version may pack the same archive differently. The diffID, which names the bytes before
-compression, does not depend on the library.
+Compressed bytes are the same for the same version of the compression library, on any machine;
+another version may compress the same archive differently. The diffID, which is the digest of the
+uncompressed bytes, does not depend on the library.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _ZSTD_WINDOW: Final = (
 
 
 class Compressor(Protocol):
-    """Turns the chunks of an archive into the bytes of a blob."""
+    """Compresses the chunks of an archive into the bytes of a blob."""
 
     def compress(self, data: bytes, /) -> bytes:
         """Compress a chunk; returns the bytes that are ready, perhaps none."""
@@ -98,9 +98,9 @@ class _Plain:
 
 
 def compressor(compression: Compression, level: int | None = None) -> Compressor:
-    """A compressor whose settings depend on its arguments only.
+    """A compressor whose settings depend only on its arguments.
 
-    Levels are 1 to 22 for zstd (3 when None) and 0 to 9 for gzip (6 when None). Raises UsageError.
+    Levels are 1 to 22 for zstd (3 if None) and 0 to 9 for gzip (6 if None). Raises UsageError.
     """
     if compression not in MEDIA_TYPES:
         raise UsageError(f"compression {compression!r} is not one of {', '.join(MEDIA_TYPES)}")
@@ -109,8 +109,8 @@ def compressor(compression: Compression, level: int | None = None) -> Compressor
     if level is None:
         level = _DEFAULT_LEVELS[compression]
     if compression == "zstd":
-        # One thread: more are quicker for large layers and slower for small ones. Parallel steps
-        # use the cores already, and the bytes depend on the library only.
+        # One thread: more are faster for large layers and slower for small ones. Parallel steps
+        # already use the cores, and the bytes depend only on the library.
         return zstandard.ZstdCompressor(level=level).compressobj()
     return _Gzip(level) if compression == "gzip" else _Plain()
 
@@ -119,9 +119,9 @@ def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
     """The archive inside a layer's blob, in chunks of at most :data:`READ_SIZE` bytes.
 
     The media type may be OCI's or Docker's; if it is empty or generic, the first bytes decide.
-    Memory is bounded whatever the blob expands to. A blob that ends too early is not always
+    Memory is bounded, however far the blob expands. A blob that ends too early is not always
     detected here: the caller checks the diffID. Raises LayerError if the media type is not a
-    layer's, IntegrityError if the bytes are damaged.
+    layer's, and IntegrityError if the bytes are damaged.
     """
     head = stream.read(READ_SIZE)
     compression = _compression(media_type, head)

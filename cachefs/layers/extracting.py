@@ -1,4 +1,4 @@
-"""Extracts layers into a directory: whole and verified, or not at all.
+"""Extracting layers into a directory: complete and verified, or not at all.
 
 Layers come from shared storage and are not trusted. Nothing is written outside the destination;
 sizes and counts are bounded; the diffID is checked; devices and pipes are refused; owners, times,
@@ -90,20 +90,19 @@ def extract_chain(
 ) -> None:
     """Extract layers on top of each other, the lowest first, into a new directory.
 
-    The destination must not exist, or be an empty directory; its parent must exist. Files are
-    written to a temporary directory beside it, which is renamed at the end. After an error nothing
-    is left; a killed process leaves a directory whose name begins with ``.cachefs-``. Streams are
-    read in order, by another thread, and not closed; an iterator of layers may open each stream
-    when it is reached. Memory is bounded, except for the names of the upper layers, which whiteouts
-    need.
+    The destination must be missing or an empty directory; its parent must exist. Files are written
+    to a temporary directory next to it, which is renamed at the end. After an error nothing is
+    left; a killed process leaves a directory whose name begins with ``.cachefs-``. Streams are read
+    in order, by another thread, and not closed; an iterator of layers may open each stream when it
+    is reached. Memory is bounded, except for the names of the upper layers, which whiteouts need.
 
     Permissions are those of the archive, and the owner may always read and write. A symbolic link
-    is made as it is, wherever it points: take care when following links in the result.
+    is created as it is, wherever it points: take care when following links in the result.
 
     Raises:
         IntegrityError: damaged bytes, or bytes that do not match the diffID.
         LayerError: an archive that would write outside, exceeds a limit, or is not valid.
-        UsageError: the destination exists already.
+        UsageError: the destination already exists.
         OSError: writing to the disk or reading a stream fails.
     """
     with _appearing(destination) as descriptor, placing.Root(descriptor) as root:
@@ -116,7 +115,7 @@ def extract_chain(
 def _appearing(destination: Path) -> Iterator[int]:
     """The descriptor of a temporary directory: renamed to the destination, or removed on error."""
     if os.path.lexists(destination) and not _is_empty_directory(destination):
-        raise UsageError(f"{destination} exists already; extract to a new or empty directory")
+        raise UsageError(f"{destination} already exists; extract to a new or empty directory")
     parent = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     name = f".cachefs-{secrets.token_hex(8)}"
     try:
@@ -140,7 +139,7 @@ def _is_empty_directory(path: Path) -> bool:
 
 
 class _Budget:
-    """Counts towards the limits. Raises LayerError when one is exceeded."""
+    """Counts towards the limits. Raises LayerError if one is exceeded."""
 
     def __init__(self, limits: Limits) -> None:
         self.passed = False
@@ -207,8 +206,8 @@ def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> No
             for member in archive.members():
                 applier.apply(member, archive)
         except LayerError:
-            # Damaged bytes may look like a bad archive: the archive is at fault only if the diffID
-            # matches. Beyond a limit, nothing more is read.
+            # Damaged bytes may look like an invalid archive: the archive is at fault only if the
+            # diffID matches. Beyond a limit, nothing more is read.
             if not budget.passed:
                 archive.drain()
                 checked.finish()
@@ -218,7 +217,7 @@ def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> No
 
 
 class _Checked:
-    """Hashes the chunks, and compares with the diffID at the end."""
+    """Hashes the chunks, and compares the digest with the diffID at the end."""
 
     def __init__(self, diff_id: Digest, hashing: CallQueue) -> None:
         self._diff_id = diff_id
@@ -272,7 +271,7 @@ class _Applier:
             self._root.hard_link(path, placing.parts(member.link))
 
     def _remember(self, path: Parts) -> None:
-        """Whiteouts do not remove what this layer adds, nor its parents."""
+        """Note the path: whiteouts remove neither what this layer adds nor its parents."""
         while self._upper and path not in self._made:
             self._made.add(path)
             path = path[:-1]
@@ -280,7 +279,7 @@ class _Applier:
     def _white_out(self, path: Parts) -> None:
         directory, name = path[:-1], path[-1]
         if any(part.startswith(WHITEOUT) for part in directory):
-            raise LayerError(f"{tarformat.shown(b'/'.join(path))} lies below a whiteout")
+            raise LayerError(f"{tarformat.shown(b'/'.join(path))} is below a whiteout")
         hidden = name.removeprefix(WHITEOUT)
         if hidden in (b"", b".", b".."):
             raise LayerError(f"{tarformat.shown(b'/'.join(path))} is a whiteout without a name")

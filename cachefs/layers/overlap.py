@@ -1,7 +1,7 @@
 """Two small ways to overlap reading, hashing and compressing.
 
-Hashing and compression release the GIL, so one thread for each uses the cores. Every backlog is
-bounded, so memory is too.
+Hashing and compression release the GIL, so with a thread for each, they use the cores. Every
+backlog is bounded, so memory is too.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def background(name: str) -> Iterator[CallQueue]:
 def prefetched(chunks: Iterator[Chunk], name: str) -> Iterator[Iterator[Chunk]]:
     """The same chunks, prefetched in a thread while the caller works on earlier ones.
 
-    An exception in the iterator is raised in place of its chunk.
+    An exception in the iterator is raised instead of its chunk.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
     try:

@@ -1,8 +1,8 @@
-"""Packs a directory into a layer: the same files give the same bytes on any machine.
+"""Packing a directory into a layer: the same files give the same bytes on any machine.
 
 A layer keeps names, the contents of files, whether their owner may execute them, and the targets of
 symbolic links. It does not depend on owners, times, other mode bits, the umask, the order of
-directories, hard links (each name becomes its own file) or holes in sparse files.
+directories, hard links (each name becomes a separate file) or holes in sparse files.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class PackedLayer:
 def tree(root: Path, paths: Iterable[str] = (".",)) -> list[str]:
     """The names, relative to ``root`` and with ``/``, of these paths and of everything below them.
 
-    Symbolic links are named, not followed. Raises UsageError if a path does not exist or leaves the
-    root, OSError if a directory cannot be read.
+    Symbolic links are listed, not followed. Raises UsageError if a path does not exist or leaves
+    the root, and OSError if a directory cannot be read.
     """
     names: list[str] = []
     for path in paths:
@@ -88,21 +88,21 @@ def pack(
 ) -> PackedLayer:
     """Write the named files, directories and symbolic links below ``root`` as one layer.
 
-    The layer has exactly these names, given in any order, and their parent directories: the content
-    of a directory only if it is named too, as by :func:`tree`. The target is written sequentially
-    from its current position, by another thread, and is neither flushed nor closed; after an error
-    it holds a part of the blob. Memory is bounded.
+    The layer has exactly these names, given in any order, and their parent directories. It has the
+    content of a directory only if that is named too, as by :func:`tree`. The target is written
+    sequentially from its current position, by another thread, and is neither flushed nor closed;
+    after an error it holds a part of the blob. Memory is bounded.
 
     Args:
         root: the directory that the names are relative to.
         names: relative names with ``/``, as the operating system gives them.
         target: the blob is written to it.
         compression: see :mod:`cachefs.layers.compression`.
-        level: the compression level; None is the default of the compression.
+        level: the compression level; None for the compression's default.
 
     Raises:
         UsageError: a name that does not exist, leaves the root or cannot be in a layer; a socket,
-            pipe or device; a file whose size changes meanwhile.
+            pipe or device; a file whose size changes in the meantime.
         OSError: a file cannot be read or the target cannot be written.
     """
     blob = _Blob(target, compressor(compression, level))
@@ -165,7 +165,7 @@ class _Blob:
 
 
 class _ArchiveWriter:
-    """Gathers small writes into chunks, and passes each to the hash and to the compressor."""
+    """Collects small writes into chunks, and passes each to the hash and to the compressor."""
 
     def __init__(self, blob: _Blob, hashing: CallQueue, writing: CallQueue) -> None:
         self._blob = blob

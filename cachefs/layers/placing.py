@@ -1,7 +1,7 @@
-"""Writes files inside a directory and never outside it, whatever their names and links say.
+"""Writing files inside a directory and never outside it, whatever their names and links say.
 
 Every name is walked from the directory's descriptor, one component at a time, and no symbolic link
-is ever followed: a link in the way is an error, whether the archive or another process made it.
+is ever followed: a link on the way is an error, whether the archive or another process made it.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def parts(name: bytes) -> Parts:
 class Root:
     """A directory to write to, by its descriptor.
 
-    What is at the path of a new file or link is removed first; an existing directory is kept for a
-    directory. Missing parents are made. Methods raise LayerError for what only a hostile or invalid
-    archive requests, OSError for errors of the disk.
+    Anything at the path of a new file or link is removed first; for a new directory, an existing
+    one is kept. Missing parents are made. Methods raise LayerError for what only a hostile or
+    invalid archive requests, and OSError for errors of the disk.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -91,7 +91,7 @@ class Root:
             os.close(descriptor)
 
     def symlink(self, path: Parts, link: bytes) -> None:
-        """Make a symbolic link, wherever it points: it is never followed here."""
+        """Make a symbolic link, wherever it points. It is never followed here."""
         with self._refusing(path):
             self._clear(path)
             os.symlink(link, path[-1], dir_fd=self._parent(path))
@@ -132,7 +132,7 @@ class Root:
                 self.empty_except(path, kept)
 
     def empty_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
-        """Empty the directory, except of what is in ``kept``, which has all parents too."""
+        """Empty the directory, except for what is in ``kept``, which has all parents too."""
         with self._refusing(path):
             try:
                 directory = self._directory(path)
@@ -195,7 +195,7 @@ class Root:
         return descriptor
 
     def _forget(self, below: Parts = ()) -> None:
-        """Close the descriptors of a directory and all below it, except the root's."""
+        """Close the descriptors of a directory and all directories below it, except the root's."""
         for path in [path for path in self._open if path and path[: len(below)] == below]:
             os.close(self._open.pop(path))
 

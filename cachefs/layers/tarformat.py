@@ -1,7 +1,7 @@
-"""The tar format: headers written in one way only, and read in all ways that builders write.
+"""The tar format: headers are written in one way only, and read in all ways that builders write.
 
 Archives are written as POSIX ustar, with a pax header if a name is long or not ASCII, or a size
-does not fit. These are read, and so are old (V7) tar, and GNU's long names and binary sizes. Sparse
+does not fit. These are read, as are old (V7) tar, and GNU's long names and binary sizes. Sparse
 files, multi-volume archives and other extensions are refused: builders do not write them. Names are
 bytes, as in the archive and on disk; whether a name is safe is not checked here.
 """
@@ -29,7 +29,7 @@ SYMLINK: Final = b"2"
 DIRECTORY: Final = b"5"
 
 MTIME: Final = 946_684_800
-"""The time of every written member: 2000-01-01, as some tools refuse times before 1980."""
+"""The time of every written member: 2000-01-01, because some tools refuse times before 1980."""
 
 _HEADER: Final = struct.Struct("100s8s16s12s12s8s1s100s8s247s")
 _NAME_FIELD: Final = 100
@@ -58,7 +58,7 @@ _PAX_LENGTH: Final = re.compile(rb"([1-9][0-9]{0,6}) ")
 def header(name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = b"") -> bytes:
     """The bytes before a member's data: one header, after a pax header if needed.
 
-    The same arguments give the same bytes everywhere: the owner is 0, the time :data:`MTIME`.
+    The same arguments give the same bytes everywhere: the owner is 0 and the time :data:`MTIME`.
     """
     pax = b""
     if len(name) > _NAME_FIELD or not name.isascii():
@@ -106,7 +106,7 @@ def _pax_record(key: bytes, value: bytes) -> bytes:
 
 
 class Member(NamedTuple):
-    """One file, directory or link of an archive. ``size`` is the bytes of data that follow it."""
+    """A file, directory or link of an archive. ``size`` is the number of data bytes that follow."""
 
     name: bytes
     kind: bytes
@@ -118,7 +118,7 @@ class Member(NamedTuple):
 class Archive:
     """Reads the members of an archive in order from its chunks, holding one chunk at a time.
 
-    Every method raises LayerError if the bytes are not a valid archive, and what the chunks raise.
+    Every method raises LayerError if the bytes are not a valid archive, and errors of the chunks.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:

@@ -1,1 +1,1 @@
-"""Where names, manifests and blobs lie in a store, as keys."""
+"""Where names, manifests and blobs are in a store, as keys."""

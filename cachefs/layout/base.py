@@ -29,7 +29,7 @@ class NamedManifest:
         key: the key of the manifest.
         size: bytes of the manifest.
         modified: seconds since 1970, None if the store has no times.
-        version: changes whenever the manifest does; empty if the store has no such mark.
+        version: changes whenever the manifest does; empty if the store has no versions.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Layout(ABC):
     """Names, manifests and blobs in a store.
 
     Attributes:
-        store: where they lie.
+        store: where they are.
         blob_prefix: the beginning of every blob's key, up to its hexadecimal digits.
         manifest_prefix: the beginning of every manifest's key; empty if one object lists all names.
-        default_name: the name that is meant if none is given.
+        default_name: the name to use if none is given.
         digest: the one manifest to read, if the cache was opened by a digest, else None.
         builder_limit: bytes of a cache config above which builders refuse to import it from this
             layout, None if there is no such limit.
@@ -86,7 +86,7 @@ class Layout(ABC):
         """Raise UsageError if the layout was opened by a manifest's digest."""
         if self.digest is not None:
             raise UsageError(
-                "a digest selects one manifest, and this needs all names: leave digest=... out",
+                "digest=... selects one manifest, but this needs all names: leave it out",
                 operation=operation,
                 key=self.store.root,
             )
@@ -96,7 +96,7 @@ class Layout(ABC):
         return self.blob_prefix + digest.hex
 
     def digest_of(self, key: str) -> Digest | None:
-        """The digest of the blob with this key, None if it is not the key of a blob."""
+        """The digest of the blob with this key, or None if it is not the key of a blob."""
         try:
             return Digest.from_hex(key.removeprefix(self.blob_prefix))
         except DigestError:
@@ -108,7 +108,7 @@ class Layout(ABC):
 
     @abstractmethod
     async def find(self, name: str) -> NamedManifest | None:
-        """The name as the store has it now, None if it is not there. Raises StoreError."""
+        """The name as it is in the store now, or None if it does not exist. Raises StoreError."""
 
     @abstractmethod
     async def read(self, name: str) -> Manifest:
@@ -126,13 +126,13 @@ class Layout(ABC):
 
     @abstractmethod
     async def remove(self, names: Collection[str]) -> None:
-        """Remove the names; the blobs stay. Names that are not there are ignored."""
+        """Remove the names; the blobs stay. Names that do not exist are ignored."""
 
     @abstractmethod
     async def remove_unchanged(self, name: NamedManifest) -> bool:
         """Remove the name if its manifest is still the one that was listed.
 
-        Returns whether the name is gone: False if it has changed. Raises StoreError.
+        Returns False if it has changed, and otherwise True. Raises StoreError.
         """
 
     async def unnamed_references(self) -> set[Digest]:
@@ -140,7 +140,7 @@ class Layout(ABC):
         return set()
 
     async def unclear_keys(self) -> list[str]:
-        """Keys among the manifests that no name can read, so that their blobs are unknown."""
+        """Keys among the manifests that cannot be read by a name: their blobs are unknown."""
         return []
 
     def temporary_prefixes(self, names: Iterable[NamedManifest]) -> set[str]:
@@ -156,4 +156,4 @@ class Layout(ABC):
 
     @abstractmethod
     async def references(self, name: str) -> set[Digest]:
-        """Every blob that this name needs, also those that only describe others."""
+        """Every blob that this name needs, including those that only describe others."""

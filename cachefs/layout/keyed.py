@@ -79,7 +79,7 @@ class KeyedLayout(Layout):
         await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
 
     async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Look the manifest up again, and delete it."""
+        """Look up the manifest again, and delete it if it is unchanged."""
         stat = await self.store.stat(name.key)
         if stat is None:
             return True
@@ -103,7 +103,7 @@ class KeyedLayout(Layout):
 
 
 def _is_name(name: str) -> bool:
-    """Whether this can be a name; object stores list the leftovers of interrupted writes too."""
+    """Whether this can be a name: object stores also list the leftovers of interrupted writes."""
     if name.rpartition("/")[2].startswith(TEMPORARY):
         return False
     try:

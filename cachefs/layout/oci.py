@@ -56,7 +56,7 @@ class OCILayout(Layout):
     """``oci-layout``, ``index.json`` and ``blobs/sha256/{hex}``.
 
     Args:
-        store: where the directory lies.
+        store: where the directory is.
         options: how manifests are written.
         digest: read this manifest instead of a tag's.
     """
@@ -73,7 +73,7 @@ class OCILayout(Layout):
         self.digest = digest
 
     async def names(self) -> list[NamedManifest]:
-        """All tags. Their time is that of ``index.json``, which holds them."""
+        """All tags. Their time is that of ``index.json``, which contains them."""
         try:
             index = await self._index()
         except NotFoundError:
@@ -88,7 +88,7 @@ class OCILayout(Layout):
         return sorted(found, key=lambda name: name.name)
 
     async def find(self, name: str) -> NamedManifest | None:
-        """Look the tag up in the index."""
+        """Look up the tag in the index."""
         return next((found for found in await self.names() if found.name == name), None)
 
     async def read(self, name: str) -> Manifest:
@@ -99,7 +99,7 @@ class OCILayout(Layout):
             config = codec.decode(raw)
             return Manifest(name, _annotated(config, parts.layers))
         except ManifestError as error:
-            raise self._placed(error, parts.config.digest) from error
+            raise self._with_key(error, parts.config.digest) from error
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs, the cache config and the manifest itself."""
@@ -128,7 +128,7 @@ class OCILayout(Layout):
         await self._retag(tags)
 
     def encode(self, config: CacheConfig) -> bytes:
-        """The cache config without its annotations, which the descriptors of layers hold."""
+        """The cache config without its annotations, which are in the layers' descriptors."""
         return codec.encode(_bare(config))
 
     async def remove(self, names: Collection[str]) -> None:
@@ -136,7 +136,7 @@ class OCILayout(Layout):
         await self._retag(dict.fromkeys(names))
 
     async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Remove the tag from the index if it still points at this manifest."""
+        """Remove the tag from the index if it still refers to this manifest."""
         digest = self.digest_of(name.key)
         await self._retag({name.name: None}, only=digest)
         return all(item.name != name.name for item in await self.names())
@@ -151,12 +151,12 @@ class OCILayout(Layout):
         return found
 
     async def unclear_keys(self) -> list[str]:
-        """Tags that the index has twice."""
+        """Tags that are in the index more than once."""
         tags = Counter(name.name for name in await self.names())
         return [f"index.json, tag {tag}, twice" for tag, count in tags.items() if count > 1]
 
     def temporary_prefixes(self, names: Iterable[NamedManifest]) -> set[str]:
-        """Also those beside ``index.json``."""
+        """Also those next to ``index.json``."""
         return super().temporary_prefixes(names) | {TEMPORARY}
 
     # --- reading ---------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class OCILayout(Layout):
         try:
             return _split(top, raw)
         except ManifestError as error:
-            raise self._placed(error, top.digest) from error
+            raise self._with_key(error, top.digest) from error
 
     async def _blob(self, descriptor: Descriptor) -> bytes:
         try:
@@ -200,7 +200,7 @@ class OCILayout(Layout):
             raise
         return raw
 
-    def _placed(self, error: ManifestError, digest: str) -> ManifestError:
+    def _with_key(self, error: ManifestError, digest: str) -> ManifestError:
         key = self.store.root + self.blob_key(Digest(digest))
         return ManifestError(error.reason, operation="read", side=self.store.side, key=key)
 
@@ -244,7 +244,7 @@ class OCILayout(Layout):
     async def _retag(
         self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
     ) -> None:
-        """Set or (None) remove tags, with ``only`` just those of one manifest; others stay."""
+        """Set tags, or remove those with None; with ``only``, just those of one manifest."""
         async with self._locked():
             try:
                 index = await self._index()
@@ -280,7 +280,7 @@ class OCILayout(Layout):
 
 
 def _acquired(lock: FileLock) -> bool:
-    """Try once. Waiting in a thread would take that thread from the holder of the lock."""
+    """Try once. Waiting in a thread could leave none for the task that holds the lock."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -316,8 +316,8 @@ def _bare(config: CacheConfig) -> CacheConfig:
 def _annotated(config: CacheConfig, descriptors: Sequence[Descriptor]) -> CacheConfig:
     """The config with each layer's facts, found by index or else by digest.
 
-    A builder writes one descriptor per layer in the same order, so that a blob which is the blob of
-    two layers keeps the facts of both.
+    A builder writes one descriptor per layer in the same order, so that a blob shared by two layers
+    keeps the facts of both.
     """
     by_digest = {descriptor.digest: descriptor for descriptor in descriptors}
     aligned = [d.digest for d in descriptors] == [layer.blob for layer in config.layers]

@@ -1,4 +1,4 @@
-"""From a location, or a filesystem of the caller's, to a layout."""
+"""From a location, or a filesystem that the caller made, to a layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_layout(
 
     Args:
         location: where the cache is.
-        fs: used as it is, in place of a filesystem made from the location.
+        fs: used as it is, instead of a filesystem made from the location.
         side: ``"source"`` or ``"target"``, for errors.
     """
     if fs is None:

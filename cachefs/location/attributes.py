@@ -1,7 +1,7 @@
 """The table of attributes: their names, the types of cache that have them, and their values.
 
-Text and keywords are read by :data:`ATTRIBUTES`. The reference page, the types of keywords and the
-command line's help are generated from it.
+:data:`ATTRIBUTES` determines how text and keywords are read. The reference page, the types of
+keywords and the command line's help are generated from it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Attribute:
         kind: the type of its values.
         about: one line for users.
         scope: ``"import"`` or ``"export"`` if it is for one of them only.
-        default: its value if it is not set; None: no value.
-        environ: the environment variable that comes before the default.
+        default: its value if it is not set; None for no value.
+        environ: the environment variable that takes precedence over the default.
         required: the types for which it must be set.
-        keyword_only: the types for which it is set from Python only.
+        keyword_only: the types for which it can be set only from Python.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Attribute:
         return self.kind is SECRET
 
     def read(self, value: object, source: str | None = None) -> Any:
-        """Check and convert the value. Raises LocationError, which says what would be right.
+        """Check and convert the value. Raises LocationError, which says what would be valid.
 
         ``source`` is what the user set, if that is not the attribute itself.
         """
@@ -128,11 +128,11 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("prefix", _AZURE, "keys", TEXT,
               "The folder of all keys.", default="", environ="BUILDKIT_AZURE_STORAGE_PREFIX"),
     Attribute("blobs_prefix", _S3_URL, "keys", TEXT,
-              "What the keys of blobs have after prefix.", default="blobs/"),
+              "The part of blobs' keys after prefix.", default="blobs/"),
     Attribute("blobs_prefix", _AZURE, "keys", TEXT,
               "The folder of blobs below prefix.", default="blobs"),
     Attribute("manifests_prefix", _S3_URL, "keys", TEXT,
-              "What the keys of manifests have after prefix.", default="manifests/"),
+              "The part of manifests' keys after prefix.", default="manifests/"),
     Attribute("manifests_prefix", _AZURE, "keys", TEXT,
               "The folder of manifests below prefix.", default="manifests"),
     Attribute("region", _S3_URL, "s3", FILLED,
@@ -151,7 +151,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("retry_mode", _S3_URL, "s3", one_of("standard", "adaptive"),
               "How requests are retried.", default="standard"),
     Attribute("retry_max_attempts", _S3_URL, "s3", COUNT,
-              "The most times that a request is sent.", default=3),
+              "How often a request is sent at most.", default=3),
     Attribute("disable_accept_encoding", _S3_URL, "s3", FLAG,
               "Whether Accept-Encoding is not signed, for Google's S3 endpoint.", default=False),
     Attribute("engine", _S3_URL, "engine", one_of("s3fs", "obstore"),
@@ -164,7 +164,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "The name of the account. By default the first label of the host in account_url.",
               environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME"),
     Attribute("secret_access_key", _AZURE, "azure", SECRET,
-              "The key of the account. By default Azure clients find credentials."),
+              "The key of the account. By default the Azure client finds credentials."),
     Attribute("upload_parallelism", _S3_URL, "export", COUNT,
               "How many blobs are uploaded at a time.", scope="export", default=4),
     Attribute("touch_refresh", _S3_URL, "export", DURATION,
@@ -188,7 +188,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "Whether layers with another compression are compressed again.",
               scope="export", default=False),
     Attribute("reset", _LOCAL, "root", RESET,
-              "Refused if true, as it would delete blobs that others need: use `cachefs prune`.",
+              "Refused if true: it would delete blobs that others need. Use `cachefs prune`.",
               scope="export", default=False),
 )
 # fmt: on
@@ -215,8 +215,8 @@ def find(name: str, type_: Type, role: Role | None) -> Attribute:
 def unknown(name: str, where: str, *, show: bool = True) -> LocationError:
     """Make the error for an unknown attribute, with the most similar known one.
 
-    A name that does not look like an attribute, or must not be shown, is replaced by where it was
-    found, as it may be a part of a secret that was not quoted.
+    A name that does not look like an attribute, or must not be shown, is replaced by its position,
+    because it may be a part of a secret that was not quoted.
     """
     near = difflib.get_close_matches(name, NAMES_KNOWN, 1)
     hint = f": did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""Checks of keys and of manifest names: every store must keep them as they are."""
+"""Checks of keys and of manifest names, which every store must keep as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Names = str | Iterable[str]
 
 MAX_COMPONENT: Final = 255
-"""The most bytes between two slashes: local disks and some S3 servers allow no more."""
+"""The maximum number of bytes between two slashes, on local disks and some S3 servers."""
 
 _FAULTS: Final = tuple(
     (re.compile(pattern), reason)

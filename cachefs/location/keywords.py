@@ -49,11 +49,11 @@ class LocationKeywords(TypedDict, total=False):
     of all keys."""
 
     blobs_prefix: str | None
-    """s3 and fsspec: What the keys of blobs have after prefix. azblob: The folder of blobs below
+    """s3 and fsspec: The part of blobs' keys after prefix. azblob: The folder of blobs below
     prefix."""
 
     manifests_prefix: str | None
-    """s3 and fsspec: What the keys of manifests have after prefix. azblob: The folder of manifests
+    """s3 and fsspec: The part of manifests' keys after prefix. azblob: The folder of manifests
     below prefix."""
 
     region: str | None
@@ -69,8 +69,8 @@ class LocationKeywords(TypedDict, total=False):
     """The access key. By default from AWS: environment, files, role."""
 
     secret_access_key: str | Secret | None
-    """s3 and fsspec: The secret of access_key_id. azblob: The key of the account. By default Azure
-    clients find credentials."""
+    """s3 and fsspec: The secret of access_key_id. azblob: The key of the account. By default the
+    Azure client finds credentials."""
 
     session_token: str | Secret | None
     """The session token of temporary credentials."""
@@ -79,7 +79,7 @@ class LocationKeywords(TypedDict, total=False):
     """How requests are retried."""
 
     retry_max_attempts: int | None
-    """The most times that a request is sent."""
+    """How often a request is sent at most."""
 
     disable_accept_encoding: bool | None
     """Whether Accept-Encoding is not signed, for Google's S3 endpoint."""
@@ -121,4 +121,4 @@ class LocationKeywords(TypedDict, total=False):
     """Whether layers with another compression are compressed again."""
 
     reset: bool | None
-    """Refused if true, as it would delete blobs that others need: use `cachefs prune`."""
+    """Refused if true: it would delete blobs that others need. Use `cachefs prune`."""

@@ -1,4 +1,4 @@
-"""Types of attribute values: each converts the text of builders, or the same as a Python value.
+"""Types of attribute values: each converts the text of builders, or the equivalent Python value.
 
 A value that is not valid is a ValueError. Its message continues a sentence that begins with the
 attribute, and never repeats the value: ``is not a boolean: write true or false``.
@@ -26,7 +26,7 @@ class Kind:
     """The type of an attribute's values.
 
     Attributes:
-        words: what the values are, for the reference page.
+        words: a description of the values, for the reference page.
         python: the annotation of the Python values.
         read: converts text or a Python value. Returns None for text that means "not set".
     """
@@ -52,7 +52,7 @@ def quoted(value: object) -> str:
     return repr(value) if small else type(value).__name__
 
 
-# The units of Go, in nanoseconds; with both signs for micro.
+# The units of Go, in nanoseconds; with both characters for micro.
 _UNITS: Final = {
     "ns": 1,
     "us": 1e3,
@@ -66,7 +66,7 @@ _UNITS: Final = {
 _TERM: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION: Final = re.compile(rf"[+-]?(?:0|(?:{_TERM.pattern})+)")
 _LONGEST: Final = 2**63
-"""Nanoseconds: durations of Go are shorter."""
+"""Nanoseconds: Go's durations are shorter than this."""
 
 
 def parse_duration(text: str) -> float:
@@ -175,7 +175,7 @@ def _names(value: object) -> tuple[str, ...]:
         raise ValueError("is neither a name nor a list of names: give one or more")
     if any(";" in name for name in names):
         raise ValueError(
-            "has a name with ';' in it, which builders take for two names: use another character"
+            "has a name with ';' in it, which builders read as two names: use another character"
         )
     return tuple(dict.fromkeys(names))
 

@@ -1,4 +1,4 @@
-"""Hides secrets: a wrapper for text, and functions that mask URLs, texts and reprs."""
+"""Hiding secrets: a wrapper for text, and functions that mask URLs, texts and reprs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Secret:
 
 
 def mask_url(url: str) -> str:
-    """Mask the password of a URL and its query, which may hold a signature.
+    """Mask the password of a URL and its query, which may contain a signature.
 
     If it is unclear where a password ends, more is masked rather than less. The scheme may be
-    missing, as errors show mistyped URLs too.
+    missing, because errors also show mistyped URLs.
     """
     found = _SCHEME.match(url)
     scheme = found[0] if found else ""

@@ -26,7 +26,7 @@ Engine = Literal["s3fs", "obstore"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class S3Options(Masked):
-    """How to reach an S3 server. Without credentials, AWS clients find some."""
+    """How to reach an S3 server. Without credentials, the AWS client finds some."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -40,7 +40,7 @@ class S3Options(Masked):
 
     def __post_init__(self) -> None:
         if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise LocationError("access_key_id and secret_access_key go together: give both")
+            raise LocationError("access_key_id and secret_access_key belong together: give both")
         if self.session_token is not None and self.access_key_id is None:
             raise LocationError(
                 "session_token needs access_key_id and secret_access_key: give all three"
@@ -49,7 +49,7 @@ class S3Options(Masked):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AzureOptions(Masked):
-    """How to reach an Azure storage account. Without a key, Azure clients find credentials."""
+    """How to reach an Azure storage account. Without a key, the Azure client finds credentials."""
 
     account_url: str
     account_name: str
@@ -96,7 +96,8 @@ class Location(Masked):
     Attributes:
         type: the builders' type, or ``"fsspec"``.
         url: the root folder, as an fsspec URL or, on a local disk, an absolute path. It ends in
-            ``/`` (before its query, if any), and may hold a password: show ``str(location)``.
+            ``/`` (before its query, if any), and may contain a password: show ``str(location)``
+            instead.
         protocol: the URL's, in lower case; ``"file"`` for a path.
         layout_kind: ``"oci"`` for an OCI image layout, ``"keyed"`` for blobs and manifests by key,
             ``"auto"`` if the content of the directory decides.
@@ -106,7 +107,7 @@ class Location(Masked):
         s3: set if the protocol is S3's.
         azure: set for ``type=azblob``.
         oci: set for ``type=local``.
-        engine: the library for S3; not used otherwise.
+        engine: the library for S3; not used for other protocols.
         storage_options: more options for fsspec's filesystem, from Python only.
         export: how to export.
         given: the attributes that the user set, except the type and a URL or path alone.
@@ -145,12 +146,12 @@ class Location(Masked):
 
     @property
     def blobs(self) -> str:
-        """What the keys of blobs, below the root, have before the digest."""
+        """The part before the digest of blobs' keys, below the root."""
         return self._joined(self.blobs_prefix)
 
     @property
     def manifests(self) -> str:
-        """What the keys of manifests, below the root, have before the name."""
+        """The part before the name of manifests' keys, below the root."""
         return self._joined(self.manifests_prefix)
 
     def _joined(self, prefix: str) -> str:

@@ -1,6 +1,6 @@
 """The parser of locations, for the library and the command line.
 
-:func:`parse` takes builder attributes (``type=s3,bucket=b,...``), an fsspec URL or a path, and
+:func:`parse` accepts builder attributes (``type=s3,bucket=b,...``), an fsspec URL or a path, and
 Python keywords. :mod:`cachefs.location.attributes` has the table of attributes, and
 :mod:`cachefs.location.syntax` distinguishes the three forms. Nothing here accesses a store or a
 disk.
@@ -49,12 +49,12 @@ def parse(
         text: builder attributes, an fsspec URL or a path.
         role: refuses attributes of the other role; None allows all.
         storage_options: passed to fsspec's filesystem, and never shown.
-        environ: the environment for defaults such as ``$AWS_REGION``; None: ``os.environ``.
+        environ: the environment for defaults such as ``$AWS_REGION``; None for ``os.environ``.
         **attributes: the same attributes with Python values, and ``_`` for ``-``: ``mode="max"``,
             ``name=["a", "b"]``, ``touch_refresh=3600``. None means not given.
 
     Raises:
-        LocationError: for a location that is not valid; it says what would be right.
+        LocationError: for a location that is not valid; it says what would be valid.
         CacheNameError: for a name that is not valid.
     """
     if not isinstance(text, str | os.PathLike):
@@ -71,7 +71,9 @@ def parse(
     for name, value in typed.items():
         attribute = find(name, type_, role)
         if type_ in attribute.keyword_only:
-            raise LocationError(f"{name} belongs to type=s3; for a URL it is set from Python only")
+            raise LocationError(
+                f"{name} belongs to type=s3; for a URL it can be set only from Python"
+            )
         given.put(attribute, value)
     for name, value in keywords.items():
         given.put(find(name, type_, role), value)
@@ -166,7 +168,7 @@ def _local_path(
     src: str | os.PathLike[str] | None, dest: str | os.PathLike[str] | None, role: Role | None
 ) -> str:
     if src is not None and dest is not None:
-        raise LocationError("src and dest are both given: one location is one directory")
+        raise LocationError("src and dest are both given, but a location is one directory")
     path = dest if src is None else src
     if path is None:
         needed = {"import": "src=DIR", "export": "dest=DIR", None: "src=DIR or dest=DIR"}[role]

@@ -7,7 +7,7 @@ There are three forms, distinguished by these rules:
    fields is ``type=``: ``type=s3,bucket=b,region=r``.
 3. All other text is a path, and so is every ``os.PathLike``: ``./cache``, ``a=b/c,d``.
 
-A URL or a path with a known attribute after a comma (``s3://bucket/ci,mode=max``) is refused, as it
+A URL or a path with a known attribute after a comma (``s3://bucket/ci,mode=max``) is refused; it
 would otherwise silently become a folder of that name.
 
 The attribute form is one CSV record by Go's rules: a field with a comma or a quote in it is quoted
@@ -60,7 +60,7 @@ def read_attributes(text: str) -> dict[str, str]:
     """Read text in attribute form, by name. Raises LocationError, which shows no value."""
     pairs = [_pair(number, field) for number, field in enumerate(_fields(text), 1)]
     if (type_ := dict(pairs).get("type")) is not None:
-        TYPE.read(type_)  # first, as each type has its own attributes
+        TYPE.read(type_)  # first, because each type has different attributes
     settings: dict[str, str] = {}
     for number, (name, value) in enumerate(pairs, 1):
         if name not in NAMES_KNOWN:

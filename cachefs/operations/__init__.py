@@ -1,1 +1,1 @@
-"""What is done to a cache: a file for each command, or for what several commands share."""
+"""The operations on a cache: a file for each command, or for what several commands share."""

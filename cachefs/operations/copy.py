@@ -36,7 +36,7 @@ logger = logging.getLogger("cachefs")
 
 
 class CopyError(CacheError):
-    """Some names could not be copied; :attr:`report` tells of the others, which were copied."""
+    """Some names could not be copied; :attr:`report` covers the others, which were copied."""
 
     report: ExportReport
 
@@ -58,8 +58,8 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
         names: the names of the source, each with the names it gets in the target.
         unreadable: names of the source that cannot be copied, each with the reason.
         upload: blobs to be sent.
-        touch: blobs that are there and whose time will be renewed.
-        keep: blobs that are there and recent enough.
+        touch: blobs that the target has and whose time will be renewed.
+        keep: blobs that the target has and that are recent enough.
         remove: names of the target that will be removed, because the source lacks them.
     """
 
@@ -89,11 +89,11 @@ class Copy:
 
     Args:
         source: where names and blobs come from.
-        target: where they go.
+        target: where they are written.
         names: each name of the source with the names it gets in the target.
         touch_refresh: seconds after which a blob's time is renewed.
-        grace: with a number of seconds, names that the source lacks are removed from the target
-            afterwards, and orphaned blobs older than this grace period are deleted.
+        grace: a grace period in seconds: afterwards, names that the source lacks are removed from
+            the target, and orphaned blobs older than this are deleted. None to remove nothing.
         senders: other processes or machines that send the blobs.
     """
 
@@ -133,10 +133,10 @@ class Copy:
         ).remembering(lambda _plan, callback: self.execute(callback))
 
     async def execute(self, callback: Callback = DEFAULT_CALLBACK) -> ExportReport:
-        """Copy, and remove what is to be removed.
+        """Copy, then remove what is to be removed.
 
         A name whose blobs the source lacks is not published and stays as it was in the target; the
-        others are copied. Raises CopyError then, and StoreError if the target fails.
+        others are copied. Then CopyError is raised. Raises StoreError if the target fails.
         """
         started = time.perf_counter()
         manifests, refused = await self._read()
@@ -183,10 +183,10 @@ class Copy:
                 ends = self._senders.source, self._senders.target
                 tasks.append((*ends, chosen, self._touch_refresh))
 
-        def told(part: Sent) -> None:
+        def advance(part: Sent) -> None:
             callback.relative_update(part.uploaded.bytes)
 
-        parts = await spread(self._senders.executor, send_part, tasks, told)
+        parts = await spread(self._senders.executor, send_part, tasks, advance)
         uploaded = sum((part.uploaded for part in parts), Amount())
         return Sent(uploaded, sum((part.touched for part in parts), Amount()))
 
@@ -212,7 +212,7 @@ def send_part(
 ) -> Sent:
     """Bring these blobs, with their sizes, to the target, as a worker.
 
-    Errors of the source's blobs are left to the process that gave out the work.
+    Errors of the source's blobs are left to the process that submitted the work.
     """
     transfer = Transfer(target.open(), LayoutSource(source.open()), tolerant=True)
     run(transfer.bring(blobs, touch_refresh))
@@ -230,9 +230,9 @@ def _blobs(manifests: Sequence[Manifest]) -> dict[Digest, int]:
 async def renamed(
     source: Layout, wanted: Sequence[str], new_names: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Each name to copy with its names in the target.
+    """Each name to copy, with its names in the target.
 
-    These are all names or the wanted ones. They keep their names unless the target gives others.
+    These are all names, or the wanted ones. They keep their names unless the target gives others.
     Raises UsageError if there is nothing to copy or several names would become one.
     """
     chosen = list(wanted) or [name.name for name in await source.names()]

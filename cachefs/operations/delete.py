@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout
 
 PAUSES: Final = (0.1, 0.5, 2.0)
-"""Seconds to wait after each delete whose answer was lost."""
+"""Seconds to wait after each delete whose response was lost."""
 
 
 class BlobRemoval(Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class BlobRemoval(Struct, frozen=True, kw_only=True):
         digest: the blob.
         size: its bytes.
         age: its age in seconds at the reference time.
-        version: the store's mark for its version, empty if it has none.
+        version: the version that the store reports, empty if it has no versions.
     """
 
     digest: str
@@ -38,7 +38,7 @@ class BlobRemoval(Struct, frozen=True, kw_only=True):
 
 
 def is_past(stat: Stat, reference: float, grace: float) -> bool:
-    """Whether the object is past the grace period. False without a time, or one in the future."""
+    """Whether the object is past the grace period; False without a time or one in the future."""
     return stat.modified is not None and reference - stat.modified >= max(grace, 0.0)
 
 
@@ -47,7 +47,7 @@ class Deletion:
 
     Args:
         layout: the cache.
-        reference_time: seconds since 1970 by the store's clock, that ages are measured against.
+        reference_time: seconds since 1970 by the store's clock; ages are measured against it.
         grace: the grace period in seconds.
     """
 
@@ -65,13 +65,13 @@ class Deletion:
         await for_each(victims, self._delete, LOOKUP_PARALLELISM)
 
     async def _delete(self, blob: BlobRemoval) -> None:
-        """Send one delete. If its answer is lost, look the blob up before repeating it."""
+        """Send one delete. If its response is lost, look up the blob before repeating it."""
         store = self._layout.store
         sent = False
         for pause in (*PAUSES, None):
             stat = await store.stat(self._layout.blob_key(Digest(blob.digest)))
             if stat is None:
-                # If we sent no delete, someone else deleted the blob: it does not count as ours.
+                # If we sent no delete, another process deleted the blob: it is not counted.
                 self.deleted += [blob.size] if sent else []
                 return
             if not is_past(stat, self._reference_time, self._grace):

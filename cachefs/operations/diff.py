@@ -30,12 +30,12 @@ T = TypeVar("T")
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """How one kind of thing differs, as sorted digests.
+    """The differences in one kind of item, as sorted digests.
 
     Attributes:
-        gained: digests of what only the second side has.
-        lost: digests of what only the first side has.
-        kept: how many both have.
+        gained: digests of items that only the second side has.
+        lost: digests of items that only the first side has.
+        kept: how many items both have.
     """
 
     gained: list[str]
@@ -93,7 +93,7 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
 async def load(layout: Layout, names: Collection[str] = ()) -> RecordGraph:
     """The union of these names' records, by default of all names.
 
-    Raises UsageError for names that are not there, ManifestError and IntegrityError if one is
+    Raises UsageError for names that do not exist, ManifestError and IntegrityError if a manifest is
     unreadable, and StoreError: a partial comparison would be misleading.
     """
     wanted = list(names) or [name.name for name in await layout.names()]
@@ -154,7 +154,7 @@ def _change(first: Mapping[T, str], second: Mapping[T, str]) -> Change:
 
 
 class _Contents:
-    """Numbers for contents: equal contents have one number, whichever graph they come from.
+    """Numbers for contents: equal contents have the same number, whichever graph they come from.
 
     A content refers to those that it is built on by number, so that no content is deeply nested.
     """
@@ -167,7 +167,7 @@ class _Contents:
 
 
 Inputs = tuple[tuple[tuple[int, str], ...], ...]
-"""For each input its sorted alternatives: a record's content and a selector."""
+"""For each input, its sorted alternatives: a record's content and a selector."""
 
 
 class _Key(NamedTuple):
@@ -229,7 +229,7 @@ class _Side:
 
     @cached_property
     def uses(self) -> dict[int, Counter[tuple[str, int, str]]]:
-        """How each record is used: by records of which digest, in which input, which selector."""
+        """How each record is used: the digest of the using record, the input and the selector."""
         found: dict[int, Counter[tuple[str, int, str]]] = defaultdict(Counter)
         for key in self.keys.values():
             for position, alternatives in enumerate(key.inputs):
@@ -244,7 +244,7 @@ class _Side:
 def _divergence(a: _Side, b: _Side) -> Divergence | None:
     """The lowest record of b that a lacks; a has everything below it.
 
-    Of several at one depth, a record with an evident counterpart is preferred.
+    If there are several at one depth, a record with an evident counterpart is preferred.
     """
     gained = b.keys.keys() - a.keys.keys()
     if not gained:
@@ -265,13 +265,13 @@ def _divergence(a: _Side, b: _Side) -> Divergence | None:
 
     content = min((content for content in gained if b.depths[content] == depth), key=rank)
     other = _counterpart(content, a, b, lost)
-    return _told(b.keys[content], None if other is None else a.keys[other], depth)
+    return _explained(b.keys[content], None if other is None else a.keys[other], depth)
 
 
 def _counterpart(content: int, a: _Side, b: _Side, lost: Sequence[int]) -> int | None:
     """The most similar lost record: with the same digest, or else with the same inputs.
 
-    Of several, the one with the most equal inputs, then the one with the most equal uses.
+    If there are several, the one with the most equal inputs, then the one with the most equal uses.
     """
     key = b.keys[content]
     uses = b.uses.get(content, Counter())
@@ -286,7 +286,7 @@ def _counterpart(content: int, a: _Side, b: _Side, lost: Sequence[int]) -> int |
     return min(same_digest or same_inputs, key=distance, default=None)
 
 
-def _told(key: _Key, other: _Key | None, depth: int) -> Divergence:
+def _explained(key: _Key, other: _Key | None, depth: int) -> Divergence:
     position = None
     if other is None:
         reason = "there is no counterpart"

@@ -1,8 +1,8 @@
 """A record graph as a drawing, in the languages of Mermaid and of Graphviz (DOT).
 
-Records are drawn with what they are built on above them; a record with a result has a dashed arrow
-to the top layer of it, and each layer an arrow from what it lies on. Numbers are the indexes that
-the manifest uses. The same graph gives the same text.
+Records are drawn below the records that they are built on. A record with a result has a dashed
+arrow to the result's top layer, and each layer has an arrow from the layer below it. Numbers are
+the indexes that the manifest uses. The same graph gives the same text.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 Language = Literal["mermaid", "dot"]
 
 MERMAID_EDGES: Final = 500
-"""Edges that Mermaid draws unless it is configured to draw more."""
+"""How many edges Mermaid draws unless it is configured to draw more."""
 
 _SHORT: Final = 12
-"""Characters of a digest that are enough for people to tell records apart."""
+"""How many characters of a digest are enough for people to tell records apart."""
 
 _PLAIN: Final = frozenset(" +,-./:=@_")
-"""What Mermaid reads as itself in quotes, beside letters and digits of ASCII."""
+"""Characters that Mermaid takes literally in quotes, besides ASCII letters and digits."""
 
 _MERMAID: Final = """\
 flowchart TD
@@ -50,7 +50,7 @@ _DOT_LOOKS: Final = {
 
 
 class Node(NamedTuple):
-    """A record or layer: its name in the drawing, lines of text, and what it is."""
+    """A record or layer: its name in the drawing, its lines of text, and its kind."""
 
     name: str
     lines: Sequence[str]
@@ -58,7 +58,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """An arrow between two of these; dashed for a result."""
+    """An arrow between two nodes; dashed for a result."""
 
     start: str
     end: str
@@ -107,7 +107,7 @@ def _nodes(graph: RecordGraph) -> Iterator[Node]:
 
 
 def _short(digest: str) -> str:
-    """The beginning of a digest, without its algorithm where that is the usual one."""
+    """The beginning of a digest, without its algorithm if that is the usual one."""
     return digest.removeprefix("sha256:")[:_SHORT]
 
 
@@ -138,7 +138,7 @@ def _mermaid_edge(edge: Edge) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """The text with everything that could end it, or mean something in it, as a number."""
+    """The text, with every character that could end it or has a meaning in it as a number."""
     return "".join(
         character
         if character in _PLAIN or (character.isascii() and character.isalnum())
@@ -168,7 +168,7 @@ def _dot_edge(edge: Edge) -> str:
 
 
 def _dot_text(text: str) -> str:
-    """The text as it stands in quotes: without escapes, entities and control characters."""
+    """The text for use in quotes: without escapes, entities and control characters."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     escaped = shown.replace("&", "&amp;").replace("\\", "\\\\")
     return escaped.replace('"', r"\"")

@@ -1,4 +1,4 @@
-"""Inspecting a cache: what its names hold, as plain data. Reads only."""
+"""Inspecting a cache: the contents of its names, as plain data. Reads only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NameSummary(Struct, frozen=True, kw_only=True):
-    """A name in short.
+    """A summary of a name.
 
     Attributes:
         name: the name, or tag.
@@ -65,7 +65,7 @@ class RecordDetails(Struct, frozen=True, kw_only=True):
 
 
 class NameDetails(Struct, frozen=True, kw_only=True):
-    """Everything that a name's manifest holds.
+    """Everything in a name's manifest.
 
     Attributes:
         name: the name, or tag.
@@ -87,7 +87,7 @@ class NameDetails(Struct, frozen=True, kw_only=True):
 async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSummary]:
     """Summarize every name, or these in their order.
 
-    A name that cannot be read, or is not there, has its fault in its summary. Raises StoreError.
+    The summary of a name that does not exist or cannot be read states its fault. Raises StoreError.
     """
     listed = {name.name: name for name in await layout.names()}
     wanted = list(names or listed)
@@ -102,7 +102,7 @@ async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSum
 def _faulty_summary(
     listed: NamedManifest | None, name: str, found: NameSummary | CacheError | None
 ) -> NameSummary:
-    """What was found, an error as a summary with a fault."""
+    """The summary that was found, or for an error one with a fault."""
     if isinstance(found, NameSummary):
         return found
     if listed is None:
@@ -113,7 +113,7 @@ def _faulty_summary(
 
 
 async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails]:
-    """Describe these names in their order; what cannot be read has its fault.
+    """Describe these names in their order; the details of one that cannot be read state its fault.
 
     Raises CacheNameError for an invalid name, and StoreError.
     """
@@ -144,7 +144,7 @@ def _summary(name: NamedManifest, manifest: Manifest) -> NameSummary:
 
 
 def describe(manifest: Manifest) -> NameDetails:
-    """Everything that a manifest holds."""
+    """Everything in a manifest."""
     graph = RecordGraph(manifest.config)
     layers = []
     for index, layer in enumerate(graph.layers):

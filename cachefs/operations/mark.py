@@ -1,4 +1,4 @@
-"""Which blobs are needed: read every name of every manifests prefix, then look at them again.
+"""Which blobs are needed: every name of every manifests prefix is read, and later checked again.
 
 Fails closed: a blob that seems to be orphaned is about to be deleted, so anything that cannot be
 listed, read or understood is raised as an error.
@@ -62,7 +62,8 @@ class Marks:
 
         Args:
             settled: seconds since 1970 by the store's clock: a manifest last written well before
-                has changed if its time has. None: a name without a version is always read again.
+                this has changed only if its time has. None: a name without a version is always
+                read again.
 
         Raises StoreError, ManifestError and IntegrityError; then nothing may be deleted.
         """
@@ -103,12 +104,12 @@ class Marks:
 
 
 async def _require_clear(layout: Layout) -> None:
-    """Raise ManifestError for anything among the manifests that no name can read."""
+    """Raise ManifestError for anything among the manifests that cannot be read by a name."""
     unclear = await layout.unclear_keys()
     if unclear:
         raise ManifestError(
-            "this lies among the manifests but cannot be read by a name, so the blobs it needs are "
-            "unknown; move it away",
+            "this is among the manifests but cannot be read by a name, so the blobs it needs are "
+            "unknown; move it elsewhere",
             operation="read",
             key=layout.store.root + unclear[0],
         )

@@ -1,8 +1,8 @@
 """Merging names: the union of their records, under one name or several, in any cache.
 
 The union is that of :meth:`cachefs.graph.RecordGraph.union`: the same names in any order, or merged
-once more with the result, give the same bytes. A record only ever links to records that it was
-built on, so a merge cannot create a loop.
+again with the result, give the same bytes. A record links only to records that it was built on, so
+a merge cannot create a loop.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 
 class MergeSource(NamedTuple):
-    """Names of one cache; none means all that it has."""
+    """Names of one cache; if empty, all of its names."""
 
     layout: Layout
     names: Sequence[str] = ()
 
 
 class MergedName(Struct, frozen=True, kw_only=True):
-    """A name that is merged: the root of its cache, and how much it holds."""
+    """A name that is merged: the root of its cache, and the size of its content."""
 
     root: str
     name: str
@@ -66,8 +66,9 @@ class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
         touch: blobs that the target has and whose time will be renewed.
         manifest_bytes: bytes of the cache config that will be written.
         manifest_digest: digest of the union's canonical bytes: when the plan is executed, the
-            sources must still give the same.
-        over_limit: whether builders will refuse to import it from this layout because of its size.
+            sources must still give the same one.
+        over_limit: whether builders will refuse to import the union from this layout because of
+            its size.
     """
 
     sources: list[MergedName]
@@ -108,7 +109,7 @@ async def plan_merge(
     *,
     touch_refresh: float,
 ) -> MergePlan:
-    """Read what is to be merged and find the union. Reads only.
+    """Read the names to be merged and find their union. Reads only.
 
     Args:
         sources: caches, each with the names to take from it.
@@ -116,8 +117,8 @@ async def plan_merge(
         names: the names of the union there.
         touch_refresh: seconds after which the time of a blob of the target is renewed.
 
-    Raises UsageError if names are missing, with all of them; ManifestError and IntegrityError if
-    one is unreadable; and StoreError.
+    Raises UsageError with all names that are missing, ManifestError and IntegrityError if a
+    manifest is unreadable, and StoreError.
     """
     if not names:
         raise UsageError("the union needs a name to be stored under", operation="merge")
@@ -193,7 +194,7 @@ async def _as_planned(plan: MergePlan, sources: Sequence[MergeSource]) -> CacheC
     config = _union(await _read_all(sources))
     if _digest(config) != plan.manifest_digest:
         raise CacheError(
-            "someone has written to the names since the plan was made; plan again",
+            "the names to merge have changed since the plan was made; plan again",
             operation="merge",
         )
     return config
@@ -208,7 +209,7 @@ def _digest(config: CacheConfig) -> str:
 
 
 async def _read_all(sources: Sequence[MergeSource]) -> list[_Read]:
-    """Each name once, in the order given. Raises UsageError with every name that is missing."""
+    """Read each name once, in the order given. Raises UsageError with all missing names."""
     read: list[_Read] = []
     missing: list[str] = []
     if not sources:
@@ -231,6 +232,6 @@ async def _read_all(sources: Sequence[MergeSource]) -> list[_Read]:
                 read.append(_Read(source, found))
     if missing:
         raise UsageError(
-            f"names to merge are not there: {', '.join(sorted(missing))}", operation="merge"
+            f"names to merge do not exist: {', '.join(sorted(missing))}", operation="merge"
         )
     return read

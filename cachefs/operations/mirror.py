@@ -1,4 +1,4 @@
-"""The second half of a mirror: removing what the source lacks from the target, as a prune does."""
+"""The second half of a mirror: removing from the target what the source lacks, as a prune does."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def remove_others(
 ) -> ExportReport:
     """Remove the target's names that were not copied and that the source still lacks.
 
-    To be called after all names were copied. Orphaned blobs past the grace period, in seconds, are
-    deleted. Returns the report with what was removed. Raises as
+    To be called after all names have been copied. Orphaned blobs past the grace period, in seconds,
+    are deleted. Returns the report with what was removed. Raises the same errors as
     :func:`cachefs.operations.prune.plan_prune`.
     """
     wanted = {name.name for name in await source.names()} | set(copied.names)

@@ -1,4 +1,4 @@
-"""What all plans have in common: data to look at, and one way to execute them."""
+"""What all plans have in common: data to inspect, and one way to execute them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ R = TypeVar("R")
 class Plan(Struct, Generic[R], frozen=True, kw_only=True, dict=True):
     """What an operation is going to do, as plain data. Nothing has changed yet.
 
-    A plan remembers the caches that it was made from. That memory is not part of its data: it is
-    lost in JSON, a pickle or a copy, and such a plan can be read but not executed.
+    A plan remembers the caches that it was made from. They are not part of its data: they are lost
+    in JSON, a pickle or a copy, and such a plan can be read but not executed.
     """
 
     @property
@@ -34,10 +34,10 @@ class Plan(Struct, Generic[R], frozen=True, kw_only=True, dict=True):
         """Do what the plan says, and report what was done. Blocks until it is done.
 
         Args:
-            callback: told of the bytes transferred (fsspec's).
+            callback: an fsspec callback that receives the number of bytes transferred.
 
-        Raises UsageError for a plan without its caches, and the errors that the method which made
-        the plan documents for its execution.
+        Raises UsageError for a plan without its caches, and the errors documented by the method
+        that made the plan.
         """
         work = self.__dict__.get("_work")
         if work is None:
@@ -46,7 +46,7 @@ class Plan(Struct, Generic[R], frozen=True, kw_only=True, dict=True):
         return result
 
     def remembering(self, work: Callable[[Any, Callback], Coroutine[Any, Any, R]]) -> Self:
-        """The plan, which :meth:`execute` hands to this coroutine function with a callback."""
+        """The plan; :meth:`execute` passes it to this coroutine function, with a callback."""
         # msgspec encodes, compares and copies fields only, so that the plan stays plain data.
         self.__dict__["_work"] = work
         return self

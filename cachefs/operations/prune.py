@@ -1,7 +1,7 @@
 """Pruning: remove names and delete orphaned blobs, safely while others write. Plan, then execute.
 
-A blob is deleted if no name needs it and if it is older than the grace period, both as the store
-saw it at one reference time. This is safe because of the order of the steps:
+A blob is deleted if no name needs it and if it is older than the grace period, as seen in the store
+at one reference time. This is safe because of the order of the steps:
 
 1. the reference time is read from the store before anything is listed;
 2. names are listed and read, then blobs are listed, then names are listed again;
@@ -13,9 +13,9 @@ So a writer that kept a blob without renewing its time is safe if its manifest i
 grace period less its ``touch_refresh`` (and less the error of both clocks); a writer that renewed
 the time is seen by the last look-up. If anything is not understood, nothing is deleted.
 
-One window is left on stores that cannot compare and delete in one step. S3 is one of them, because
+One window remains on stores that cannot compare and delete in one step. S3 is one of them, because
 a touch does not change an ETag: a writer may renew a blob *and* look it up for the last time
-between the prune's look-up and its delete, which follow each other immediately.
+between the prune's look-up and its delete, which immediately follow each other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cachefs.transfer.workers import Workers
 
 GRACE: Final = 72 * 3600.0
-"""The default grace period in seconds: a blob is left alone for so long after it was written or
+"""The default grace period in seconds: a blob is left alone for this long after it was written or
 touched, because a writer may take that long from its first look-up of a blob to its manifest."""
 
 LONGEST_BUILD: Final = 48 * 3600.0
@@ -62,7 +62,7 @@ class NameRemoval(Struct, frozen=True, kw_only=True):
         reason: why it will be removed.
         age: seconds since it was written, None if the store has no times.
         frees: bytes of the blobs that will be deleted because no other name needs them.
-        later: bytes of such blobs that are within the grace period and stay for now.
+        later: bytes of blobs like these that are within the grace period and stay for now.
     """
 
     manifest: NamedManifest
@@ -73,14 +73,14 @@ class NameRemoval(Struct, frozen=True, kw_only=True):
 
 
 class MissingBlobs(Struct, frozen=True, kw_only=True):
-    """A name, and the blobs that it needs and that are not in the store."""
+    """A name, and those blobs that it needs but the store does not have."""
 
     name: str
     blobs: list[str]
 
 
 class Leftover(Struct, frozen=True, kw_only=True):
-    """What an interrupted write left: a temporary object, or an upload (``version`` is its id)."""
+    """What an interrupted write left: a temporary object, or an upload (``version`` is its ID)."""
 
     key: str
     size: int
@@ -112,7 +112,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     """What a prune is going to remove and delete, and what stays.
 
     Attributes:
-        prefixes: the path prefix of the blobs, and then that of each layout's manifests.
+        prefixes: the path prefix of the blobs, followed by that of each layout's manifests.
         reference_time: the store's time before anything was listed, in seconds since 1970.
         grace: the grace period in seconds.
         remove: names that will be removed, the oldest first.
@@ -164,10 +164,10 @@ async def plan_prune(
     """Find what to remove and delete. Writes only a small object, to read the store's time.
 
     Args:
-        layouts: the cache to be pruned, and then other manifests over the same blobs, whose names
-            all stay.
+        layouts: the cache to be pruned, followed by other manifests over the same blobs, whose
+            names all stay.
         policy: which names to remove; by default none, so that only orphaned blobs are deleted.
-        grace: the grace period in seconds. Less than the default is safe only while nobody writes.
+        grace: the grace period in seconds. Less than the default is safe only while nothing writes.
         clock: this machine's time, in seconds since 1970.
         workers: other processes or machines that list the blobs.
 
@@ -185,7 +185,7 @@ async def plan_prune(
 
 
 class _Seen(NamedTuple):
-    """What a store held. Ages are measured against ``reference``, in seconds since 1970."""
+    """The content of a store. Ages are measured against ``reference``, in seconds since 1970."""
 
     reference: float
     marks: Marks
@@ -222,7 +222,7 @@ def _prefixes(layouts: Sequence[Layout]) -> list[str]:
     blobs = {layout.store.root + layout.blob_prefix for layout in layouts}
     if len(blobs) > 1:
         raise UsageError(
-            f"{', '.join(sorted(blobs))} have no blobs in common, so prune them one by one"
+            f"{', '.join(sorted(blobs))} have no blobs in common: prune them one by one"
         )
     for layout in layouts:
         layout.require_names("prune")
@@ -243,7 +243,7 @@ async def _reference_time(layout: Layout, clock: Callable[[], float]) -> float:
     skew = max(before - reference, reference - after, 0.0)
     if skew > MAX_SKEW:
         raise StoreError(
-            f"its clock and ours differ by {skew:.0f} seconds, and a prune depends on ages; set "
+            f"its clock and ours differ by {skew:.0f} seconds, but a prune depends on ages: set "
             f"the clocks (up to {MAX_SKEW:.0f} seconds are accepted)",
             operation="prune",
             key=layout.store.root,
@@ -252,7 +252,7 @@ async def _reference_time(layout: Layout, clock: Callable[[], float]) -> float:
 
 
 async def _leftovers(layout: Layout, names: Sequence[NamedManifest], before: float) -> list[Stat]:
-    """What interrupted writes left beside blobs and manifests, older than the grace period."""
+    """What interrupted writes left next to blobs and manifests, older than the grace period."""
     found: dict[tuple[str, str], Stat] = {}
     for prefix in sorted(layout.temporary_prefixes(names)):
         for stat in await layout.store.unfinished(prefix):
@@ -262,7 +262,7 @@ async def _leftovers(layout: Layout, names: Sequence[NamedManifest], before: flo
 
 
 async def _missing(layout: Layout, seen: _Seen) -> dict[str, list[Digest]]:
-    """The blobs that names need and that are missing, also when they are looked up once more."""
+    """The blobs that names need and that are still missing when they are looked up once more."""
     lost = {
         digest
         for name in seen.marks.names(0)
@@ -344,7 +344,7 @@ def _needed(marks: Marks, removals: Collection[str]) -> set[Digest]:
 def _freed(
     removals: Collection[str], marks: Marks, orphans: Collection[Digest]
 ) -> dict[str, set[Digest]]:
-    """For each name to be removed, the orphaned blobs that it is the last to need."""
+    """For each name to be removed, the blobs that become orphaned with it."""
     last = {digest: name for name in removals for digest in marks.needs(0, name)}
     freed: dict[str, set[Digest]] = {name: set() for name in removals}
     for digest, name in last.items():
@@ -376,7 +376,7 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     """Remove and delete what the plan says: names first, then blobs that are still orphaned.
 
     Names and blobs that were written or used since the plan was made stay. Raises UsageError for a
-    plan of another cache, and otherwise as :func:`plan_prune`; a new plan finds what is left then.
+    plan of another cache, and the errors of :func:`plan_prune`; a new plan then finds what is left.
     """
     started = time.perf_counter()
     layout = layouts[0]
@@ -404,7 +404,7 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
 
 
 async def _remove(layout: Layout, names: Sequence[NamedManifest]) -> tuple[list[str], list[str]]:
-    """Remove names one by one, the oldest first: those that were removed, and those that stay."""
+    """Remove names one by one, the oldest first. Returns those removed and those that stay."""
     removed: list[str] = []
     spared: list[str] = []
     for name in names:

@@ -1,7 +1,7 @@
-"""Repairing a cache: fetch lost blobs from replicas, or make misses of the results that need them.
+"""Repairing a cache: fetch lost blobs from replicas, or make the results that need them misses.
 
-The plan is made from a fresh verify. Executing it reads each manifest again first, and leaves one
-that has changed since to its writer.
+The plan is made from a fresh verify. When it is executed, each manifest is first read again; one
+that has changed since is left as it is.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Publication(Struct, frozen=True, kw_only=True):
         lost: blobs that no cache has; every result that needs one becomes a miss.
         misses: number of these results.
         sizes: the true size in bytes of each blob for which the manifest states a wrong one.
-        obstacle: a damaged part of the manifest that has to be deleted first: its size is right, so
-            that a writer would keep it.
+        obstacle: a damaged part of the manifest that has to be deleted first, because its size is
+            right and a writer would keep it.
     """
 
     name: str
@@ -138,10 +138,10 @@ async def plan_repair(
             renewed.
         read_data: as for verify; only a blob that was read is known to be damaged.
         remove_unreadable: remove names whose manifests are unreadable here and in every replica.
-        callback: told of the bytes that verify reads.
+        callback: an fsspec callback that receives the number of bytes that verify reads.
 
     Raises StoreError, also for a replica, and UsageError, also for a replica without names: blobs
-    would be given up as lost because it does not have them.
+    would be considered lost because it does not have them.
     """
     for replica in replicas:
         if not await replica.names():
@@ -205,7 +205,7 @@ async def _restorable(
 
 
 async def _lacking(layout: Layout, manifests: Iterable[Manifest]) -> list[Digest]:
-    """Blobs of manifests from replicas that the cache lacks, or has with another size."""
+    """Blobs of replicas' manifests that the cache lacks or has with another size."""
     sizes: dict[Digest, int] = {}
     for manifest in manifests:
         sizes |= RecordGraph(manifest.config).blobs()
@@ -214,7 +214,7 @@ async def _lacking(layout: Layout, manifests: Iterable[Manifest]) -> list[Digest
 
 
 async def _rewrites(layout: Layout, search: _Search, faults: Iterable[Fault]) -> list[Publication]:
-    """The corrected manifests of the names that faults of blobs affect."""
+    """The corrected manifests of the names affected by faults of blobs."""
     names = sorted({n for fault in faults if fault.kind != "manifest" for n in fault.names})
 
     async def read(name: str) -> Publication:
@@ -226,14 +226,14 @@ async def _rewrites(layout: Layout, search: _Search, faults: Iterable[Fault]) ->
 
 @dataclass(slots=True)
 class _Search:
-    """The search for blobs in replicas: those wanted, those found, and the true sizes known."""
+    """The search for blobs in replicas: those wanted, those found, and the known true sizes."""
 
     sizes: dict[Digest, int]
     wanted: set[Digest] = field(default_factory=set)
     found: dict[Digest, Fetch] = field(default_factory=dict)
 
     async def find(self, replicas: Sequence[Layout]) -> None:
-        """Read and verify in each replica the blobs that those before it lack."""
+        """Read and verify, in each replica, the blobs that the earlier ones lack."""
         for position, replica in enumerate(replicas):
             there = await look_up(replica, sorted(self.wanted - self.found.keys()))
 
@@ -347,7 +347,7 @@ class _Repair:
                 self.left[str(digest)] = str(error)
 
     async def publish(self, publication: Publication) -> None:
-        """Rewrite or restore a manifest, if it is still what the plan was made from."""
+        """Rewrite or restore a manifest, if it is unchanged since the plan was made."""
         name = publication.name
         own = await readable_manifest(self._layout, name)
         replica = publication.replica
@@ -409,7 +409,7 @@ class _Repair:
         return False
 
     def _skip(self, name: str) -> None:
-        """Leave a name that was written to. No blob is deleted then: its manifest may need it."""
+        """Leave a name that was written to. Then no blob is deleted: its manifest may need it."""
         self.skipped = True
         self.left[name] = "its manifest has changed since the plan was made"
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class PrunePolicy(Struct, frozen=True, kw_only=True):
-    """Which names a prune removes besides deleting orphaned blobs; by default none.
+    """Which names a prune removes in addition to deleting orphaned blobs; by default none.
 
     A name is never removed if ``keep`` matches it or it is among the newest of its ``keep_last``
-    pattern. Of the others, names older than ``older_than`` are removed; without ``older_than``,
-    all names that match a ``keep_last`` pattern are.
+    pattern. Of the others, those older than ``older_than`` are removed; without ``older_than``,
+    all that match a ``keep_last`` pattern.
 
     Attributes:
         older_than: seconds since a name was written.
@@ -59,7 +59,7 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
 
 
 class Candidate(NamedTuple):
-    """A name as policies see it. ``age`` is in seconds, None if the store has no times."""
+    """A name as input of a policy. ``age`` is in seconds, None if the store has no times."""
 
     name: str
     age: float | None
@@ -137,7 +137,7 @@ def _over_limit(
     protected: Collection[str],
     sizes: Mapping[Digest, int],
 ) -> list[str]:
-    """The names to remove, in this order, until what the others need fits."""
+    """The names to remove, in this order, until the blobs that the others need fit."""
     users: dict[Digest, int] = {}
     for candidate in oldest_first:
         for blob in candidate.blobs:

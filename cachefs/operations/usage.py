@@ -1,7 +1,7 @@
 """What a cache uses: bytes by name, shared, orphaned and missing blobs. Reads only.
 
 Manifests are read first and blobs are listed once after that. Exporters write in the opposite
-order, so a blob that is missing then was not just being uploaded.
+order, so a missing blob is not one that was just being uploaded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DAY: Final = 86_400
 
 AGES: Final = (1, 7, 30)
-"""Days at which one age class ends and the next begins."""
+"""Ages in days at which one age class ends and the next begins."""
 
 
 class NameUsage(Struct, frozen=True, kw_only=True):
@@ -56,8 +56,8 @@ class AgeClass(Struct, frozen=True, kw_only=True):
     """Stored blobs in one age range.
 
     Attributes:
-        days: the end of the range: the blobs were written or touched less than so many days ago,
-            and at least as many as the class before says. None for all older blobs.
+        days: the end of the range: the blobs were written or touched less than this many days ago,
+            and at least as many as in the class before. None for all older blobs.
         amount: the blobs.
     """
 
@@ -66,14 +66,14 @@ class AgeClass(Struct, frozen=True, kw_only=True):
 
 
 class CacheUsage(Struct, frozen=True, kw_only=True):
-    """What a cache uses. Sizes are those in the store, or if a blob is missing, in manifests.
+    """What a cache uses. Sizes are those in the store or, if a blob is missing, in manifests.
 
     Attributes:
-        names: each name, or those that were asked for.
+        names: each name, or those that were requested.
         named: the blobs that names need, counted once for each name.
         referenced: the same blobs, counted once.
-        dedup: bytes of ``named`` divided by the bytes of these blobs counted once; None if there
-            are none.
+        dedup: bytes of ``named`` divided by the bytes of the same blobs counted once; None if
+            there are none.
         stored: all blobs in the store.
         orphaned: stored blobs that no manifest needs. They include those of an export under way,
             and of names under another prefix.
@@ -112,8 +112,9 @@ async def measure(
         names: report only these, in their order; sharing is still computed from all names.
         now: the time that ages count from, in seconds since 1970; by default this machine's.
 
-    An unreadable manifest has its fault in its name's figures. Raises StoreError, ManifestError if
-    the names cannot be listed, and UsageError for a cache that was opened by a manifest's digest.
+    The figures of a name whose manifest is unreadable state its fault. Raises StoreError,
+    ManifestError if the names cannot be listed, and UsageError for a cache that was opened by a
+    manifest's digest.
     """
     layout.require_names("measure")
     needs = await _read_needs(layout)
@@ -171,7 +172,7 @@ async def _read_needs(layout: Layout) -> _Needs:
     counts = Counter(name.name for name in needs.listed)
     for name, count in counts.items():
         if count > 1:
-            needs.faults[name] = f"the tag is there {count} times, so its manifest is ambiguous"
+            needs.faults[name] = f"the tag exists {count} times, so its manifest is ambiguous"
 
     async def read(name: str) -> set[Digest]:
         return await _needed(layout, name, needs.sizes)

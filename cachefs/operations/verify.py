@@ -1,7 +1,7 @@
 """Verifying a cache: every fault in one report. Reads only.
 
 Manifests are read first and blobs are looked up after that. Exporters write in the opposite order,
-so a blob that is missing then was not just being uploaded.
+so a missing blob is not one that was just being uploaded.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FINENESS: Final = 8
 
 
 class Fault(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong.
+    """One fault of a cache.
 
     Attributes:
         kind: ``manifest``: it is unreadable. ``missing``: a blob is not there. ``damaged``: a
@@ -53,8 +53,8 @@ class Fault(Struct, frozen=True, kw_only=True):
         names: the affected names, sorted; empty for a blob that no name needs.
         key: the full path of the object in the store.
         reason: one line.
-        digest: the blob, if it is one.
-        stated: the size in bytes that manifests state, if they do.
+        digest: the blob, if the fault concerns one.
+        stated: the size in bytes that manifests state, if any.
         stored: the size in bytes in the store, if the blob is there.
     """
 
@@ -96,7 +96,7 @@ async def verify(
     callback: Callback = DEFAULT_CALLBACK,
     workers: Workers | None = None,
 ) -> VerifyReport:
-    """Check that manifests parse and that their blobs are there, with the right sizes.
+    """Check that manifests are valid and that their blobs exist, with the right sizes.
 
     Args:
         layout: the cache.
@@ -105,7 +105,7 @@ async def verify(
             A blob of the wrong size is always read, to find out which of the two is wrong.
         start: where that share begins, from 0 to 1. By default it advances every day, so that
             daily runs read everything in about ``1 / read_data`` days.
-        callback: told of the bytes read.
+        callback: an fsspec callback that receives the number of bytes read.
         workers: other processes or machines, which list and read slices of the digest space.
 
     A damaged blob is fetched once more before it is reported. Raises UsageError for a share or
@@ -120,8 +120,8 @@ async def verify(
         there = await look_up(layout, needed.sizes)
     else:
         there = await (list_spread(workers) if workers else list_blobs(layout))
-    told = {fault.digest for fault in needed.faults}
-    there = {digest: stat for digest, stat in there.items() if digest not in told}
+    reported = {fault.digest for fault in needed.faults}
+    there = {digest: stat for digest, stat in there.items() if digest not in reported}
     reading = _Reading(layout, needed.sizes, callback)
     suspects = reading.judge(there, parts)
     await (reading.spread(suspects, workers) if workers else reading.read(suspects))
@@ -129,13 +129,13 @@ async def verify(
         names=needed.names,
         blobs=Amount.of(max(stated.values()) for stated in needed.sizes.values()),
         read=reading.amount,
-        faults=sorted(needed.faults + reading.faults, key=_place),
+        faults=sorted(needed.faults + reading.faults, key=_sort_key),
         start=start,
         seconds=time.perf_counter() - began,
     )
 
 
-def _place(fault: Fault) -> tuple[int, list[str], str]:
+def _sort_key(fault: Fault) -> tuple[int, list[str], str]:
     return _KINDS.index(fault.kind), fault.names, fault.key
 
 
@@ -161,7 +161,7 @@ def _prime_from(number: int) -> int:
 
 
 def sampled(share: float, start: float) -> list[Slice]:
-    """The slices of the digest space that a share from ``start`` on consists of, wrapping around.
+    """The slices of the digest space that make up a share from ``start`` on, wrapping around.
 
     Raises UsageError.
     """
@@ -185,7 +185,7 @@ def _digits(position: float) -> str:
 
 @dataclass(slots=True)
 class _Needed:
-    """The blobs that manifests need, each with the names and the sizes they state (0: none)."""
+    """The blobs that manifests need, each with its names and the sizes they state (0: none)."""
 
     names: list[str]
     faults: list[Fault] = field(default_factory=list)
@@ -295,8 +295,8 @@ class _Reading:
         return sorted(name for name, size in stated.items() if size not in {0, stat.size})
 
     def _difference(self, digest: Digest, stat: Stat, wrong: Sequence[str]) -> str:
-        said = self._sizes[digest][wrong[0]]
-        return f"it has {stat.size} bytes where the manifest of {wrong[0]} says {said}"
+        stated = self._sizes[digest][wrong[0]]
+        return f"it has {stat.size} bytes, but the manifest of {wrong[0]} states {stated}"
 
     def _note(
         self,

@@ -7,7 +7,7 @@ selectors, steps that several inputs satisfy, and the same Dockerfile built for 
     generated = random_graph(seed=7, records=40)
     cache.export(generated.graph, generated.blobs, mode="max", names=["main"])
 
-:func:`graphs` is the same as a Hypothesis strategy.
+:func:`graphs` provides the same as a Hypothesis strategy.
 """
 
 from cachefs.testing.caches import (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 
 _EPOCH: Final = 1_767_225_600
-"""2026-01-01 in seconds: records and layers are made from then on."""
+"""2026-01-01 in seconds since 1970: records and layers are dated from then on."""
 
 _PATHS: Final = ("/app", "/usr/local/bin", "/out", "/etc/ssl/certs")
 
@@ -50,12 +50,12 @@ def random_graph(
     """A graph as an export with ``mode=max`` would store it, with its blobs.
 
     Args:
-        seed: determines everything but the base images.
+        seed: determines everything except the base images.
         records: the number of records.
-        layers: the most layers, at least 1. By default nearly every record has one. There are
-            never more layers than records.
-        platforms: the platforms that are built for, such as ``linux/amd64``.
-        blob_size: the most bytes of a blob. Blobs are random bytes, not archives.
+        layers: the maximum number of layers, at least 1. By default nearly every record has one.
+            There are never more layers than records.
+        platforms: the platforms to build for, such as ``linux/amd64``.
+        blob_size: the maximum number of bytes of a blob. Blobs are random bytes, not archives.
         shared: the seed of the base images: graphs with the same ``shared`` have the same ones.
 
     Raises UsageError for numbers below 1 and for no platforms.
@@ -171,7 +171,7 @@ class _Growth:
         self._finish(record, self._on_top(self._top(under)))
 
     def _copy_from(self) -> None:
-        """Add a ``COPY --from``: onto one step, a path of another that the selector names."""
+        """Add a ``COPY --from``: onto one step, a path of another, which the selector names."""
         under, other = self._recent(), self._chance.choice(self._steps)
         part = Key(other, str(Digest.of(self._chance.choice(_PATHS).encode())))
         record = self.graph.add(self._digest("copy"), [[Key(under)], [part, Key(other)]])
@@ -183,7 +183,7 @@ class _Growth:
         self._steps.append(record)
 
     def _recent(self) -> RecordIndex:
-        """Choose an earlier step; the latest ones are the most likely."""
+        """Choose an earlier step; the most recent ones are the most likely."""
         back = min(int(self._chance.expovariate(0.7)), len(self._steps) - 1)
         return self._steps[-1 - back]
 

@@ -1,4 +1,4 @@
-"""What the tests of the filesystem contract share: data, and failures that name a promise."""
+"""Shared by the tests of the filesystem contract: data, and failures that name a promise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB: Final = 1024 * 1024
 
 
 class SourceError(Exception):
-    """An error of a stream of bytes, which knows nothing of stores."""
+    """An error of a stream of bytes, unrelated to stores."""
 
 
 @functools.cache
@@ -27,18 +27,18 @@ def _noise() -> bytes:
 
 
 def noise(size: int) -> bytes:
-    """Bytes of which no two parts are equal; at most 40 MiB."""
+    """Bytes in which no two parts are equal; at most 40 MiB."""
     return _noise()[:size]
 
 
 async def chunks_of(data: bytes, size: int = 3 * MIB) -> AsyncIterator[bytes]:
-    """Cut bytes into chunks, so that no part of an upload is made of whole chunks."""
+    """Cut bytes into chunks so that no part of an upload consists of whole chunks."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
 
 
 async def failing(data: bytes, error: BaseException) -> AsyncIterator[bytes]:
-    """Give the bytes in chunks, then raise the error."""
+    """Yield the bytes in chunks, then raise the error."""
     async for chunk in chunks_of(data):
         yield chunk
     raise error
@@ -80,5 +80,5 @@ async def stat_of(store: Store, key: str) -> Stat:
 
 
 def renewed(before: Any, after: Any) -> bool:
-    """Whether the time of an object is later than it was."""
+    """Whether the time of an object is later than before."""
     return before is not None and after is not None and after > before

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class FilesystemContract(WritingContract, ListingContract):
-    """What caches need of a filesystem: derive a test class and override :meth:`filesystem`.
+    """What caches need from a filesystem: derive a test class and override :meth:`filesystem`.
 
     The promises:
 
@@ -40,16 +40,16 @@ class FilesystemContract(WritingContract, ListingContract):
     - An object is seen whole or not at all. A reader sees nothing before a write has ended, and
       the old or the new bytes when an object is replaced.
     - A write that fails or is cancelled leaves nothing, or leaves what was there.
-    - A listing has every object whose key starts with the prefix, and no others, at once after a
-      write or a deletion; sizes and times are those of a look-up.
+    - A listing has every object whose key starts with the prefix, and no others, immediately after
+      a write or a deletion; sizes and times are those of a look-up.
     - Keys are kept as they are, with spaces, ``%``, ``#``, ``?``, ``*``, quotes and any Unicode.
     - A missing object is a ``FileNotFoundError``; a folder is not an object.
-    - Deletion removes an object, and only that one.
+    - A deletion deletes one object, and only that one.
     - If a time can be renewed at all, the renewal keeps the bytes.
-    - A cache that is written there is read and verified without faults.
+    - A cache written there is read and verified without faults.
 
     cachefs writes to temporary files and renames them, unless it knows that the filesystem's writes
-    are atomic: a subclass of a filesystem that it knows is taken for one that keeps its promises.
+    are atomic: a subclass of a filesystem that it knows is assumed to keep the same promises.
 
     Attributes:
         has_times: False for a filesystem without modification times. Caches work there, but
@@ -73,7 +73,7 @@ class FilesystemContract(WritingContract, ListingContract):
 
     @pytest.fixture
     def store(self, filesystem: tuple[AbstractFileSystem, str]) -> Store:
-        """The folder as cachefs sees it: what the tests work on."""
+        """The folder as a store, which the tests work on."""
         fs, root = unwrapped(*filesystem)
         return Store(adapt(fs), f"{root.rstrip('/')}/")
 

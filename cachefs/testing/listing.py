@@ -45,7 +45,7 @@ NAMES: Final = [
     "0zero",
     "\ue000private",
 ]
-"""Names that some stores or clients change."""
+"""Names that some stores or clients would change."""
 
 
 async def by_pages(store: Store, prefix: str, limit: int) -> tuple[list[str], int]:
@@ -142,7 +142,7 @@ class ListingContract:
             ("", every),
         ):
             found = keys(run(store.list(prefix)))
-            expect(sorted(found), expected, f"the listing of {prefix!r} has its objects alone")
+            expect(sorted(found), expected, f"the listing of {prefix!r} has only its objects")
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7])
     def test_pages_are_the_listing(self, store: Store, limit: int) -> None:

@@ -60,7 +60,7 @@ class WritingContract:
             await store.put(key, data)
             expect((await stat_of(store, key)).size, len(data), "a look-up has the size")
             expect(await store.read(key, len(data)), data, "tasks do not disturb each other")
-            check(key in keys(await store.list("blobs/")), "what was written is listed at once")
+            check(key in keys(await store.list("blobs/")), "a new object is listed immediately")
 
         async def work() -> None:
             await asyncio.wait_for(asyncio.gather(*map(there_and_back, range(12))), 60)
@@ -82,9 +82,9 @@ class WritingContract:
             there = await store.stat_batch(wanted)
             sizes = [each and each.size for each in there]
             expected = [None if n == absent else n * 1000 for n in range(40)]
-            expect(sizes, expected, "a look-up has the size, and finds what is deleted missing")
+            expect(sizes, expected, "a look-up has the size, and None for a deleted object")
             listed = await store.list("blobs/")
-            expect(listed, [each for each in there if each], "a listing is what look-ups are")
+            expect(listed, [each for each in there if each], "a listing agrees with look-ups")
             await self._read_batch(store, objects, absent)
             if store.filesystem.touches:
                 await self._touch_batch(store, wanted, there, clock_step)
@@ -155,7 +155,7 @@ class WritingContract:
             got = b"".join([chunk async for chunk in store.chunks("key", expected)])
             check(data.startswith(got), "a range has the bytes that were written")
             whole = len(got) == len(data)
-            check(whole or len(got) > (expected or 0), "a range is as long as was asked for")
+            check(whole or len(got) > (expected or 0), "a range is as long as requested")
 
         run(work())
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 BATCH: Final = 64
-"""Small blobs that are read, verified and sent together at most."""
+"""The maximum number of small blobs that are read, verified and sent together."""
 
 BATCH_BYTES: Final = 1024 * 1024
 
@@ -49,10 +49,10 @@ class ExportReport(Struct, frozen=True, kw_only=True):
     Attributes:
         names: the names that were published.
         uploaded: blobs that were sent.
-        touched: blobs that were there and whose time was renewed.
-        kept: blobs that were there and recent enough.
+        touched: blobs that were already stored and whose time was renewed.
+        kept: blobs that were already stored and recent enough.
         seconds: the whole time.
-        error: why the operation failed, if the failure was to be ignored.
+        error: why the operation failed, if failures are ignored.
         removed: names that a mirroring copy removed.
         deleted: blobs that a mirroring copy deleted.
     """
@@ -70,7 +70,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 class ExportPlan(NamedTuple):
     """What the store needs: blobs to send, blobs whose time to renew, and blobs that stay.
 
-    ``replace`` holds those of the blobs to send that are there, but too old or of a wrong size.
+    ``replace`` has those of the blobs to send that are stored, but too old or of a wrong size.
     """
 
     upload: list[Blob]
@@ -85,7 +85,7 @@ async def plan_export(
     touch_refresh: float,
     clock: Callable[[], float] = time.time,
 ) -> ExportPlan:
-    """Compare what the store has with what it is to have. Raises StoreError.
+    """Compare the blobs in the store with those it is to have. Raises StoreError.
 
     Args:
         layout: the target.
@@ -115,7 +115,7 @@ async def plan_export(
 
 
 def _needs_touch(stat: Stat, now: float, touch_refresh: float) -> bool:
-    """Whether a blob's time is to be renewed: it is old, or in the future by another clock."""
+    """Whether a blob's time is to be renewed: it is old, or in the future because clocks differ."""
     if stat.modified is None:
         return False
     age = now - stat.modified
@@ -128,8 +128,8 @@ class Transfer:
     Args:
         layout: the target.
         source: where blobs to be sent come from.
-        callback: told of the bytes sent.
-        tolerant: collect errors of the source's blobs in :attr:`failures` and go on, in place of
+        callback: an fsspec callback that receives the number of bytes sent.
+        tolerant: collect errors of the source's blobs in :attr:`failures` and continue, instead of
             raising the first one. Errors of the target are always raised.
         clock: this machine's time, in seconds since 1970.
     """
@@ -171,7 +171,7 @@ class Transfer:
         await self._look_again()
 
     async def send(self, blobs: Sequence[Blob]) -> None:
-        """Send the blobs, whether they are there or not. Raises as :meth:`bring`."""
+        """Send the blobs, even if the target has them. Raises the same errors as :meth:`bring`."""
         await self._execute(ExportPlan(upload=[*blobs], touch=[], keep=[], replace=[]))
 
     def report(self, names: Iterable[str], seconds: float) -> ExportReport:
@@ -209,8 +209,8 @@ class Transfer:
         """Send blobs that were there and have been deleted since: a prune may have been under way.
 
         This covers blobs that were touched, or sent again because they were old: a prune that saw
-        them before may have deleted them after. If nothing was sent or touched, nothing happened
-        between this look-up and the plan's, so that one holds.
+        them earlier may have deleted them since. If nothing was sent or touched, nothing happened
+        since the plan's look-up, so that look-up is still valid.
         """
         if not (self._uploaded or self._touched):
             return
@@ -245,7 +245,7 @@ class Transfer:
             group.create_task(for_each(batches, partial(self._upload_batch, source), 2))
 
     async def _upload(self, blob: Blob) -> None:
-        chunks = self._told(self._verified(blob))
+        chunks = self._reported(self._verified(blob))
         key = self.layout.blob_key(blob.digest)
         try:
             self._uploaded[blob.digest] = await self.layout.store.upload(key, chunks, blob.size)
@@ -268,7 +268,7 @@ class Transfer:
         self._callback.relative_update(_bytes_of(sending))
 
     def _note_or_raise(self, blob: Blob, error: CacheError) -> None:
-        """Note what is wrong with a blob of the source, or raise it."""
+        """Note the error of a blob of the source, or raise it."""
         of_source = isinstance(error, IntegrityError) or error.side == "source"
         if not (self._tolerant and of_source):
             raise error
@@ -279,7 +279,7 @@ class Transfer:
             return self._source.verified_chunks(blob.digest, blob.size)
         return verified(self._source.chunks(blob.digest, blob.size), blob.digest, blob.size)
 
-    async def _told(self, verified_chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _reported(self, verified_chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async with closing(verified_chunks) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -312,7 +312,7 @@ async def _all_checked(
 
 
 def _checked(wanted: tuple[Digest, int], data: bytes | CacheError) -> bytes | CacheError:
-    """The bytes if they are the blob's, else the error."""
+    """The bytes if they match the digest and size, else the error."""
     if isinstance(data, bytes):
         try:
             verify(data, *wanted)

@@ -1,7 +1,7 @@
 """The one read path: manifests to a graph, and blobs that are verified before they are used.
 
-What cannot be read is a :class:`Miss` with its reason, never an exception in the middle of a build:
-the step just runs again.
+Anything that cannot be read is a :class:`Miss` with its reason, never an exception in the middle of
+a build: the step just runs again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """Why something could not be read from the cache. False in a condition.
+    """The reason why something could not be read from the cache. False in a condition.
 
     Attributes:
         what: the name or digest that was requested.
         reason: one line.
-        absent: True if it is just not there, False if it is damaged or the store failed.
+        absent: True if it just does not exist, False if it is damaged or the store failed.
     """
 
     what: str
@@ -77,8 +77,8 @@ class CachedResult:
     def pull(self, directory: str | os.PathLike[str]) -> list[Path] | Miss:
         """Fetch the layers' blobs into a directory, each as a file named by its 64 hex digits.
 
-        The directory is made. Layers are fetched from the bottom up; the first that cannot be read
-        is returned as a miss. Blocks until it is done.
+        The directory is made if missing. Layers are fetched from the bottom up; the first that
+        cannot be read is returned as a miss. Blocks until it is done.
         """
         Path(directory).mkdir(parents=True, exist_ok=True)
         paths = []
@@ -105,7 +105,7 @@ def missed(what: str, error: CacheError) -> Miss:
 
 
 async def read_blob(layout: Layout, digest: Digest, size: int | None = None) -> bytes:
-    """A blob's bytes, all in memory. Raises NotFoundError, IntegrityError, StoreError."""
+    """A blob's bytes, all in memory. Raises NotFoundError, IntegrityError and StoreError."""
     return await _twice(lambda: _collect(layout, digest, size))
 
 
@@ -118,7 +118,7 @@ async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | Non
     """Write a blob to a file, which appears complete and verified or not at all.
 
     Raises NotFoundError, IntegrityError and StoreError, and UsageError for a path that cannot be a
-    file; then whatever was at the path stays.
+    file; then the path is left as it was.
     """
     if path.is_dir() or not path.parent.is_dir():
         where = "it is a directory" if path.is_dir() else f"there is no directory {path.parent}"
@@ -139,7 +139,7 @@ async def fetch_blob(layout: Layout, digest: Digest, path: Path, size: int | Non
 
 
 async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> BinaryIO:
-    """A file at its start with the verified blob; in memory up to 8 MiB, else an unnamed file.
+    """The verified blob as a file at its start: in memory up to 8 MiB, else an unnamed file.
 
     Raises NotFoundError, IntegrityError and StoreError.
     """
@@ -181,7 +181,7 @@ def _chunks(layout: Layout, digest: Digest, size: int | None) -> AsyncIterator[b
 
 
 async def _twice(work: Callable[[], Awaitable[T]]) -> T:
-    """Fetch a damaged blob once more: the network may have damaged it, not the store."""
+    """Fetch a damaged blob once more: it may be damaged by the network, not in the store."""
     try:
         return await work()
     except IntegrityError:

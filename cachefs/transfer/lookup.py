@@ -1,6 +1,6 @@
 """Which blobs a store has: looked up together, not one by one.
 
-Digests are evenly distributed, so a part of the digest space tells how many blobs the store has. A
+Digests are evenly distributed, so a part of the digest space shows how many blobs the store has. A
 *slice* is such a part; slices are listed concurrently, in one process or on several machines.
 """
 
@@ -22,8 +22,8 @@ PAGE: Final = 1000
 """Objects that S3 lists in one request."""
 
 PAGE_COST: Final = 32
-"""Number of single look-ups that cost as much time as listing one page, here and on the server.
-Amazon charges a page as much as 12 look-ups."""
+"""Number of single look-ups that take as much time as listing one page, here and on the server.
+Amazon charges as much for a page as for 12 look-ups."""
 
 
 class Slice(NamedTuple):
@@ -36,7 +36,7 @@ class Slice(NamedTuple):
     end: str = ""
 
     def holds(self, digest: Digest) -> bool:
-        """Whether the digest lies in the slice."""
+        """Whether the digest is in the slice."""
         return self.start <= digest.hex and (not self.end or digest.hex < self.end)
 
 
@@ -69,7 +69,7 @@ async def list_slice(layout: Layout, part: Slice = WHOLE_SPACE) -> dict[Digest, 
 
 
 async def list_blobs(layout: Layout) -> dict[Digest, Stat]:
-    """Every blob of the cache, in the order of digests. The first page tells whether to slice."""
+    """Every blob of the cache, in the order of digests. The first page decides whether to slice."""
     if not layout.store.filesystem.pages:
         return await list_slice(layout)
     found, rest = await _first_page(layout)
@@ -100,7 +100,7 @@ async def look_up(layout: Layout, digests: Collection[Digest]) -> dict[Digest, S
 
 
 class _Rest(NamedTuple):
-    """What the first page did not list: a slice, and an estimate of its pages."""
+    """What the first page did not list: a slice, and the estimated number of its pages."""
 
     part: Slice
     pages: int
@@ -111,7 +111,7 @@ async def _first_page(layout: Layout) -> tuple[dict[Digest, Stat], _Rest | None]
     found = _of_slice(layout, WHOLE_SPACE, page.objects)
     if page.complete:
         return found, None
-    # The last blob, not the last object: other objects tell nothing about the digest space.
+    # The last blob, not the last object: other objects say nothing about the digest space.
     last = next(reversed(found)).hex if found else ""
     seen = (int(last[:8] or "0", 16) + 1) / 2**32
     pages = max(1, round(len(page.objects) * (1 - seen) / seen / PAGE))

@@ -1,4 +1,4 @@
-"""Reading many manifests, with one judgement of whether a failure is the name's or the store's."""
+"""Reading many manifests, and deciding whether a failure concerns the name or the store."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NAME_FAULTS: Final = (NotFoundError, ManifestError, IntegrityError, DigestError)
-"""Errors that concern one name: it is not there, or its manifest is not valid or damaged.
+"""Errors that concern one name: it does not exist, or its manifest is not valid or is damaged.
 
-All others (no access, no answer, a failing store) concern the store: any name would meet them.
+All others (no access, no response, a failing store) concern the store: any name would get them.
 """
 
 
@@ -37,10 +37,10 @@ async def read_names(
     """Call ``read`` for every name, several at a time, and collect what it returns.
 
     Args:
-        names: the names; each is read once, and the result has their order.
+        names: the names; each is read once, and the result is in their order.
         read: reads one name, such as :meth:`Layout.read`. It may reduce a manifest to what is
             needed, so that not all manifests are in memory at once.
-        store_errors: collect the store's errors too, in place of raising the first one.
+        store_errors: collect the store's errors too, instead of raising the first one.
 
     Returns, for each name, what ``read`` returned or the error that concerns the name. Raises
     UsageError for an invalid name, and StoreError.
@@ -62,11 +62,11 @@ async def read_names(
 
 
 async def read_manifests(layout: Layout, names: Iterable[str]) -> dict[str, Manifest | CacheError]:
-    """Each name's manifest, or the error that concerns the name. Raises as :func:`read_names`."""
+    """Each name's manifest, or its error. Raises the same errors as :func:`read_names`."""
     return await read_names(names, layout.read)
 
 
 async def readable_manifest(layout: Layout, name: str) -> Manifest | None:
-    """The name's manifest, None if it is not there or cannot be read. Raises StoreError."""
+    """The name's manifest, or None if it does not exist or cannot be read. Raises StoreError."""
     found = (await read_manifests(layout, [name]))[name]
     return None if isinstance(found, CacheError) else found

@@ -42,7 +42,7 @@ class VerifyingSource(BlobSource, Protocol):
     """A source that verifies bytes while it reads them, which is cheaper than doing it later."""
 
     def verified_chunks(self, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        """As :meth:`chunks`, ending in IntegrityError unless the bytes are the blob's."""
+        """As :meth:`chunks`, but ending in IntegrityError unless the bytes are the blob's."""
         ...
 
 
@@ -81,7 +81,7 @@ class MappingSource:
                     yield chunk
 
     async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
-        """The bytes, and the contents of the files, which one thread reads."""
+        """The bytes, and the contents of the files, which are read in one thread."""
         held = {digest: self._blobs.get(digest) for digest, _ in blobs}
         files = [
             (Path(blob), size)
@@ -151,14 +151,14 @@ class HasLayout(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """Where names, manifests and blobs lie."""
+        """Where names, manifests and blobs are."""
         ...
 
 
 def as_source(
     source: HasLayout | BlobSource | Mapping[str, bytes | Path | str] | Sequence[HasLayout],
 ) -> BlobSource:
-    """What an export can take blobs from, as a BlobSource."""
+    """Turn anything that an export can take blobs from into a BlobSource."""
     if isinstance(source, HasLayout):
         return LayoutSource(source.layout)
     if isinstance(source, BlobSource):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PARTS: Final = 64
-"""Number of slices: enough to balance the load, and to lose little with a worker."""
+"""Number of slices: enough to balance the load, and to lose little if a worker is lost."""
 
 KEPT: Final = 4
 """Number of caches that a worker keeps open between tasks."""
@@ -94,7 +94,7 @@ async def spread(
     such task at a time.
     """
     results: dict[int, T] = {}
-    here = asyncio.Lock()
+    one_at_a_time = asyncio.Lock()
 
     async def one(position: int) -> None:
         task = tasks[position]
@@ -112,7 +112,7 @@ async def spread(
                 "a worker was lost (%s); its part of the work is repeated in this process",
                 type(error).__name__,
             )
-            async with here:
+            async with one_at_a_time:
                 results[position] = await asyncio.to_thread(work, *task)
         if done is not None:
             done(results[position])
@@ -126,10 +126,10 @@ async def spread(
 def once(_mark: str, packed: bytes) -> bytes:
     """Run on a worker: unpickle a function with its arguments, call it, and pickle the result.
 
-    Pickled, because Dask takes simple data apart and returns plain text for digests. The mark makes
-    equal calls differ, because Dask runs only one of them, and stores change in between.
+    Both are pickled because Dask takes simple data apart and returns plain text for digests. The
+    mark makes equal calls differ: Dask would run only one of them, but stores change in between.
     """
-    work, task = pickle.loads(packed)  # noqa: S301 - from whoever gave us the work
+    work, task = pickle.loads(packed)  # noqa: S301 - from the process that submitted the work
     return pickle.dumps(work(*task))
 
 
@@ -144,14 +144,14 @@ async def list_spread(workers: Workers) -> dict[Digest, Stat]:
 
     A filesystem that cannot list a slice is listed once, in this process. Raises StoreError.
     """
-    executor, place = workers
-    layout = place.open()
+    executor, spec = workers
+    layout = spec.open()
     if not layout.store.filesystem.pages:
         return await list_blobs(layout)
-    parts = await spread(executor, list_part, [(place, part) for part in slices(PARTS)])
+    parts = await spread(executor, list_part, [(spec, part) for part in slices(PARTS)])
     return {digest: stat for part in parts for digest, stat in part.items()}
 
 
-def list_part(place: CacheSpec, part: Slice) -> dict[Digest, Stat]:
+def list_part(spec: CacheSpec, part: Slice) -> dict[Digest, Stat]:
     """Every blob of a slice, listed by a worker for :func:`list_spread`."""
-    return run(list_slice(place.open(), part))
+    return run(list_slice(spec.open(), part))

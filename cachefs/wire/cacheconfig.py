@@ -1,7 +1,7 @@
 """The cache config: the JSON that a manifest holds (``application/vnd.buildkit.cacheconfig.v0``).
 
 Field order and omission follow Go's encoder, so that what was decoded encodes to the same bytes.
-Structs hold indexes and text as the wire does; :mod:`cachefs.graph` gives them a meaning.
+Structs hold indexes and text as on the wire; :mod:`cachefs.graph` gives them a meaning.
 Records hold tuples, not lists: most are empty, and all empty tuples are one object.
 """
 
@@ -36,7 +36,7 @@ class Annotations(Struct, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Layer(Struct, omit_defaults=True, gc=False):
-    """A blob on top of the layer with index ``parent`` (-1: on nothing)."""
+    """A blob on top of the layer with index ``parent`` (-1: on none)."""
 
     blob: str = ""
     parent: LayerIndex = LayerIndex(0)
@@ -49,14 +49,14 @@ class Layer(Struct, omit_defaults=True, gc=False):
 
 
 class Result(Struct, gc=False):
-    """A record's result: the layer with this index and all below it."""
+    """A record's result: the layer with this index and all layers below it."""
 
     layer: LayerIndex
     created_at: str = field(name="createdAt")
 
 
 class Chain(Struct, kw_only=True, omit_defaults=True, gc=False):
-    """A record's result as layers named one by one, from the bottom up, without their parents."""
+    """A record's result as layers listed one by one, from the bottom up, without their parents."""
 
     layers: tuple[LayerIndex, ...] = ()
     created_at: str = field(name="createdAt")

@@ -34,9 +34,9 @@ Index = TypeVar("Index", RecordIndex, LayerIndex)
 
 
 def canonical(config: CacheConfig) -> CacheConfig:
-    """The same config in canonical order; the one given is not changed.
+    """The same config in canonical order; the argument is not changed.
 
-    Raises ManifestError when records link in a loop.
+    Raises ManifestError if records link in a loop.
     """
     stacks = stack_hashes(config.layers)
     layer_order = sorted(
@@ -52,7 +52,7 @@ def canonical(config: CacheConfig) -> CacheConfig:
 
 
 def stack_hashes(layers: Sequence[Layer]) -> list[bytes]:
-    """A hash of each layer's blob and of all below it."""
+    """For each layer, a hash of its blob and of all blobs below it."""
 
     def hashed(index: LayerIndex, below: bytes) -> bytes:
         return hashlib.sha256(below + layers[index].blob.encode()).digest()
@@ -80,7 +80,7 @@ def _order_key(record: Record, records: Sequence[Record]) -> tuple[object, ...]:
 
 
 def _content_hashes(records: Sequence[Record], stacks: Sequence[bytes]) -> list[bytes]:
-    """A hash of each record's key, all that it is built on, and its results."""
+    """For each record, a hash of its key, of everything it is built on, and of its results."""
     content = [b""] * len(records)
     for index in topological(records):
         record = records[index]

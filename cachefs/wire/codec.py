@@ -13,7 +13,7 @@ from cachefs.wire.go_json import go_json
 from cachefs.wire.rules import check
 
 MAX_BYTES: Final = 512 * 1024 * 1024
-"""Larger manifests are refused unparsed: ten times the largest that the format's makers saw."""
+"""Larger manifests are refused unparsed. Ten times the largest that the format's authors saw."""
 
 _decoder: Final = msgspec.json.Decoder(CacheConfig)
 

@@ -1,7 +1,7 @@
 """The rules that make a cache config valid, checked without recursion.
 
-Each rule is stated once: it checks the values of one kind all together, which is quick. Only when
-that fails is the same check made of one value at a time, to name the layer or record at fault.
+Each rule is stated once: it checks all values of one kind together, which is fast. Only if that
+fails, the same check is made for one value at a time, to name the layer or record at fault.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Rule(NamedTuple):
     """What must be true of all parts of one kind.
 
     Attributes:
-        values: what is checked of these parts.
+        values: the values to check in these parts.
         valid: whether all the values are valid in this config.
         says: what is wrong with a value.
     """
@@ -164,5 +164,5 @@ def _fault(rule: _Rule, kind: _Kind, config: CacheConfig) -> ManifestError:
         for value in rule.values(kind.parts([owner])):
             if not rule.valid([value], config):
                 return ManifestError(f"{kind.owner} {index}{rule.says(value, config)}")
-    # No value is at fault alone. The config is refused all the same.
+    # No single value is at fault. The config is refused anyway.
     return ManifestError(f"the {kind.owner}s of the manifest are not valid together")

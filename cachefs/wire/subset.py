@@ -31,9 +31,9 @@ def subset(
 ) -> CacheConfig:
     """The part with these records and these layers; None keeps all.
 
-    Anything left dangling is dropped: results with a layer that is not kept or lies on one, links
-    to records that are not kept, records with an input that no alternative satisfies any more, and
-    layers that no result needs.
+    Anything left dangling is dropped: results with a layer that is not kept or is above one that is
+    not, links to records that are not kept, records with an input that no alternative satisfies any
+    more, and layers that no result needs.
     """
     kept = fold_stacks(
         config.layers, True, lambda index, below: below and (layers is None or index in layers)

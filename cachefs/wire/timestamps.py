@@ -43,7 +43,7 @@ def all_timestamps(texts: Collection[str]) -> bool:
 
 
 def nanoseconds(text: str) -> int:
-    """Nanoseconds since 1970, negative before. Raises ValueError if it is not an RFC 3339 time."""
+    """Nanoseconds since 1970, negative before. Raises ValueError unless it is an RFC 3339 time."""
     if not is_timestamp(text):
         raise ValueError(f"{text!r} is not an RFC 3339 time")
     whole, dot, rest = text.partition(".")

@@ -27,12 +27,12 @@ def parents_first(
 
     Args:
         layers: the layers; their parents are in range.
-        tops: only these layers and all below them, each once; by default all layers.
+        tops: only these layers and all layers below them, each once; by default all layers.
 
-    Raises ManifestError, naming a layer, when there is a loop.
+    Raises ManifestError, naming a layer, if there is a loop.
     """
     parents = [layer.parent for layer in layers]
-    # The extra item is that of index -1: every walk ends below a root layer.
+    # The extra item is for index -1: every walk ends below a root layer.
     walk_of = [_UNSEEN] * len(layers) + [_ENDED]
     order: list[LayerIndex] = []
     for walk, top in enumerate(layer_indexes(layers) if tops is None else tops):
@@ -66,7 +66,7 @@ def fold_stacks(
         function: called once for each layer, parents first.
 
     The height of each stack is ``fold_stacks(layers, 0, lambda _, below: below + 1)``. Raises
-    ManifestError, naming a layer, when there is a loop.
+    ManifestError, naming a layer, if there is a loop.
     """
     values = [base] * len(layers)
     for index in parents_first(layers):
@@ -78,7 +78,7 @@ def fold_stacks(
 def topological(records: Sequence[Record]) -> list[RecordIndex]:
     """Record indexes in an order in which every record comes after those it links to.
 
-    Raises ManifestError, naming a record, when there is a loop.
+    Raises ManifestError, naming a record, if there is a loop.
     """
     targets = link_targets(records)
     return in_order(targets, list(chain.from_iterable(targets)))
@@ -107,13 +107,13 @@ def in_order(
 
     Args:
         targets: the records that each record links to.
-        links: all of them in one sequence.
+        links: all these targets in one sequence.
     """
     waiting = [0] * len(targets)
     for target in links:
         waiting[target] += 1
     order = [RecordIndex(index) for index, count in enumerate(waiting) if not count]
-    # Flat arrays: the walk jumps around, and most of its time is waiting for memory.
+    # Flat arrays: the walk jumps around, and spends most of its time waiting for memory.
     flat = cast("Sequence[RecordIndex]", array("q", links))
     starts = array("q", accumulate(map(len, targets), initial=0))
     for index in order:

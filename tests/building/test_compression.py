@@ -1,4 +1,4 @@
-"""How a build compresses new layers: as the location of ``cache_to`` says."""
+"""A build compresses new layers as the location of ``cache_to`` says."""
 
 from __future__ import annotations
 
@@ -118,11 +118,11 @@ def test_a_command_is_compressed_as_its_cache_says(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from cachefs.cli.main import main; main()", "run"]
     cache = f"type=local,dest={tmp_path / 'oci'},tag=app,compression=uncompressed"
     words = ["--cache", cache, "--output", "out", "--explain", "--", "sh", "-c", "echo hi > out"]
-    said = [
+    explained = [
         subprocess.run([*program, *words], check=True, cwd=tmp_path, capture_output=True).stderr
         for _ in range(2)
     ]
-    assert [line.split(b":")[1].strip() for line in said] == [b"miss", b"hit"]
+    assert [line.split(b":")[1].strip() for line in explained] == [b"miss", b"hit"]
     layers = cachefs.open(cache).load().layers
     assert len(layers) == 2
     for layer in layers:

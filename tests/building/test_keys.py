@@ -1,4 +1,4 @@
-"""Keys: two different steps never share one, and orders that say nothing do not matter."""
+"""Keys: two different steps never share one, and orders without a meaning do not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: what counts in a tree, the patterns, and the index that spares reading it again."""
+"""Sources: what counts in a tree, the patterns, and the index that avoids reading it again."""
 
 from __future__ import annotations
 

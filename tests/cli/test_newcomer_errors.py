@@ -101,7 +101,7 @@ def cache(recorded: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(recorded / "s3" / "max", tmp_path / "cache"))
 
 
-# --- what S3 servers answer -----------------------------------------------------------------------
+# --- responses of S3 servers ----------------------------------------------------------------------
 
 
 ASKED = [
@@ -239,7 +239,7 @@ def test_who_may_not_list(seaweed_s3: S3Server, engine: str, cache: Path) -> Non
         place.names()
 
 
-# --- servers that are not there -------------------------------------------------------------------
+# --- servers that do not exist --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def unreachable(endpoint: str, engine: str) -> str:
     line = one_error(
         run("ls", server.attributes("b", engine=engine, retry_max_attempts="1")), Exit.STORE
     )
-    assert line.startswith("list b/manifests/: no answer from the store (")
+    assert line.startswith("list b/manifests/: no response from the store (")
     assert "prefix=" not in line, "queries are masked: they may hold signatures"
     return line
 
@@ -293,7 +293,7 @@ def test_an_sftp_server_that_does_not_let_one_in(tmp_path: Path) -> None:
 
 def test_an_sftp_server_that_is_not_there(unused_port: int) -> None:
     for server, words in {
-        f"127.0.0.1:{unused_port}": "no answer from the store",
+        f"127.0.0.1:{unused_port}": "no response from the store",
         "nowhere.invalid": "its host name cannot be resolved",
     }.items():
         ended = run("ls", f"sftp://{server}/cache")
@@ -378,7 +378,7 @@ def test_what_was_meant_is_guessed(arguments: list[str], words: str) -> None:
     assert words in one_error(run(*arguments), Exit.USAGE)
 
 
-# --- what is not installed ------------------------------------------------------------------------
+# --- libraries that are not installed -------------------------------------------------------------
 
 WITHOUT = """
 import sys

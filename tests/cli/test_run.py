@@ -135,7 +135,7 @@ def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
     assert (failed["outcome"], failed["status"]) == ("failed", 7)
 
 
-# --- kills and crowds ---------------------------------------------------------------------------
+# --- killed and concurrent runs -----------------------------------------------------------------
 
 # The real program, except that it kills itself at one point while it replaces a directory.
 KILLED = """

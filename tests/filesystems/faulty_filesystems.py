@@ -1,4 +1,4 @@
-"""The contract on filesystems with a fault each, and on one without. Run by test_faulty.py."""
+"""The contract on filesystems with one fault each, and on one without. Run by test_faulty.py."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def location(account_url: str, container: str, **more: str) -> str:
     return ",".join(f"{name}={value}" for name, value in pairs.items())
 
 
-# aiohttp warns of each body of more than 1 MiB that azure-core gives it as bytes.
+# aiohttp warns about each body of more than 1 MiB that azure-core passes to it as bytes.
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 class TestContract(FilesystemContract):
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bodies of uploads: cut and handed on in chunks, and whole whatever a disk or client does."""
+"""The bodies of uploads: cut and passed on in chunks, complete whatever a disk or client does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published contract on every store, and what is ours alone: errors, broken connections."""
+"""The published contract on every store, and what it does not cover: errors, broken connections."""
 
 from __future__ import annotations
 

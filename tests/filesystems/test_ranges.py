@@ -1,4 +1,4 @@
-"""Reading a large object in ranges: its bytes in order, bounded, and nothing left behind."""
+"""Reading a large object in ranges: bytes in order, memory bounded, and nothing left behind."""
 
 from __future__ import annotations
 

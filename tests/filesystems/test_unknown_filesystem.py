@@ -1,4 +1,4 @@
-"""A filesystem that cachefs knows nothing of: no times, no touch, no pages, files seen in part."""
+"""A filesystem that cachefs does not know: no times, no touch, no pages, files seen in part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer becomes its files again, whole and verified, or nothing appears."""
+"""A layer becomes its files again, complete and verified, or nothing appears."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_what_is_there_already_stays(tmp_path: Path, there: str) -> None:
         {"file": File(b"old"), "full": {"a": File(b"old")}, "link": Link("empty"), "empty": {}},
     )
     before = trees.read(tmp_path / "base")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         extract_bytes(archive(("a", b"new")), tmp_path / "base" / there)
     assert trees.read(tmp_path / "base") == before
 

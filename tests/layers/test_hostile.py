@@ -1,4 +1,4 @@
-"""No archive, however it is made, changes anything outside of where it is extracted to."""
+"""No archive, however it is made, changes anything outside the directory it is extracted to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same files give the same layer, whatever surrounds them."""
+"""The same files give the same layer, whatever their surroundings."""
 
 from __future__ import annotations
 

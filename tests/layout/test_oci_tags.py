@@ -1,4 +1,4 @@
-"""Tags of one OCI directory, written by many at once."""
+"""Tags of one OCI directory, written by many processes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name that is meant when none is given: what lies at the location decides."""
+"""The name that is used if none is given: the content of the location decides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_directorys_layout_decides(kind: str, expected: str, tmp_path: Path) -
     by_path = cachefs.open(tmp_path)
     assert by_path.default_names == (expected,)
     assert [name.name for name in by_path.names()] == [expected]
-    # A location alone cannot know: only the cache answers.
+    # The location alone does not determine it: only the cache does.
     assert not hasattr(Location, "default_names")
 
 

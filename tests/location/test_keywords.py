@@ -1,4 +1,4 @@
-"""The keywords that editors complete are those that the parser takes."""
+"""The keywords that editors complete are those that the parser accepts."""
 
 from __future__ import annotations
 

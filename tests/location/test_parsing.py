@@ -343,7 +343,7 @@ def test_fields_are_csv_by_go_s_rules() -> None:
         ("type=fsspec", "needs url"),
         ("type=fsspec,url=s3://b/,region=r", "Python"),
         ("type=fsspec,url=gs://b/,endpoint_url=http://h", "for s3:// URLs only"),
-        (f"{S3},access_key_id=a", "go together"),
+        (f"{S3},access_key_id=a", "belong together"),
         (f"{S3},session_token=a", "needs access_key_id"),
         (f"{S3},touch_refresh=1 day", 'touch_refresh="1 day" is not a duration: write for'),
         (f"{S3},touch_refresh=-1h", "0s or more"),

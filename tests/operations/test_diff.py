@@ -1,4 +1,4 @@
-"""How two caches differ: against plain sets, and where chains part in graphs made for it."""
+"""How two caches differ: against plain sets, and where chains diverge in graphs made for it."""
 
 from __future__ import annotations
 

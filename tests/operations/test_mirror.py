@@ -1,4 +1,4 @@
-"""A copy that deletes: the target's names become the source's, blobs go as a prune lets them go."""
+"""A copy that deletes: the target's names become the source's, blobs are deleted as by a prune."""
 
 from __future__ import annotations
 

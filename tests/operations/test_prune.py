@@ -1,4 +1,4 @@
-"""Prune: what a model says must go goes, the rest is as it was, and on any doubt nothing goes."""
+"""Prune: what a model says is deleted, the rest is as it was; on any doubt nothing is deleted."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_uploads_that_never_ended_are_aborted(moto_s3: S3Server, recorded: Path)
     assert not moto_s3.client.list_multipart_uploads(Bucket=bucket).get("Uploads")
 
 
-# --- on any doubt nothing goes --------------------------------------------------------------------
+# --- on any doubt nothing is deleted --------------------------------------------------------------
 
 
 def damage(folder: Path, how: str) -> None:

@@ -1,4 +1,4 @@
-"""Repair brings back what a replica has, and makes a miss of exactly what nobody has."""
+"""Repair restores what a replica has, and turns exactly what no replica has into misses."""
 
 from __future__ import annotations
 
@@ -265,13 +265,13 @@ def test_what_changed_since_the_plan_is_left(place: Place) -> None:
     flip(place.objects, place.blob_key(lost))
     plan = place.cache.plan_repair(read_data=1.0)
     assert ([p.name for p in plan.publish], plan.delete) == (["app", "app-v2"], [str(lost)])
-    # Somebody exports app anew, and knows nothing of the damage.
+    # Another process exports app again, unaware of the damage.
     graph.add(cachefs.output_key("new", 0))
     place.cache.export(graph, {}, names=["app"], mode="max")
     report = plan.execute()
     assert list(report.left) == ["app"]
     assert (report.rewritten, report.deleted) == (["app-v2"], [])
-    # Somebody sends the blob again: there is nothing to delete any more.
+    # Another process sends the blob again: there is nothing to delete any more.
     plan = place.cache.plan_repair(read_data=1.0)
     place.objects[place.blob_key(lost)] = whole
     assert plan.execute().deleted == []

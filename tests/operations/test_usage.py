@@ -1,4 +1,4 @@
-"""What a cache uses: figures equal those that are counted here from plain JSON and files."""
+"""What a cache uses: the figures equal those counted here from plain JSON and files."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_tag_that_is_there_twice_is_a_fault(make_place: MakePlace) -> None:
     index["manifests"][1]["annotations"] = index["manifests"][0]["annotations"]
     place.objects["index.json"] = json.dumps(index).encode()
     usage = place.cache.usage()
-    assert all("there 2 times" in (one.fault or "") for one in usage.names)
+    assert all("exists 2 times" in (one.fault or "") for one in usage.names)
     assert usage.uncertain == usage.stored
 
 

@@ -1,4 +1,4 @@
-"""Verify finds exactly what was broken, on every kind of store, and writes nothing."""
+"""Verify finds exactly what was damaged, on every kind of store, and writes nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_all_faults_are_found_and_nothing_else(place: Place, seed: int) -> None:
         for digest, damage in done.items()
     }
     assert found(place.cache.verify(read_data=1.0)) == expected
-    # A flipped bit is all that does not show in sizes.
+    # Only the flipped bit does not change a size.
     seen = {fault for fault in expected if done[str(fault[2])] != "flip"}
     assert found(place.cache.verify()) == seen
     only = {(kind, ("app",), digest) for kind, names, digest in seen if "app" in names}
@@ -65,7 +65,7 @@ def test_a_fault_says_what_where_and_how_much(place: Place) -> None:
     (fault,) = place.cache.verify().faults
     assert fault.key.endswith(place.blob_key(digest))
     assert (fault.stated, fault.stored) == (size, size - 1)
-    assert fault.reason == f"it has {size - 1} bytes where the manifest of app says {size}"
+    assert fault.reason == f"it has {size - 1} bytes, but the manifest of app states {size}"
     assert json.loads(json.dumps(fault.reason))
 
 

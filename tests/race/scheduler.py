@@ -1,11 +1,11 @@
 """Every order in which actors' filesystem calls can happen, each run from the start.
 
-The search goes depth first over the choice of who has the next turn. Two orders that lead to the
-same store, the same time and the same answers seen by each actor go on alike, since an actor does
-nothing that does not follow from what it saw: the second is not followed further. Nothing else is
-left out, so what is found absent is absent from all interleavings.
+The search is depth first over the choice of the actor that makes the next call. Two orders that
+lead to the same store, the same time and the same results seen by each actor continue alike,
+because what an actor does depends only on what it saw: the second is not followed further. Nothing
+else is left out, so what is found absent is absent from all interleavings.
 
-Calls that one actor has under way side by side happen in the order in which it made them.
+Concurrent calls of one actor happen in the order in which it made them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Actor:
         self.over = False
 
     async def turn(self, call: str) -> None:
-        if self.over:  # what it would clean up is of no interest to a run that has ended
+        if self.over:  # a run that has ended needs no cleaning up
             raise asyncio.CancelledError
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append((call, future))
@@ -101,7 +101,7 @@ async def _run(case: Case, prefix: Sequence[int], stack: list[list[int]], search
             schedule.append(f"{actors[chosen].name}: {call}")
             future.set_result(None)
     finally:
-        # Who is cancelled may clean up with further calls, which nobody gives a turn any more.
+        # A cancelled task may clean up with further calls, which are no longer scheduled.
         while not all(task.done() for task in tasks):
             for task in tasks:
                 task.cancel()

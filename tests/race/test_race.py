@@ -1,7 +1,8 @@
 """No order of a real export's and a real prune's calls leaves a name without its blobs.
 
-R is ``touch_refresh``, G the grace, D the time from a writer's first look at a blob to its manifest
-being listed. Kept blobs are safe if and only if G >= R + D; see :mod:`cachefs.operations.prune`.
+R is ``touch_refresh``, G the grace period, D the time from a writer's first look-up of a blob until
+its manifest is listed. Kept blobs are safe if and only if G >= R + D; see
+:mod:`cachefs.operations.prune`.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def test_a_manifest_that_was_published_since_the_plan_is_seen() -> None:
     assert not search.violations, found(search)
 
 
-# --- the harness can fail: each rule that is taken away is missed --------------------------------
+# --- the harness can fail: without any one of the rules, a blob is lost --------------------------
 
 
 def test_control_a_grace_that_is_one_second_too_small() -> None:

@@ -1,4 +1,4 @@
-"""What each safeguard is there for: orders of calls that only it makes good."""
+"""The purpose of each safeguard: orders of calls that only it makes safe."""
 
 from __future__ import annotations
 

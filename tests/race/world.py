@@ -1,4 +1,4 @@
-"""A store in memory whose every call waits for its turn, with a clock that the test moves."""
+"""A store in memory whose calls wait until they are scheduled, with a clock that the test moves."""
 
 from __future__ import annotations
 

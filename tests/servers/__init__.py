@@ -1,1 +1,1 @@
-"""Real servers for tests and benchmarks; each listens on loopback only, on ports that were free."""
+"""Real servers for tests and benchmarks; each listens only on loopback, on free ports."""

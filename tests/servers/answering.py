@@ -1,4 +1,4 @@
-"""A server that answers every S3 request as a test says, for answers that others never give."""
+"""A server that responds to S3 requests as a test says, with responses that others never give."""
 
 from __future__ import annotations
 

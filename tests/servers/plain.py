@@ -1,4 +1,4 @@
-"""A filesystem that cachefs does not know: only what fsspec requires of every filesystem."""
+"""A filesystem that cachefs does not know, with only what fsspec requires of every filesystem."""
 
 from __future__ import annotations
 

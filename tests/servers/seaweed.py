@@ -1,9 +1,9 @@
-"""One SeaweedFS for all processes that name the same folder. It ends with the last of them.
+"""One SeaweedFS for all processes that use the same directory. It ends with the last of them.
 
 Starting takes three seconds and 130 MB, too much for each worker of a parallel test run. So the
 first user starts a *keeper* (this module as a script) that runs the server. Every user holds the
 writing end of a named pipe open. The keeper reads from it: the end of file means that no user is
-left, even if they were killed, as the kernel counts them.
+left, even if they were killed, because the kernel counts them.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 def _free_ports() -> dict[str, int]:
     names = [*_SERVICES, *(f"{service}.grpc" for service in _SERVICES), "metrics"]
     with contextlib.ExitStack() as stack:
-        # All at once, so that they differ.
+        # All together, so that they differ.
         sockets = [stack.enter_context(socket.socket()) for _ in names]
         for each in sockets:
             each.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""An SFTP server of a folder: ``python -m tests.servers.sftp FOLDER`` prints its port."""
+"""An SFTP server for a directory: ``python -m tests.servers.sftp FOLDER`` prints its port."""
 
 from __future__ import annotations
 

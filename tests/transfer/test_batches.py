@@ -1,4 +1,4 @@
-"""Small blobs travel in batches: whole, checked, in bounds, and synced before a name needs them."""
+"""Small blobs are sent in batches: whole, verified, bounded, synced before a name needs them."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_all_is_synced_before_a_manifest_names_it(
     exported(cache, blobs, blobs)
     assert calls == ["put_batch", "settle", "put"]
     calls.clear()
-    # What is kept may have been written by somebody who has not synced it yet.
+    # What is kept may have been written by another process that has not synced it yet.
     exported(cache, blobs, blobs)
     assert calls == ["settle", "put"]
 

@@ -49,7 +49,7 @@ def test_an_unreachable_store_is_a_miss_for_a_build_and_an_error_for_ls() -> Non
     )
     cache = cachefs.open(text)
     assert not cache.load()
-    assert "no answer from the store" in cache.misses[0].reason
+    assert "no response from the store" in cache.misses[0].reason
     with pytest.raises(cachefs.UnreachableError, match="check the endpoint") as raised:
         cache.names()
     assert "hush-hush" not in str(raised.value)

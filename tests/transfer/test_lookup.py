@@ -1,4 +1,4 @@
-"""Asking once: what is found, and how many requests it takes."""
+"""Looking up once: what is found, and how many requests it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading many names: in bounds, in order, and whose fault a failure is."""
+"""Reading many names: bounded, in order, and whether a failure is the name's or the store's."""
 
 from __future__ import annotations
 

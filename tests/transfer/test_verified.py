@@ -1,4 +1,4 @@
-"""Chunks are verified on their way: hashed while they are used, and believed at the end only."""
+"""Chunks are verified as they are passed on: hashed while used, trusted only at the end."""
 
 from __future__ import annotations
 

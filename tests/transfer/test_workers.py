@@ -1,4 +1,4 @@
-"""Work on other processes: the same answers as here, and a lost worker's part done again."""
+"""Work on other processes: the same results as here, and a lost worker's part is repeated."""
 
 from __future__ import annotations
 

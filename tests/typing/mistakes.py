@@ -18,7 +18,7 @@ cachefs.open("s3://bucket/", use_path_style=7)  # type: ignore[arg-type]
 cachefs.open("s3://bucket/", touch_refresh=b"12h")  # type: ignore[arg-type]
 cachefs.copy("mirror")  # type: ignore[call-arg]
 
-# A miss has no bytes: whoever forgets to ask is told.
+# A miss has no bytes: forgetting the check is an error.
 cache.read_blob(digest).decode()  # type: ignore[union-attr]
 cache.fetch_blob(digest, "layer").exists()  # type: ignore[union-attr]
 with cache.open_blob(digest) as file:  # type: ignore[union-attr]

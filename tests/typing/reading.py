@@ -27,12 +27,12 @@ assert_type(cache.diff(cache.with_names("main")), cachefs.CacheDiff)
 assert_type(cache.draw("app", "dot"), str)
 assert_type(cache.misses, deque[cachefs.Miss])
 
-# A digest is a text, so that whatever holds one does.
+# A digest is text, so a variable for text can hold it.
 digest = cachefs.Digest.of(b"a layer")
 assert_type(digest, cachefs.Digest)
 text: str = digest
 
-# A miss is false, and tells why by its attributes. A blob may be empty, so bytes are told apart by
+# A miss is false, and its attributes say why. A blob may be empty, so bytes are recognised by
 # their class.
 data = cache.read_blob(digest)
 assert_type(data, bytes | cachefs.Miss)

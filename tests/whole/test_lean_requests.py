@@ -1,4 +1,4 @@
-"""What goes over the wire: how many requests each work takes, and nothing in them for nothing."""
+"""What is sent: how many requests each operation takes, and nothing superfluous in them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_many_blobs_are_asked_for_with_one_listing(
     export(cache, blobs_of(100))
     assert kinds(proxy) == {"LIST": 1, "PUT": 101}
     proxy.clear()
-    # Nothing was sent since the first look, so it is the last one, too.
+    # Nothing was sent since the first look-up, so it is also the last one.
     assert export(cache, blobs_of(100)).kept.blobs == 100
     assert kinds(proxy) == {"LIST": 1, "PUT": 1}
     proxy.clear()
@@ -113,7 +113,7 @@ def test_a_small_blob_takes_one_request_to_fetch(
     proxy.clear()
     report = cachefs.copy(cache, tmp_path / "mirror")
     assert report.uploaded == cachefs.Amount(40, 40 * 64)
-    # The listing tells the names; then the manifest, and each blob once.
+    # One listing for the names; then the manifest, and each blob once.
     assert kinds(proxy) == {"LIST": 1, "GET": 41}
 
 

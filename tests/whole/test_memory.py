@@ -82,7 +82,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
 def test_the_memory_of_a_chunk_serves_for_the_next(tmp_path: Path) -> None:
-    # Dask, in other tests of this worker, tells all later processes to give memory back at once.
+    # Dask, in other tests of this worker, makes all later processes return memory immediately.
     own = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     output = subprocess.run(
         [sys.executable, "-c", _AGAIN_AND_AGAIN, str(tmp_path)],

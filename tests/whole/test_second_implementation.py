@@ -1,4 +1,4 @@
-"""docs/format.md is enough: a second implementation of its words alone, set against cachefs."""
+"""docs/format.md is enough: a second implementation, from this page alone, against cachefs."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def facts_of(descriptor: Json) -> Json:
     }
 
 
-# --- set against cachefs -------------------------------------------------------------------------
+# --- compared with cachefs -----------------------------------------------------------------------
 
 KEYED = ["s3/min", "s3/max", "s3/multi", "s3/team/ci"]
 LOCAL = ["local-min", "local-max", "local-zstd", "local-index"]

@@ -1,4 +1,4 @@
-"""What is loaded, and what is not, before anyone has asked for anything."""
+"""What is imported, and what is not, before it is needed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A cache under everything that happens to one, beside a plain model of what it must hold.
+"""A cache under everything that happens to one, compared with a plain model of its content.
 
-Calls are cut short, refused, or done with their answers lost; plans are carried out late; clocks
-jump; blobs and manifests rot. After each step every name holds what the model says, and every blob
-that it needs is whole, unless this test has damaged it and nobody has repaired it since.
+Calls are interrupted, refused, or done with their responses lost; plans are executed late; clocks
+jump; blobs and manifests are damaged. After each step every name holds what the model says, and
+every blob that it needs is intact, unless this test has damaged it and it was not repaired since.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class CacheMachine(RuleBasedStateMachine):
         outcome = self.attempt(work, trouble)
         self.wrote(name, raw, outcome, trouble)
         assert outcome.done or trouble is not None
-        if not outcome.done:  # whoever comes again succeeds, whatever was left behind
+        if not outcome.done:  # a second attempt succeeds, whatever was left behind
             self.every_name_holds_what_it_must()
             self.every_blob_that_is_needed_is_whole()
             outcome = self.attempt(work, None)
@@ -292,7 +292,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert after.modified in {before.modified, self.world.now}
         assert not outcome.done or after.modified == self.world.now
 
-    # --- what those who care for it do -----------------------------------------------------------
+    # --- verify, repair and prune ----------------------------------------------------------------
 
     @rule(policy=policies, trouble=troubles)
     def make_plan(self, policy: PrunePolicy, trouble: Trouble | None) -> None:

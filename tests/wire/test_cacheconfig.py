@@ -1,4 +1,4 @@
-"""The cache config on the wire: what is read, what is refused, and that bytes come back."""
+"""The cache config on the wire: what is read, what is refused, and that bytes are reproduced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times: every text that passes as one can be compared, and only real days pass."""
+"""Times: every text that is accepted as one can be compared, and only real days are accepted."""
 
 from __future__ import annotations
 

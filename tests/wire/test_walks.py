@@ -1,4 +1,4 @@
-"""Walks from what others are built on upwards."""
+"""Walks in which parents and links come first."""
 
 from __future__ import annotations
 
