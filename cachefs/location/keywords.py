@@ -45,8 +45,8 @@ class LocationKeywords(TypedDict, total=False):
     """The digest of the manifest to read, instead of a tag."""
 
     prefix: str | None
-    """s3 and fsspec: The beginning of all keys, as it is: end it with a slash. azblob: The folder
-    of all keys."""
+    """s3 and fsspec: Prepended to every key unchanged; usually ends with a slash. azblob: The
+    folder of all keys."""
 
     blobs_prefix: str | None
     """s3 and fsspec: The part of blobs' keys after prefix. azblob: The folder of blobs below
@@ -82,7 +82,7 @@ class LocationKeywords(TypedDict, total=False):
     """How often a request is sent at most."""
 
     disable_accept_encoding: bool | None
-    """Whether Accept-Encoding is not signed, for Google's S3 endpoint."""
+    """Whether Accept-Encoding stays unsigned, for Google's S3 endpoint."""
 
     engine: Literal["s3fs", "obstore"] | None
     """The library for S3. Builders do not have this attribute."""
