@@ -482,7 +482,7 @@ def test_names_that_would_not_stay_what_they_are(name: str) -> None:
     with pytest.raises(CacheNameError):
         check_name(name)
     with pytest.raises(CacheNameError):
-        located(S3).with_names("good", name)
+        located(S3).with_names(["good", name])
     with pytest.raises(UsageError):
         located(S3, name=[name])
 
