@@ -287,15 +287,15 @@ class RecordGraph:
         """
         if mode not in get_args(Mode):
             raise UsageError(f"there is no mode {mode!r}: it is min or max")
-        layers: set[LayerIndex] | None = None
+        layers: frozenset[LayerIndex] | None = None
         if mode == "min":
             chosen = [self.records[i] for i in (self.finals() if finals is None else finals)]
-            layers = set(parents_first(self.layers, result_layers(chosen)))
-        storable = {
+            layers = frozenset(parents_first(self.layers, result_layers(chosen)))
+        storable = frozenset(
             index
             for index in record_indexes(self.records)
             if not self.records[index].digest.startswith(RANDOM)
-        }
+        )
         return self.filtered(records=storable, layers=layers)
 
     def without_blobs(self, lost: Collection[str]) -> RecordGraph:

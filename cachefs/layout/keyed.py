@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cachefs.concurrency import for_each
 from cachefs.digest import Digest
-from cachefs.errors import CacheNameError, ManifestError
+from cachefs.errors import ManifestError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.location.keys import check_name, key_fault
@@ -38,7 +38,7 @@ class KeyedLayout(Layout):
         return [
             self._named(stat)
             for stat in await self.store.list(self.manifest_prefix)
-            if self.is_name_key(stat.path, self.manifest_prefix)
+            if not self._is_apart(stat.path) and self._key_fault(stat.path) is None
         ]
 
     def _named(self, stat: Stat) -> NamedManifest:
@@ -50,9 +50,14 @@ class KeyedLayout(Layout):
         stat = await self.store.stat(self.manifest_prefix + check_name(name))
         return stat and self._named(stat)
 
-    def is_name_key(self, key: str, manifests: str) -> bool:
-        """Whether the key under this manifests prefix is that of a name and not of a blob."""
-        return _is_name(key[len(manifests) :]) and self.digest_of(key) is None
+    def _is_apart(self, key: str) -> bool:
+        """Whether the key is a blob's, or a leftover, which object stores list like any other."""
+        is_temporary = key.rpartition("/")[2].startswith(TEMPORARY)
+        return is_temporary or self.digest_of(key) is not None
+
+    def _key_fault(self, key: str) -> str | None:
+        """Why the key, below the manifests prefix, cannot be a name; None if it can."""
+        return key_fault(key.removeprefix(self.manifest_prefix))
 
     async def read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
@@ -90,27 +95,11 @@ class KeyedLayout(Layout):
     async def unclear_keys(self) -> list[str]:
         """Keys under the manifests prefix that are not names, blobs or temporary."""
         keys = [stat.path for stat in await self.store.list(self.manifest_prefix)]
-        return [key for key in keys if self._is_unclear(key)]
-
-    def _is_unclear(self, key: str) -> bool:
-        if key.rpartition("/")[2].startswith(TEMPORARY) or self.digest_of(key) is not None:
-            return False
-        return key_fault(key.removeprefix(self.manifest_prefix)) is not None
+        return [key for key in keys if not self._is_apart(key) and self._key_fault(key) is not None]
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""
         return {Digest(layer.blob) for layer in (await self.read(name)).config.layers}
-
-
-def _is_name(name: str) -> bool:
-    """Whether this can be a name: object stores also list the leftovers of interrupted writes."""
-    if name.rpartition("/")[2].startswith(TEMPORARY):
-        return False
-    try:
-        check_name(name)
-    except CacheNameError:
-        return False
-    return True
 
 
 def _require_annotations(config: CacheConfig) -> None:

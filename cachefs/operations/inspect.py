@@ -122,10 +122,12 @@ async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails
         return describe(await layout.read(name))
 
     found = await read_names(names, read)
-    return [
-        NameDetails(name=name, fault=str(each)) if isinstance(each, CacheError) else each
-        for name, each in ((name, found[name]) for name in names)
-    ]
+    return [_or_fault(name, found[name]) for name in names]
+
+
+def _or_fault(name: str, found: NameDetails | CacheError) -> NameDetails:
+    """The details that were found, or for an error details with a fault."""
+    return NameDetails(name=name, fault=str(found)) if isinstance(found, CacheError) else found
 
 
 def _summary(name: NamedManifest, manifest: Manifest) -> NameSummary:

@@ -128,9 +128,10 @@ async def plan_merge(
     blobs = RecordGraph(config).blobs()
     export = await plan_export(target, blobs, touch_refresh)
     digest = _digest(config)
-    own = {each.manifest.name for each in read if each.is_in(target)}
+    own = {each.manifest.name: each.manifest for each in read if each.is_in(target)}
     there = {name.name for name in await target.names()} & set(new_names)
-    held = await read_manifests(target, sorted(there))
+    held = await read_manifests(target, sorted(there - own.keys()))
+    held |= {name: own[name] for name in there & own.keys()}
     unchanged = {
         name
         for name, found in held.items()
@@ -148,7 +149,7 @@ async def plan_merge(
             for source, manifest in read
         ],
         names=new_names,
-        replaces=sorted(there - own - unchanged),
+        replaces=sorted(there - own.keys() - unchanged),
         unchanged=[name for name in new_names if name in unchanged],
         layers=len(config.layers),
         records=len(config.records),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 import cachefs
+from cachefs.testing import random_graph
 from cachefs.wire import codec
 from tests.damaging import MakePlace, flip
 from tests.graphs import graphs
+from tests.servers.proxy import RecordingProxy
+from tests.servers.s3 import S3Server
 
 
 def canonical(*merged: cachefs.RecordGraph) -> bytes:
@@ -169,3 +173,16 @@ def test_the_command(make_place: MakePlace, tmp_path: Path) -> None:
     missing = cli("merge", place.location, "--name", "nobody", "--into", "x")
     assert missing.returncode == 2
     assert "nobody" in missing.stderr
+
+
+def test_a_source_that_is_also_the_target_is_read_once(
+    recording: Callable[[S3Server], RecordingProxy], moto_s3: S3Server
+) -> None:
+    proxy = recording(moto_s3)
+    cache = cachefs.open(proxy.server.attributes(proxy.server.bucket()))
+    generated = random_graph(1, records=3)
+    cache.export(generated.graph, generated.blobs, ["main", "all"], mode="max")
+    proxy.clear()
+    assert cachefs.plan_merge(cache.with_names("all"), cache, ["all", "main"]).is_empty
+    read = [each.path.rpartition("/")[2] for each in proxy.requests if "/manifests/" in each.path]
+    assert sorted(read) == ["all", "main"]
