@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
+from python_discovery import get_interpreter
 
 nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "uv"  # installs in seconds, and knows how to choose the oldest
 
-# Only installed versions, so that "nox -s tests" works on any developer's machine.
-PYTHONS = [version for version in ("3.11", "3.12", "3.13") if shutil.which(f"python{version}")]
+
+def pythons() -> list[str]:
+    """The versions of Python that are installed and that cachefs is for, the oldest first.
+
+    Only these, so that "nox -s tests" works on any machine.
+    """
+    versions = ("3.11", "3.12", "3.13", "3.14")
+    if "PYENV_VERSION" not in os.environ and (pyenv := shutil.which("pyenv")):
+        # pyenv hides all versions but the selected one.
+        listed = subprocess.run(  # noqa: S603 - the pyenv of whoever runs this
+            [pyenv, "versions", "--bare"], check=False, capture_output=True, text=True
+        )
+        there = [one for one in listed.stdout.split() if one.rpartition(".")[0] in versions]
+        os.environ["PYENV_VERSION"] = ":".join(there)
+    return [version for version in versions if get_interpreter(version)]
+
+
+PYTHONS = pythons()
 
 nox.options.sessions = [
     *(f"tests-{version}" for version in PYTHONS[:1]),
@@ -57,11 +78,19 @@ def imports(session: nox.Session) -> None:
     session.run("lint-imports", "--no-logo")
 
 
-@nox.session
+@nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest libraries that pyproject.toml allows."""
-    session.install("uv")
-    session.run("uv", "pip", "install", "-q", "--resolution", "lowest-direct", "-e", ".[test]")
+    """Run the tests with the oldest libraries that pyproject.toml allows, on the oldest Python."""
+    session.install("--resolution", "lowest-direct", "-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-q", *session.posargs)
+
+
+@nox.session(python=PYTHONS[-1])
+def newest(session: nox.Session) -> None:
+    """Run the tests with the newest libraries on the newest Python, unless nox runs on it."""
+    if not session.posargs and session.python == "{}.{}".format(*sys.version_info):
+        session.skip(f"the README's command tests with Python {session.python}")
+    session.install("--upgrade", "-e", ".[test]")
     session.run("pytest", "-n", "auto", "-q", *session.posargs)
 
 

@@ -208,7 +208,7 @@ class Stage:
         """A copy of an installed package of many files: botocore, which comes with s3fs."""
         found = importlib.util.find_spec("botocore" if self.sizes.tree > QUICK.tree else "s3fs")
         if found is None or found.origin is None:
-            raise RuntimeError("the benchmark packs botocore, which comes with cachefs[s3]")
+            raise RuntimeError("the benchmark packs botocore, which comes with buildcachefs[s3]")
         return Path(shutil.copytree(Path(found.origin).parent, self.folder / "package"))
 
     @_once

@@ -71,7 +71,7 @@ def _filesystem_class(protocol: str) -> Any:
         ) from error
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        what = f"'cachefs[{extra}]'" if extra else f"what fsspec needs for it ({error})"
+        what = f"'buildcachefs[{extra}]'" if extra else f"what fsspec needs for it ({error})"
         raise LocationError(f"{protocol}:// needs a library; pip install {what}") from error
 
 
@@ -112,7 +112,7 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
         )
     except ImportError as error:
         raise LocationError(
-            "engine=obstore needs a library; pip install 'cachefs[obstore]'"
+            "engine=obstore needs a library; pip install 'buildcachefs[obstore]'"
         ) from error
     if location.storage_options:
         raise LocationError(

@@ -126,7 +126,8 @@ class S3Filesystem(Filesystem):
             if expected is None:
                 expected = int(answer["ContentLength"])
             try:
-                async with answer["Body"] as body:
+                # Not "as body": old releases of aiobotocore give the response of aiohttp there.
+                async with (body := answer["Body"]):
                     while chunk := await body.read(1024 * 1024):
                         received += len(chunk)
                         yield chunk

@@ -403,7 +403,7 @@ def test_a_missing_library_names_the_extra(missing: str, place: str, extra: str)
     command = [sys.executable, "-c", WITHOUT, missing, "ls", place]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     line = one_error(Ended(ended.returncode, ended.stdout, ended.stderr), Exit.USAGE)
-    assert line.endswith(f"needs a library; pip install 'cachefs[{extra}]'")
+    assert line.endswith(f"needs a library; pip install 'buildcachefs[{extra}]'")
 
 
 def test_obstore_without_s3fs_still_tells_what_it_knows() -> None:

@@ -18,7 +18,7 @@ from tests.servers.azurite import ACCOUNT, KEY, azurite, azurite_program
 
 @pytest.fixture(scope="module")
 def account_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("adlfs", reason="pip install 'cachefs[azure]'")
+    pytest.importorskip("adlfs", reason="pip install 'buildcachefs[azure]'")
     program = azurite_program()
     if program is None:
         pytest.skip("npm install azurite")

@@ -200,7 +200,7 @@ def test_an_unknown_protocol_and_a_missing_library_say_what_to_do(
         raise ImportError(f"install the library of {protocol}")
 
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
-    with pytest.raises(cachefs.LocationError, match=r"pip install 'cachefs\[gcs\]'"):
+    with pytest.raises(cachefs.LocationError, match=r"pip install 'buildcachefs\[gcs\]'"):
         cachefs.open("gs://bucket/")
 
 

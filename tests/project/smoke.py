@@ -54,7 +54,7 @@ def main() -> None:
 
     # Each engine is an extra; without it the error says what to install.
     refused = program("ls", "type=s3,bucket=builds,region=us-east-1", status=2)
-    check("pip install 'cachefs[s3]'" in refused.stderr, f"no advice: {refused.stderr}")
+    check("pip install 'buildcachefs[s3]'" in refused.stderr, f"no advice: {refused.stderr}")
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def test_the_page_shows_the_committed_results() -> None:
 
 
 def test_a_plot_is_the_same_for_the_same_results(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="plots need cachefs[bench]")
+    pytest.importorskip("matplotlib", reason="plots need buildcachefs[bench]")
     from benchmarks.plots import plot
 
     committed = results.read(ROOT / "benchmarks/results/loopback.json")
