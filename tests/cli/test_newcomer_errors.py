@@ -369,9 +369,12 @@ def test_a_manifest_that_is_no_json(cache: Path) -> None:
     [
         (["lss"], "Did you mean 'ls'?"),
         (["ls", "type=s3,bukket=x"], "unknown attribute 'bukket': did you mean bucket?"),
-        (["ls", "c", "--engin", "s3fs"], "Did you mean '--engine'?"),
+        (
+            ["ls", "c", "--engin", "s3fs"],
+            "--engine",
+        ),  # in words that depend on the release of click
         (["ls", "c", "--engine", "boto"], "'boto' is not one of 's3fs', 'obstore'"),
-        (["run", "--ouput", "x", "--", "true"], "No such option '--ouput'"),
+        (["run", "--ouput", "x", "--", "true"], "--output"),
     ],
 )
 def test_what_was_meant_is_guessed(arguments: list[str], words: str) -> None:

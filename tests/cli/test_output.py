@@ -90,7 +90,7 @@ def test_statuses_of_errors() -> None:
     [
         (["lss"], "No such command 'lss'"),
         (["ls"], "Missing argument 'LOCATION'"),
-        (["copy", "a", "b", "--bad"], "No such option '--bad'"),
+        (["copy", "a", "b", "--bad"], "--bad"),  # quoted or not, depending on the release of click
         (["ls", "type=s3,bukket=x"], "bukket"),
         (["copy", "nowhere-at-all", "target"], "there is nothing to copy"),
     ],
