@@ -40,6 +40,11 @@ class ObstoreFilesystem(BlockingFilesystem):
         bucket, _, key = path.partition("/")
         return self.fs._construct_store(bucket), f"{bucket}/", key
 
+    def _open_to_write(self, path: str) -> tuple[Any, str]:
+        """The native store for writing whole objects, and the key inside."""
+        store, _, key = self._open(path)
+        return store, key
+
     def _stat_sync(self, path: str) -> Stat | None:
         """One HEAD."""
         store, root, key = self._open(path)
@@ -116,12 +121,12 @@ class ObstoreFilesystem(BlockingFilesystem):
     def _put_sync(self, item: tuple[str, bytes]) -> None:
         """One PUT."""
         path, data = item
-        store, _, key = self._open(path)
+        store, key = self._open_to_write(path)
         store.put(key, data, use_multipart=False)
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
-        store, _, key = self._open(path)
+        store, key = self._open_to_write(path)
         await store.put_async(key, chunks, use_multipart=False)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:

@@ -1,22 +1,89 @@
-"""The session of s3fs: that of aiobotocore, without the features that make a cache slow."""
+"""s3fs as cachefs connects it: with what was resolved, and without what makes a cache slow."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from cachefs.filesystems.s3_connection import share_models
 
-def session() -> AioSession:
-    """Make a session as s3fs does: with the environment, shared files and roles."""
-    made = AioSession()
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+
+    from cachefs.filesystems.s3_connection import S3Connection
+    from cachefs.filesystems.s3_credentials import CredentialSource
+
+
+def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
+    """The options of s3fs for this connection. All that fsspec could configure is among them.
+
+    ``own`` is the caller's session; then the credentials are the session's.
+    """
+    parameters = dict(connection.parameters)
+    return {
+        "session": own or session(connection),
+        "anon": connection.credentials is None,
+        "key": None,
+        "secret": None,
+        "token": None,
+        "username": None,
+        "password": None,
+        "profile": connection.profile,
+        "use_ssl": True,
+        "requester_pays": parameters.pop("RequestPayer", None) is not None,
+        "endpoint_url": connection.endpoint_url,
+        "s3_additional_kwargs": parameters,
+        "client_kwargs": {**connection.client, "verify": connection.certificates},
+        "config_kwargs": dict(connection.config),
+    }
+
+
+def session(connection: S3Connection) -> AioSession:
+    """Make a session that signs with the connection's credentials."""
+    made = AioSession(profile=connection.profile)
+    share_models(made)
+    if connection.credentials is not None:
+        made.register_component("credential_provider", _Provider(connection.credentials))
+
+    def to_the_bucket(request: Any, **_: Any) -> None:
+        if request.url.startswith(connection.default_url):
+            rest = request.url.removeprefix(connection.default_url)
+            request.url = f"{connection.bucket_url}{rest}"
+
+    if connection.default_url != connection.bucket_url:
+        made.register("before-sign.s3", to_the_bucket)
     # "Expect: 100-continue" would cost one more round trip for each upload.
     made.unregister("before-call.s3", add_expect_header)
     # dateutil, which parses any format, would take two thirds of the time of a listing.
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     return made
+
+
+class _Provider:
+    """Gives a session its credentials."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        self._source = source
+
+    async def load_credentials(self) -> AioCredentials:
+        return _Current(self._source)
+
+
+class _Current(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
+    """Credentials that are looked up for each request."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        super().__init__("", "")
+        self._source = source
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        return self._source.at_hand() or await asyncio.to_thread(self._source.current)
 
 
 def _timestamp(value: str | float) -> datetime:
