@@ -47,9 +47,14 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     options |= kind._get_kwargs_from_urls(location.url)
     if location.azure is not None:
         options |= _adlfs_options(location.azure)
+    options |= location.storage_options
+    if location.protocol in ("http", "https"):
+        from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
+
+        options = with_headers_kept(options)
     # Some connect immediately, and may fail.
     with mapped("connect", str(location)):
-        fs = kind(**options | dict(location.storage_options))
+        fs = kind(**options)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
     adapted = adapt(fs, location.export.upload_parallelism)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
@@ -40,7 +41,7 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
         "endpoint_url": connection.endpoint_url,
         "s3_additional_kwargs": parameters,
         "client_kwargs": {**connection.client, "verify": connection.certificates},
-        "config_kwargs": dict(connection.config),
+        "config_kwargs": {**connection.config, "http_session_cls": _WithoutRedirects},
     }
 
 
@@ -63,6 +64,42 @@ def session(connection: S3Connection) -> AioSession:
     # dateutil, which parses any format, would take two thirds of the time of a listing.
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     return made
+
+
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+MISDIRECTED: Final = 421
+"""The HTTP status for a request that reached the wrong server."""
+
+
+class _WithoutRedirects(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    """A client that follows no redirect, as that of botocore.
+
+    aiohttp would, with the session token among the headers, whatever the host.
+    """
+
+    async def send(self, request: Any) -> Any:
+        """Send a request. A redirect that states no region becomes an error of the client.
+
+        botocore takes each redirect for a bucket in another region, and would ask for that region
+        with a request that is redirected too, without end.
+        """
+        response = await super().send(request)
+        if response.status_code in _REDIRECTS and "x-amz-bucket-region" not in response.headers:
+            response.status_code = MISDIRECTED
+        return response
+
+    async def _get_session(self, proxy_url: str | None) -> _Unredirected:
+        return _Unredirected(await super()._get_session(proxy_url))
+
+
+class _Unredirected:
+    """Sends the requests of a client of aiohttp."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def request(self, method: str, **arguments: Any) -> Any:
+        return await self._client.request(method, allow_redirects=False, **arguments)
 
 
 class _Provider:
