@@ -37,7 +37,14 @@ kind of copy is a plain one with a header of our choice, signed with the others.
 """
 
 
-class ObstoreS3Filesystem(ObstoreFilesystem):
+class _ResolvedFilesystem(ObstoreFilesystem):
+    """Stores whose URLs were found out for their buckets."""
+
+    def _check(self, store: Any, bucket: str) -> None:
+        pass
+
+
+class ObstoreS3Filesystem(_ResolvedFilesystem):
     """A bucket through obstore, connected by cachefs.
 
     Args:
@@ -61,7 +68,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
     ) -> None:
         super().__init__(fs, parallelism)
         self._region = region
-        self._without_retries = ObstoreFilesystem(without_retries)
+        self._without_retries = _ResolvedFilesystem(without_retries)
         self._writing = writing
         self._connect_s3fs = s3fs
 

@@ -1,4 +1,4 @@
-"""s3fs as cachefs connects it: with what was resolved, and without what makes a cache slow."""
+"""What s3fs is given: all that was resolved, and a session without what makes a cache slow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
     """
     parameters = dict(connection.parameters)
     return {
-        "session": own or session(connection),
+        "session": own or _connected(connection),
         "anon": connection.credentials is None,
         "key": None,
         "secret": None,
@@ -45,10 +45,9 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
     }
 
 
-def session(connection: S3Connection) -> AioSession:
-    """Make a session that signs with the connection's credentials."""
-    made = AioSession(profile=connection.profile)
-    share_models(made)
+def _connected(connection: S3Connection) -> AioSession:
+    """A session that signs with the connection's credentials."""
+    made = session(connection.profile)
     if connection.credentials is not None:
         made.register_component("credential_provider", _Provider(connection.credentials))
 
@@ -59,6 +58,13 @@ def session(connection: S3Connection) -> AioSession:
 
     if connection.default_url != connection.bucket_url:
         made.register("before-sign.s3", to_the_bucket)
+    return made
+
+
+def session(profile: str | None = None) -> AioSession:
+    """Make a session for a profile, without what makes a cache slow."""
+    made = AioSession(profile=profile)
+    share_models(made)
     # "Expect: 100-continue" would cost one more round trip for each upload.
     made.unregister("before-call.s3", add_expect_header)
     # dateutil, which parses any format, would take two thirds of the time of a listing.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import fsspec.config
 import pytest
+from obstore.fsspec import FsspecStore
 
 import cachefs
 from tests.servers.observing import Observer, observing
@@ -311,3 +312,40 @@ def test_each_way_to_say_where_a_bucket_is(
     objects = {r.url for r in observer.requests if "list-type" not in r.query}
     digest = str(cachefs.Digest.of(b""))
     assert {url.replace("%3A", ":") for url in objects} == {f"{way.url}/{prefix}blobs/{digest}"}
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "sent_to"),
+    [
+        ({"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"}, {}, None),
+        ({}, {"virtual_hosted_style_request": True}, None),
+        ({}, {"bucket": "other"}, None),
+        ({"AWS_BUCKET": "other"}, {}, f"{MINIO}/builds"),
+        ({}, {}, f"{MINIO}/builds"),
+        ({"AWS_ENDPOINT_URL": f"{MINIO}/s3"}, {}, f"{MINIO}/s3/builds"),
+        (
+            {"AWS_ENDPOINT_URL": "http://builds.minio.test"},
+            {"virtual_hosted_style_request": True},
+            "http://builds.minio.test",
+        ),
+    ],
+)
+def test_a_callers_store_uses_the_bucket_or_is_refused(
+    env: dict[str, str],
+    config: Any,
+    sent_to: str | None,
+    observer: Observer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in ({"AWS_ENDPOINT_URL": MINIO} | env).items():
+        monkeypatch.setenv(name, value)
+    fs: Any = FsspecStore  # its overloads lack the options of fsspec
+    fs = fs("s3", config=config, client_options={"allow_http": True}, skip_instance_cache=True)
+    cache = cachefs.open("s3://builds/ci/", fs=fs)
+    if sent_to is None:
+        with pytest.raises(cachefs.LocationError, match="would not use bucket builds"):
+            cache.names()
+        assert observer.requests == []
+        return
+    assert cache.names() == []
+    assert [request.url.rstrip("/") for request in observer.requests] == [sent_to]
