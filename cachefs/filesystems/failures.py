@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # imported only to compare with its classes.
 _GIVE: Final = (
     "give access_key_id and secret_access_key, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY"
+    "AWS_SECRET_ACCESS_KEY; for a public bucket, anonymous=true"
 )
 _ACCESS: Final = {
     "botocore.NoCredentialsError": f"no credentials were found; {_GIVE}",

@@ -221,7 +221,7 @@ def _headers(connection: S3Connection) -> dict[str, str]:
 
 def _config(connection: S3Connection) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "bucket": connection.bucket,  # for the source of copies
+        "bucket": _copy_source(connection.bucket),
         # The URL contains the bucket. This says so, and nothing is added to it.
         "endpoint": connection.bucket_url,
         "virtual_hosted_style_request": True,
@@ -239,6 +239,11 @@ def _config(connection: S3Connection) -> dict[str, Any]:
             config[option] = connection.parameters[name]
     _overrule_environment(config)
     return config
+
+
+def _copy_source(bucket: str) -> str:
+    """What obstore writes before the key of an object that is copied, its only use of a name."""
+    return f"{bucket}/object" if bucket.startswith("arn:") else bucket
 
 
 _READ_FROM_ENVIRONMENT: Final = {

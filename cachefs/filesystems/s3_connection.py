@@ -137,7 +137,7 @@ def _configuring() -> Iterator[None]:
     except (ProfileNotFound, LocationError):
         raise
     except (BotoCoreError, TypeError, ValueError) as error:
-        reason = mask_urls(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        reason = mask_urls(" ".join(str(error).split()) or type(error).__name__)
         raise LocationError(f"the configuration for S3 is not valid: {reason}") from error
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import fsspec.config
 import pytest
 from obstore.fsspec import FsspecStore
 
 import cachefs
+from cachefs.concurrency import run
+from cachefs.filesystems.base import Stat
+from cachefs.filesystems.connecting import connect
+from cachefs.location.parsing import parse
+from cachefs.store import Store
+from tests.servers.answering import Answer
 from tests.servers.observing import Observer, observing
 
 ENGINES = pytest.mark.parametrize("engine", ["s3fs", "obstore"])
@@ -172,6 +179,13 @@ WAYS = [
         location="s3://b/ci/",
     ),
     Way(
+        "an access point",
+        "https://ci-123456789012.s3-accesspoint.eu-west-3.amazonaws.com",
+        "eu-west-3",
+        {"AWS_REGION": "eu-west-3"},
+        location="s3://arn:aws:s3:eu-west-3:123456789012:accesspoint:ci/ci/",
+    ),
+    Way(
         "use_path_style",
         "https://s3.eu-west-3.amazonaws.com/builds",
         "eu-west-3",
@@ -312,6 +326,33 @@ def test_each_way_to_say_where_a_bucket_is(
     objects = {r.url for r in observer.requests if "list-type" not in r.query}
     digest = str(cachefs.Digest.of(b""))
     assert {url.replace("%3A", ":") for url in objects} == {f"{way.url}/{prefix}blobs/{digest}"}
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    ("bucket", "source"),
+    [
+        ("builds", "builds/ci/x"),
+        (
+            "arn:aws:s3:eu-west-3:123456789012:accesspoint:ci",
+            "arn:aws:s3:eu-west-3:123456789012:accesspoint:ci/object/ci/x",
+        ),
+    ],
+)
+def test_what_is_copied_to_renew_a_time(
+    engine: str, bucket: str, source: str, observer: Observer
+) -> None:
+    observer.answer = lambda _: Answer(
+        200,
+        b"<CopyObjectResult><ETag>1</ETag>"
+        b"<LastModified>2026-01-01T00:00:00Z</LastModified></CopyObjectResult>",
+    )
+    text = f"s3://{bucket}/"
+    filesystem, root = connect(parse(text, region="eu-west-3", environ={"CACHEFS_ENGINE": engine}))
+    run(Store(filesystem, root).touch_batch([Stat("ci/x", 1, 0.0)]))
+    (request,) = observer.requests
+    assert unquote(request.headers["x-amz-copy-source"]).lstrip("/") == source
+    assert request.headers["x-amz-metadata-directive"] == "REPLACE"
 
 
 @pytest.mark.parametrize(
