@@ -28,8 +28,8 @@ _ACCESS: Final = {
     "botocore.NoCredentialsError": f"no credentials were found; {_GIVE}",
     "botocore.PartialCredentialsError": "the credentials are incomplete: give both the access key "
     "and its secret",
-    "botocore.ProfileNotFound": "the profile in AWS_PROFILE is not in the AWS config files: "
-    "correct AWS_PROFILE",
+    "botocore.ProfileNotFound": "the profile is not in the AWS config files: correct profile or "
+    "AWS_PROFILE",
     "botocore.CredentialRetrievalError": "the credentials could not be retrieved: check the role "
     "or the profile",
     "botocore.TokenRetrievalError": "the single sign-on session has expired; sign in again",

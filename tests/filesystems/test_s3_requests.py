@@ -291,7 +291,7 @@ def test_a_profile_that_is_not_there(
     engine: str, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(cachefs.AccessError, match="correct AWS_PROFILE"):
+    with pytest.raises(cachefs.AccessError, match="correct profile or AWS_PROFILE"):
         opened(observer, engine)
 
 
