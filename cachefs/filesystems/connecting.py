@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.config import apply_config
 
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
@@ -51,7 +52,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     if location.protocol in ("http", "https"):
         from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
 
-        options = with_headers_kept(options)
+        options = with_headers_kept(apply_config(kind, options))
     # Some connect immediately, and may fail.
     with mapped("connect", str(location)):
         fs = kind(**options)

@@ -116,6 +116,32 @@ def test_parameters_go_with_the_requests_that_have_them(
             assert "x-amz-copy-source" not in request.headers
 
 
+SSE = "x-amz-server-side-encryption"
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    ("parameters", "headers"),
+    [
+        ({"ServerSideEncryption": "AES256"}, {SSE: "AES256"}),
+        ({"ServerSideEncryption": "aws:kms:dsse"}, {SSE: "aws:kms:dsse"}),
+        (
+            {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": True},
+            {SSE: "aws:kms", f"{SSE}-bucket-key-enabled": "true"},
+        ),
+    ],
+)
+def test_each_kind_of_encryption(
+    engine: str, parameters: dict[str, Any], headers: dict[str, str], observer: Observer
+) -> None:
+    keys = {"access_key_id": "a", "secret_access_key": "b"}
+    store = opened(observer, engine, **keys, storage_options={"s3_additional_kwargs": parameters})
+    run(store.put("x", b"1"))
+    (request,) = observer.requests
+    sent = {name: text for name, text in request.headers.items() if name.startswith(SSE)}
+    assert sent == headers
+
+
 @ENGINES
 def test_nothing_is_added_if_nothing_was_said(engine: str, observer: Observer) -> None:
     store = opened(observer, engine, access_key_id="a", secret_access_key="b")
@@ -195,6 +221,17 @@ def test_credentials_of_fsspec_and_of_storage_options(
     assert [request.access_key for request in observer.requests] == ["of-fsspec", "own"]
     tokens = [request.headers.get("x-amz-security-token") for request in observer.requests]
     assert tokens == ["t", None]  # a token belongs to its key
+
+
+def test_a_session_of_the_callers_own(observer: Observer) -> None:
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    session.set_credentials("own", "secret")
+    run(opened(observer, "s3fs", storage_options={"session": session}).list(""))
+    assert [request.access_key for request in observer.requests] == ["own"]
+    with pytest.raises(cachefs.LocationError, match="does not have the option session"):
+        opened(observer, "obstore", storage_options={"session": session})
 
 
 def test_fsspec_is_configured_in_one_place() -> None:
@@ -389,15 +426,18 @@ def test_a_redirect_to_another_host_is_an_error_and_gets_no_token(
     assert len(observer.requests) >= 3
 
 
-@pytest.mark.parametrize("where", ["headers", "client_kwargs"])
+@pytest.mark.parametrize("where", ["headers", "client_kwargs", "fsspec"])
 def test_a_redirect_of_http_is_followed_without_the_callers_headers(
-    where: str, observer: Observer
+    where: str, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observer.answer = elsewhere(observer)
     headers = {"Authorization": "Bearer hush", "Private-Token": "hush", "Cookie": "a=hush"}
     options: dict[str, Any] = {"headers": headers}
     if where == "client_kwargs":
         options = {"client_kwargs": options}
+    if where == "fsspec":
+        monkeypatch.setitem(conf, "http", {"client_kwargs": options})
+        options = {}
     cachefs.open(f"{observer.url}/ci/", storage_options=options).read_blob(cachefs.Digest.of(b""))
     there = [request for request in observer.requests if "elsewhere" in request.url]
     here = [request for request in observer.requests if "elsewhere" not in request.url]
