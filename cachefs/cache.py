@@ -403,7 +403,8 @@ def open(  # noqa: A001 - its name outside is cachefs.open
     Args:
         location: an fsspec URL, a path, builder attributes (``type=s3,bucket=...``), or a Location.
         fs: a filesystem object that is used as it is; the URL then gives only the path in it.
-        storage_options: passed to the filesystem that fsspec makes.
+        storage_options: passed to the filesystem that fsspec makes; for S3 in the words of s3fs,
+            with either engine.
         attributes: the same attributes as in the text, as Python values (``name="app"``).
 
     Raises LocationError, which says what would be valid.

@@ -32,9 +32,20 @@ TYPE_TITLES: dict[Type, str] = {
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN": "Credentials for S3, if the "
-    "location gives none. Read by the AWS client, like its other variables.",
-    "AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE": "The profile and the files that "
-    "the credentials for S3 come from.",
+    "location gives none.",
+    "AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE": "The profile and the files for "
+    "S3: credentials, region, endpoint, addressing, certificates.",
+    "AWS_DEFAULT_REGION": "The region for S3, if neither the attribute nor `AWS_REGION` is set.",
+    "AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "The URL of the "
+    "S3 server, if `endpoint_url` is not set; whether to ignore it.",
+    "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE": "A file of the authorities that certificates of S3 "
+    "servers must come from.",
+    "AWS_ROLE_ARN, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_USE_FIPS_ENDPOINT": "For S3, as all others "
+    "that the AWS client has, with either engine.",
+    "HTTP_PROXY, HTTPS_PROXY, NO_PROXY": "The proxy for S3, and hosts to reach without it; also in "
+    "lower case.",
+    "FSSPEC_S3, FSSPEC_S3_..., FSSPEC_CONFIG_DIR": "fsspec's own configuration, for S3 with either "
+    "engine: [other options for S3](../howto/object-stores.md#s3-in-detail).",
     "AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET": "Credentials for Azure, if the "
     "location gives no key. Read by the Azure client.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Credentials for `gs://`. Read by gcsfs.",

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.config import apply_config
 
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.s3 import S3Filesystem
-from cachefs.filesystems.s3_options import s3fs_options
+from cachefs.filesystems.s3_options import s3_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cachefs.filesystems.base import Filesystem
+    from cachefs.filesystems.s3_connection import S3Connection
+    from cachefs.filesystems.s3_options import S3Settings
     from cachefs.location.options import AzureOptions, Location, S3Options
 
 _EXTRAS: Final = {
@@ -35,31 +41,77 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
     StoreError if the filesystem connects immediately and fails.
     """
-    parallelism = location.export.upload_parallelism
-    if location.s3 is not None and location.engine == "obstore":
-        return _with_obstore(location, location.s3), _root(location.url)
+    if location.s3 is not None:
+        return _s3(location, location.s3), _root(location.url)
     kind = _filesystem_class(location.protocol)
     options: dict[str, Any] = {"skip_instance_cache": True}
     options |= kind._get_kwargs_from_urls(location.url)
-    options |= _options(location)
-    if location.s3 is not None:
-        fs = _s3fs(kind, options | dict(location.storage_options))
-    else:
-        # Some connect immediately, and may fail.
-        with mapped("connect", str(location)):
-            fs = kind(**options | dict(location.storage_options))
+    if location.azure is not None:
+        options |= _adlfs_options(location.azure)
+    options |= location.storage_options
+    if location.protocol in ("http", "https"):
+        from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
+
+        options = with_headers_kept(apply_config(kind, options))
+    # Some connect immediately, and may fail.
+    with mapped("connect", str(location)):
+        fs = kind(**options)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
-    return adapt(fs, parallelism), f"{kind._strip_protocol(location.url).rstrip('/')}/"
+    adapted = adapt(fs, location.export.upload_parallelism)
+    return adapted, f"{kind._strip_protocol(location.url).rstrip('/')}/"
 
 
-def _s3fs(kind: Any, options: dict[str, Any]) -> Any:
-    from cachefs.filesystems.s3_session import session  # noqa: PLC0415 - loads an extra
+def _s3(location: Location, s3: S3Options) -> Filesystem:
+    settings = s3_settings(location, s3)
+    parallelism = location.export.upload_parallelism
+    try:
+        # They load an extra.
+        from cachefs.filesystems.s3_connection import resolve  # noqa: PLC0415
 
-    fs = kind(**{"session": session()} | options)
+        if location.engine == "obstore":
+            from cachefs.filesystems.obstore_s3 import connect_obstore  # noqa: PLC0415
+    except ImportError as error:
+        extra = "obstore" if location.engine == "obstore" else "s3"
+        place = "engine=obstore" if extra == "obstore" else f"{location.protocol}://"
+        raise LocationError(f"{place} needs a library; pip install 'cachefs[{extra}]'") from error
+    bucket = urlsplit(location.url).netloc
+    resolved = cache(partial(resolve, settings))
+    with mapped("connect", str(location)):
+        connection = resolved(bucket)
+
+    def by_s3fs() -> S3Filesystem:
+        return S3Filesystem(_s3fs(settings, connection), parallelism)
+
+    if location.engine == "s3fs":
+        return by_s3fs()
+    _require_nothing_of_s3fs(settings, location.storage_options)
+    return connect_obstore(resolved, bucket, by_s3fs, parallelism)
+
+
+def _s3fs(settings: S3Settings, connection: S3Connection) -> Any:
+    kind = _filesystem_class("s3")
+    from cachefs.filesystems.s3_session import s3fs_options  # noqa: PLC0415 - loads an extra
+
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    options |= settings.others
+    fs = kind(**options | s3fs_options(connection, settings.session))
     # botocore retries already. If s3fs did too, a 503 would take 25 requests.
     fs.retries = 1
     return fs
+
+
+def _require_nothing_of_s3fs(settings: S3Settings, storage_options: Mapping[str, Any]) -> None:
+    """Raise LocationError if the caller gave options that only s3fs has."""
+    of_s3fs = sorted(settings.others.keys() & storage_options.keys())
+    if settings.session is not None:
+        of_s3fs.append("session")
+    of_s3fs += sorted({"client_cert", "proxies_config"} & settings.config.keys())
+    if of_s3fs:
+        raise LocationError(
+            f"engine=obstore does not have the option {of_s3fs[0]}: use engine=s3fs, or make an "
+            "obstore.fsspec.FsspecStore and pass it as fs"
+        )
 
 
 def _filesystem_class(protocol: str) -> Any:
@@ -79,14 +131,6 @@ def _root(url: str) -> str:
     return url.partition("://")[2].rstrip("/") + "/"
 
 
-def _options(location: Location) -> dict[str, Any]:
-    if location.s3 is not None:
-        return s3fs_options(location.s3, location.export.upload_parallelism)
-    if location.azure is not None:
-        return _adlfs_options(location.azure)
-    return {}
-
-
 def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:
     options: dict[str, Any] = {"account_name": azure.account_name}
     endpoint = urlsplit(azure.account_url)
@@ -103,26 +147,3 @@ def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:
         "sas_token": endpoint.query or None,
         "anon": False,
     }
-
-
-def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
-    try:
-        from cachefs.filesystems.obstore_s3 import (  # noqa: PLC0415 - loads an extra, and botocore
-            connect_obstore,
-        )
-    except ImportError as error:
-        raise LocationError(
-            "engine=obstore needs a library; pip install 'buildcachefs[obstore]'"
-        ) from error
-    if location.storage_options:
-        raise LocationError(
-            "engine=obstore does not take storage_options: give attributes, or make an "
-            "obstore.fsspec.FsspecStore and pass it as fs"
-        )
-
-    def by_s3fs() -> S3Filesystem:
-        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-        options |= s3fs_options(s3, location.export.upload_parallelism)
-        return S3Filesystem(_s3fs(_filesystem_class("s3"), options))
-
-    return connect_obstore(location, s3, by_s3fs)

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 # imported only to compare with its classes.
 _GIVE: Final = (
     "give access_key_id and secret_access_key, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY"
+    "AWS_SECRET_ACCESS_KEY; for a public bucket, anonymous=true"
 )
 _ACCESS: Final = {
     "botocore.NoCredentialsError": f"no credentials were found; {_GIVE}",
     "botocore.PartialCredentialsError": "the credentials are incomplete: give both the access key "
     "and its secret",
-    "botocore.ProfileNotFound": "the profile in AWS_PROFILE is not in the AWS config files: "
-    "correct AWS_PROFILE",
+    "botocore.ProfileNotFound": "the profile is not in the AWS config files: correct profile or "
+    "AWS_PROFILE",
     "botocore.CredentialRetrievalError": "the credentials could not be retrieved: check the role "
     "or the profile",
     "botocore.TokenRetrievalError": "the single sign-on session has expired; sign in again",
@@ -71,6 +71,9 @@ _S3_REGION: Final = {
     "307",
 }
 _S3_STORE: Final = {
+    # s3_session makes this code of a redirect.
+    "421": "the store redirects to another place, which is not followed: check the endpoint, and "
+    "region or AWS_REGION",
     "NoSuchBucket": "there is no such bucket: create it, or check its name and the endpoint",
     "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
     "ServiceUnavailable": "the store is overloaded or down: try again later",
@@ -132,7 +135,8 @@ def is_vague(failure: StoreError) -> bool:
     if cause is None or isinstance(failure, NotFoundError):
         return False
     code = _s3_answer(cause).get("Error", {}).get("Code", "")
-    return code.isdigit() or any(kind.startswith("obstore.") for kind in _kinds(cause))
+    no_reason = code.isdigit() and code not in _S3_STORE
+    return no_reason or any(kind.startswith("obstore.") for kind in _kinds(cause))
 
 
 def _by_code(error: Exception, operation: str) -> Finding | None:
@@ -189,6 +193,8 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        if (refused := _refused_certificate(error)) is not None:
+            return UnreachableError, refused
         reason, advice = _first_line(error), _advice(error)
         return UnreachableError, f"no response from the store ({reason}); {advice}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
@@ -215,6 +221,19 @@ _SYSTEM: Final[dict[int | None, Finding]] = {
 }
 
 
+def _refused_certificate(error: Exception) -> str | None:
+    """Why the certificate of the server is refused, and what to do; None if it is not."""
+    for one in _causes(error):
+        reason = getattr(one, "verify_message", "")  # aiohttp's own error has none, but its cause
+        if isinstance(one, ssl.SSLCertVerificationError) and reason:
+            return (
+                f"the server's certificate is refused ({reason}): if the server is "
+                "right, name the file of its authority in AWS_CA_BUNDLE for S3, else in "
+                "SSL_CERT_FILE"
+            )
+    return None
+
+
 def _advice(error: Exception) -> str:
     """What to check if there was no response."""
     for one in _causes(error):
@@ -225,9 +244,7 @@ def _advice(error: Exception) -> str:
                     "than AWS need use_path_style=true)"
                 )
             case ssl.SSLError():
-                return (
-                    "TLS failed: write http:// if the server has no TLS, or trust its certificate"
-                )
+                return "TLS failed: write http:// if the server has no TLS"
             case ConnectionRefusedError():
                 return "nothing listens there: check the endpoint"
     return "check the network and the endpoint"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing
@@ -38,7 +39,27 @@ class ObstoreFilesystem(BlockingFilesystem):
         if self.fs.protocol in _BUCKETLESS:
             return self.fs._construct_store(""), "", path
         bucket, _, key = path.partition("/")
-        return self.fs._construct_store(bucket), f"{bucket}/", key
+        store = self.fs._construct_store(bucket)
+        if bucket not in self._checked:
+            self._check(store, bucket)
+            self._checked.add(bucket)
+        return store, f"{bucket}/", key
+
+    @cached_property
+    def _checked(self) -> set[str]:
+        """The buckets whose stores were checked."""
+        return set()
+
+    def _check(self, store: Any, bucket: str) -> None:
+        """Raise LocationError if the store would use another bucket."""
+        from cachefs.filesystems.obstore_bucket import require_bucket  # noqa: PLC0415 - an extra
+
+        require_bucket(store, bucket)
+
+    def _open_to_write(self, path: str) -> tuple[Any, str]:
+        """The native store for writing whole objects, and the key inside."""
+        store, _, key = self._open(path)
+        return store, key
 
     def _stat_sync(self, path: str) -> Stat | None:
         """One HEAD."""
@@ -116,12 +137,12 @@ class ObstoreFilesystem(BlockingFilesystem):
     def _put_sync(self, item: tuple[str, bytes]) -> None:
         """One PUT."""
         path, data = item
-        store, _, key = self._open(path)
+        store, key = self._open_to_write(path)
         store.put(key, data, use_multipart=False)
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
-        store, _, key = self._open(path)
+        store, key = self._open_to_write(path)
         await store.put_async(key, chunks, use_multipart=False)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:

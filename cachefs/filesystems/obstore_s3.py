@@ -1,31 +1,33 @@
-"""S3 through obstore, for ``engine=obstore``, with credentials found in the same way as by s3fs."""
+"""S3 through obstore, for ``engine=obstore``: it is told everything, and looks for nothing."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.exceptions import NoCredentialsError
 from obstore.fsspec import FsspecStore
+from obstore.store import S3Store
 
 from cachefs.concurrency import max_concurrent_calls
-from cachefs.errors import StoreError
+from cachefs.errors import LocationError, StoreError
 from cachefs.filesystems.base import Filesystem
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
-from cachefs.filesystems.s3_options import virtual_hosted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from fsspec import AbstractFileSystem
+    from obstore.store import S3Credential, S3CredentialProvider
 
     from cachefs.filesystems.base import Stat
-    from cachefs.location.options import Location, S3Options
+    from cachefs.filesystems.s3_connection import S3Connection
+    from cachefs.filesystems.s3_credentials import CredentialSource
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
 """A header for "copy if not exists", which lets S3 copy an object onto itself.
@@ -35,13 +37,23 @@ kind of copy is a plain one with a header of our choice, signed with the others.
 """
 
 
-class ObstoreS3Filesystem(ObstoreFilesystem):
+class _ResolvedFilesystem(ObstoreFilesystem):
+    """Stores whose URLs were found out for their buckets."""
+
+    def _check(self, store: Any, bucket: str) -> None:
+        pass
+
+
+class ObstoreS3Filesystem(_ResolvedFilesystem):
     """A bucket through obstore, connected by cachefs.
 
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
         without_retries: another one for the same bucket, which does not retry.
+        writing: another one, whose requests have the headers of those that write an object; None
+            if there are no such headers.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
+        region: that of the location's bucket.
         parallelism: how many objects are written at a time.
     """
 
@@ -49,13 +61,32 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         self,
         fs: AbstractFileSystem,
         without_retries: AbstractFileSystem,
+        writing: AbstractFileSystem | None,
         s3fs: Callable[[], S3Filesystem],
+        region: str,
         parallelism: int = 4,
     ) -> None:
         super().__init__(fs, parallelism)
-        self._region = fs._config["region"]
-        self._without_retries = ObstoreFilesystem(without_retries)
+        self._region = region
+        self._without_retries = _ResolvedFilesystem(without_retries)
+        self._writing = writing
         self._connect_s3fs = s3fs
+
+    def _open_to_write(self, path: str) -> tuple[Any, str]:
+        store, _, key = self._open(path)
+        if self._writing is not None:
+            store = self._writing._construct_store(path.partition("/")[0])
+        return store, key
+
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        """Send a multipart upload; with s3fs if it has headers, as obstore would add them to each.
+
+        S3 takes them only when the upload begins.
+        """
+        if self._writing is not None:
+            await self._s3fs._put_parts(path, chunks, size)
+        else:
+            await super()._put_parts(path, chunks, size)
 
     @cached_property
     def _s3fs(self) -> S3Filesystem:
@@ -82,7 +113,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
 
     def _touch_sync(self, stat: Stat) -> None:
         """One COPY."""
-        store, _, key = self._open(stat.path)
+        store, key = self._open_to_write(stat.path)
         store.copy(key, key, overwrite=False)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
@@ -102,72 +133,186 @@ obstore has no other limit for a body that is being sent. Its default of 30 seco
 
 
 def connect_obstore(
-    location: Location, s3: S3Options, s3fs: Callable[[], S3Filesystem]
+    resolved: Callable[[str], S3Connection],
+    bucket: str,
+    s3fs: Callable[[], S3Filesystem],
+    parallelism: int,
 ) -> ObstoreS3Filesystem:
-    """Connect to the location's bucket with obstore; ``s3fs`` is called if s3fs is needed too."""
-    make: Any = FsspecStore  # its overloads lack the options of fsspec
-    parallelism = location.export.upload_parallelism
+    """Connect to the bucket with obstore.
 
-    def connected(retries: int) -> AbstractFileSystem:
-        return make(
-            "s3",
-            config=_config(location, s3),
-            client_options={
-                "allow_http": True,
-                "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
-                "timeout": DONE_IN,
-            },
-            retry_config={"max_retries": retries, "retry_timeout": DONE_IN},
-            credential_provider=_aws_credentials(s3),
-            skip_instance_cache=True,
-        )
+    Args:
+        resolved: finds out how to reach a bucket.
+        bucket: the location's.
+        s3fs: called if s3fs is needed too.
+        parallelism: how many objects are written at a time.
+
+    Raises LocationError for what obstore cannot do.
+    """
+    connection = resolved(bucket)
+    headers = _headers(connection)
+    retries = connection.config["retries"].get("total_max_attempts", 3) - 1
+
+    def connected(retries: int, headers: Mapping[str, str]) -> AbstractFileSystem:
+        fs = _Buckets(resolved, parallelism, retries, headers)
+        fs._construct_store(bucket)  # it reads the environment, so now and not later
+        return fs
 
     return ObstoreS3Filesystem(
-        connected(s3.retry_max_attempts - 1), connected(0), s3fs, parallelism
+        connected(retries, {}),
+        connected(0, {}),
+        connected(retries, headers) if headers else None,
+        s3fs,
+        connection.region,
+        parallelism,
     )
 
 
-def _config(location: Location, s3: S3Options) -> dict[str, Any]:
-    bucket = urlsplit(location.url).netloc
-    config: dict[str, Any] = {
-        "region": s3.region or "us-east-1",
-        "virtual_hosted_style_request": not s3.use_path_style,
-        "unsigned_payload": True,
-        "copy_if_not_exists": _RENEWING,
+class _Buckets(FsspecStore):
+    """Each bucket with all that its store has to know, for which the base class has no options."""
+
+    cachable = False
+
+    def __init__(
+        self,
+        resolved: Callable[[str], S3Connection],
+        parallelism: int,
+        retries: int,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__("s3")
+        self._resolved = resolved
+        self._parallelism = parallelism
+        self._retries = retries
+        self._headers = headers
+
+    def _construct_store(self, bucket: str) -> S3Store:
+        connection = self._resolved(bucket)
+        options = _client_options(connection, self._parallelism)
+        if self._headers:
+            options["default_headers"] = dict(self._headers)
+        config: Any = _config(connection)  # the types of obstore lack some of its options
+        return S3Store(
+            config=config,
+            client_options=options,  # type: ignore[arg-type]  # the same
+            retry_config={"max_retries": self._retries, "retry_timeout": DONE_IN},
+            credential_provider=_provider(connection.credentials),
+        )
+
+
+_ENCRYPTION: Final = {
+    "ServerSideEncryption": "server_side_encryption",
+    "SSEKMSKeyId": "sse_kms_key_id",
+    "BucketKeyEnabled": "sse_bucket_key_enabled",
+}
+_HEADERS: Final = {"ACL": "x-amz-acl", "StorageClass": "x-amz-storage-class"}
+
+
+def _headers(connection: S3Connection) -> dict[str, str]:
+    """The headers of requests that write an object. Raises LocationError for others."""
+    known = {"RequestPayer", *_ENCRYPTION, *_HEADERS}
+    if unknown := sorted(connection.parameters.keys() - known):
+        raise LocationError(f"engine=obstore cannot send {', '.join(unknown)}: use engine=s3fs")
+    return {
+        header: str(connection.parameters[name])
+        for name, header in _HEADERS.items()
+        if name in connection.parameters
     }
-    if s3.endpoint_url:
-        endpoint = urlsplit(s3.endpoint_url)
-        virtual = virtual_hosted(s3)
-        config["virtual_hosted_style_request"] = virtual
-        # In the virtual-hosted style, obstore needs the bucket in the endpoint.
-        host = f"{bucket}.{endpoint.netloc}" if virtual else endpoint.netloc
-        config["endpoint"] = f"{endpoint.scheme}://{host}{endpoint.path}"
+
+
+def _config(connection: S3Connection) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "bucket": _copy_source(connection.bucket),
+        # The URL contains the bucket. This says so, and nothing is added to it.
+        "endpoint": connection.bucket_url,
+        "virtual_hosted_style_request": True,
+        "region": connection.region,
+        "skip_signature": connection.credentials is None,
+        "unsigned_payload": not connection.config["s3"].get("payload_signing_enabled"),
+        "copy_if_not_exists": _RENEWING,
+        "conditional_put": "etag",
+        "disable_tagging": False,
+        "s3_express": False,
+        "request_payer": "RequestPayer" in connection.parameters,
+    }
+    for name, option in _ENCRYPTION.items():
+        if name in connection.parameters:
+            config[option] = connection.parameters[name]
+    _overrule_environment(config)
     return config
 
 
-def _aws_credentials(s3: S3Options) -> Callable[[], dict[str, Any]]:
-    """A function that obstore calls for credentials, and again before they expire.
+def _copy_source(bucket: str) -> str:
+    """What obstore writes before the key of an object that is copied, its only use of a name."""
+    return f"{bucket}/object" if bucket.startswith("arn:") else bucket
 
-    It returns the explicit ones, or else those of botocore: environment, shared files, role.
-    """
-    session = botocore.session.Session()
-    if s3.access_key_id is not None and s3.secret_access_key is not None:
-        session.set_credentials(
-            s3.access_key_id.reveal(),
-            s3.secret_access_key.reveal(),
-            s3.session_token.reveal() if s3.session_token else None,
-        )
 
-    def provide() -> dict[str, Any]:
-        found = session.get_credentials()
-        if found is None:
-            raise NoCredentialsError
-        frozen = found.get_frozen_credentials()
+_READ_FROM_ENVIRONMENT: Final = {
+    "AWS_ENDPOINT_URL_S3": "aws_endpoint_url_s3",
+    "AWS_DISABLE_BULK_DELETE": "disable_bulk_delete",
+    "AWS_CHECKSUM_ALGORITHM": "checksum_algorithm",
+    "AWS_SERVER_SIDE_ENCRYPTION": "server_side_encryption",
+    "AWS_SSE_KMS_KEY_ID": "sse_kms_key_id",
+    "AWS_SSE_BUCKET_KEY_ENABLED": "sse_bucket_key_enabled",
+    "AWS_SSE_CUSTOMER_KEY_BASE64": "sse_customer_key_base64",
+}
+"""What obstore alone reads from the environment, and changes requests; with its own names."""
+
+
+def _overrule_environment(config: dict[str, Any]) -> None:
+    """Let the environment change nothing. Raises LocationError for what cannot be overruled."""
+    neutral = {"aws_endpoint_url_s3": config["endpoint"], "disable_bulk_delete": False}
+    for variable, name in _READ_FROM_ENVIRONMENT.items():
+        if variable in os.environ and name not in config:
+            if name not in neutral:
+                raise LocationError(
+                    f"obstore reads {variable}, which the AWS client does not know, and cannot be "
+                    "told otherwise: unset it, and give the attribute if there is one"
+                )
+            config[name] = neutral[name]
+
+
+_NOWHERE: Final = "http://127.0.0.1:0"
+"""A proxy that cannot be reached, for all hosts but the bucket's.
+
+obstore follows redirects, with the session token among the headers. And without a proxy it would
+look for one in the environment, where it reads other variables than the AWS client.
+"""
+
+
+def _client_options(connection: S3Connection, parallelism: int) -> dict[str, Any]:
+    url = urlsplit(connection.bucket_url)
+    options: dict[str, Any] = {
+        "allow_http": url.scheme == "http",
+        "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
+        "timeout": DONE_IN,
+        "user_agent": connection.config["user_agent"],
+        "proxy_url": connection.proxy or _NOWHERE,
+    }
+    if connection.proxy is None:
+        options["proxy_excludes"] = url.hostname
+    if isinstance(connection.certificates, str):
+        options["root_certificate"] = Path(connection.certificates).read_bytes()
+    elif not connection.certificates:
+        options["allow_invalid_certificates"] = True
+    return options
+
+
+ASK_AGAIN: Final = timedelta(minutes=1)
+"""obstore asks for credentials again before they expire, at most ten times a second."""
+
+
+def _provider(source: CredentialSource | None) -> S3CredentialProvider | None:
+    """The function that obstore calls for credentials; None for none."""
+    if source is None:
+        return None
+
+    def provide() -> S3Credential:
+        frozen = source.current()
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": getattr(found, "_expiry_time", None),
+            "expires_at": None if source.fixed else datetime.now(UTC) + ASK_AGAIN,
         }
 
     return provide

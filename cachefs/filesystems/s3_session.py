@@ -1,22 +1,132 @@
-"""The session of s3fs: that of aiobotocore, without the features that make a cache slow."""
+"""What s3fs is given: all that was resolved, and a session without what makes a cache slow."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
+from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from cachefs.filesystems.s3_connection import share_models
 
-def session() -> AioSession:
-    """Make a session as s3fs does: with the environment, shared files and roles."""
-    made = AioSession()
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+
+    from cachefs.filesystems.s3_connection import S3Connection
+    from cachefs.filesystems.s3_credentials import CredentialSource
+
+
+def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
+    """The options of s3fs for this connection. All that fsspec could configure is among them.
+
+    ``own`` is the caller's session; then the credentials are the session's.
+    """
+    parameters = dict(connection.parameters)
+    return {
+        "session": own or _connected(connection),
+        "anon": connection.credentials is None,
+        "key": None,
+        "secret": None,
+        "token": None,
+        "username": None,
+        "password": None,
+        "profile": connection.profile,
+        "use_ssl": True,
+        "requester_pays": parameters.pop("RequestPayer", None) is not None,
+        "endpoint_url": connection.endpoint_url,
+        "s3_additional_kwargs": parameters,
+        "client_kwargs": {**connection.client, "verify": connection.certificates},
+        "config_kwargs": {**connection.config, "http_session_cls": _WithoutRedirects},
+    }
+
+
+def _connected(connection: S3Connection) -> AioSession:
+    """A session that signs with the connection's credentials."""
+    made = session(connection.profile)
+    if connection.credentials is not None:
+        made.register_component("credential_provider", _Provider(connection.credentials))
+
+    def to_the_bucket(request: Any, **_: Any) -> None:
+        if request.url.startswith(connection.default_url):
+            rest = request.url.removeprefix(connection.default_url)
+            request.url = f"{connection.bucket_url}{rest}"
+
+    if connection.default_url != connection.bucket_url:
+        made.register("before-sign.s3", to_the_bucket)
+    return made
+
+
+def session(profile: str | None = None) -> AioSession:
+    """Make a session for a profile, without what makes a cache slow."""
+    made = AioSession(profile=profile)
+    share_models(made)
     # "Expect: 100-continue" would cost one more round trip for each upload.
     made.unregister("before-call.s3", add_expect_header)
     # dateutil, which parses any format, would take two thirds of the time of a listing.
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     return made
+
+
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+MISDIRECTED: Final = 421
+"""The HTTP status for a request that reached the wrong server."""
+
+
+class _WithoutRedirects(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    """A client that follows no redirect, as that of botocore.
+
+    aiohttp would, with the session token among the headers, whatever the host.
+    """
+
+    async def send(self, request: Any) -> Any:
+        """Send a request. A redirect that states no region becomes an error of the client.
+
+        botocore takes each redirect for a bucket in another region, and would ask for that region
+        with a request that is redirected too, without end.
+        """
+        response = await super().send(request)
+        if response.status_code in _REDIRECTS and "x-amz-bucket-region" not in response.headers:
+            response.status_code = MISDIRECTED
+        return response
+
+    async def _get_session(self, proxy_url: str | None) -> _Unredirected:
+        return _Unredirected(await super()._get_session(proxy_url))
+
+
+class _Unredirected:
+    """Sends the requests of a client of aiohttp."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def request(self, method: str, **arguments: Any) -> Any:
+        return await self._client.request(method, allow_redirects=False, **arguments)
+
+
+class _Provider:
+    """Gives a session its credentials."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        self._source = source
+
+    async def load_credentials(self) -> AioCredentials:
+        return _Current(self._source)
+
+
+class _Current(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
+    """Credentials that are looked up for each request."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        super().__init__("", "")
+        self._source = source
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        return self._source.at_hand() or await asyncio.to_thread(self._source.current)
 
 
 def _timestamp(value: str | float) -> datetime:

@@ -57,10 +57,10 @@ class LocationKeywords(TypedDict, total=False):
     below prefix."""
 
     region: str | None
-    """The region."""
+    """The region. By default AWS_DEFAULT_REGION or that of the profile."""
 
     endpoint_url: str | None
-    """The URL of the S3 server, if it is not Amazon's."""
+    """The URL of the S3 server. By default that of the AWS configuration, or Amazon's."""
 
     use_path_style: bool | None
     """Whether the bucket is in the path of requests, not in the host."""
@@ -74,6 +74,27 @@ class LocationKeywords(TypedDict, total=False):
 
     session_token: str | Secret | None
     """The session token of temporary credentials."""
+
+    profile: str | None
+    """The profile of the AWS config files. By default AWS_PROFILE."""
+
+    anonymous: bool | None
+    """Whether requests carry no credentials, for public buckets."""
+
+    acl: str | None
+    """The canned ACL of objects, such as bucket-owner-full-control."""
+
+    server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None
+    """How the server encrypts objects. By default as the bucket says."""
+
+    sse_kms_key_id: str | None
+    """The KMS key for server_side_encryption=aws:kms. By default the account's."""
+
+    storage_class: str | None
+    """The storage class of objects, such as STANDARD_IA."""
+
+    requester_pays: bool | None
+    """Whether whoever sends a request pays for it."""
 
     retry_mode: Literal["standard", "adaptive"] | None
     """How requests are retried."""

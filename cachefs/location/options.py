@@ -26,7 +26,7 @@ Engine = Literal["s3fs", "obstore"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class S3Options(Masked):
-    """How to reach an S3 server. Without credentials, the AWS client finds some."""
+    """How to reach an S3 server. What is None here, the AWS client finds in its configuration."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -34,6 +34,13 @@ class S3Options(Masked):
     access_key_id: Secret | None = None
     secret_access_key: Secret | None = None
     session_token: Secret | None = None
+    profile: str | None = None
+    anonymous: bool = False
+    acl: str | None = None
+    server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    sse_kms_key_id: str | None = None
+    storage_class: str | None = None
+    requester_pays: bool = False
     retry_mode: Literal["standard", "adaptive"] = "standard"
     retry_max_attempts: int = 3
     disable_accept_encoding: bool = False
@@ -45,6 +52,14 @@ class S3Options(Masked):
             raise LocationError(
                 "session_token needs access_key_id and secret_access_key: give all three"
             )
+        if self.anonymous and self.access_key_id is not None:
+            raise LocationError("anonymous=true sends no credentials: leave access_key_id out")
+        if self.anonymous and self.requester_pays:
+            raise LocationError(
+                "requester_pays=true needs credentials, as somebody has to pay: leave anonymous out"
+            )
+        if self.sse_kms_key_id and "kms" not in (self.server_side_encryption or ""):
+            raise LocationError("sse_kms_key_id needs server_side_encryption=aws:kms: give both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -142,23 +142,6 @@ def test_virtual_hosted_style_puts_the_bucket_into_the_host(
     assert hosts == {f"{bucket}.bucket-host.test"}
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "path_style", "expected"),
-    [
-        ("http://s3.example:9000", "false", "http://b.s3.example:9000"),
-        ("http://s3.example:9000", "true", "http://s3.example:9000"),
-        ("http://127.0.0.1:9000", "false", "http://127.0.0.1:9000"),
-    ],
-)
-def test_obstore_is_given_the_bucket_in_a_virtual_host(
-    endpoint: str, path_style: str, expected: str
-) -> None:
-    text = f"type=s3,bucket=b,region=r,endpoint_url={endpoint},use_path_style={path_style}"
-    filesystem, root = connect(parse(f"{text},engine=obstore"))
-    assert filesystem.fs._config["endpoint"] == expected
-    assert root == "b/"
-
-
 @ENGINES
 @pytest.mark.parametrize("disabled", ["false", "true"])
 def test_accept_encoding_is_never_signed(
@@ -227,11 +210,6 @@ def test_a_folder_of_a_filesystem_is_driven_as_that_filesystem(
     assert fs.fs.isfile(f"{folder}/cache/manifests/app-v2")
     if inner == "file":
         assert not list(tmp_path.rglob(".cachefs-*"))
-
-
-def test_storage_options_of_s3fs_do_not_go_with_obstore(moto_s3: S3Server) -> None:
-    with pytest.raises(cachefs.LocationError, match="engine=obstore"):
-        cachefs.open("s3://bucket/", engine="obstore", storage_options={"key": "hush"})
 
 
 @ENGINES

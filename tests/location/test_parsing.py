@@ -67,6 +67,13 @@ TABLE = {
     ("azblob", "account_url"): ("both", None),
     ("azblob", "account_name"): ("both", None),
     ("azblob", "container"): ("both", "buildkit-cache"),
+    ("s3", "profile"): ("both", None),
+    ("s3", "anonymous"): ("both", False),
+    ("s3", "acl"): ("both", None),
+    ("s3", "server_side_encryption"): ("both", None),
+    ("s3", "sse_kms_key_id"): ("both", None),
+    ("s3", "storage_class"): ("both", None),
+    ("s3", "requester_pays"): ("both", False),
     ("azblob", "name"): ("both", None),
     ("azblob", "prefix"): ("both", ""),
     ("azblob", "blobs_prefix"): ("both", "blobs"),
@@ -98,6 +105,12 @@ VALUES: dict[str, tuple[str, Any]] = {
     "manifests_prefix": ("refs/", "refs/"),
     "endpoint_url": ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
     "use_path_style": ("T", True),
+    "profile": ("dev", "dev"),
+    "anonymous": ("true", True),
+    "acl": ("public-read", "public-read"),
+    "server_side_encryption": ("aws:kms", "aws:kms"),
+    "storage_class": ("STANDARD_IA", "STANDARD_IA"),
+    "requester_pays": ("true", True),
     "retry_mode": ("adaptive", "adaptive"),
     "retry_max_attempts": ("7", 7),
     "disable_accept_encoding": ("1", True),
@@ -217,10 +230,29 @@ def test_s3_defaults_come_from_the_environment() -> None:
     assert location.names == ()
     assert located("type=s3,bucket=c,region=q", environ={"AWS_BUCKET": "b"}).url == "s3://c/"
     assert "$AWS_BUCKET" in refused("type=s3,region=r")
-    assert "$AWS_REGION" in refused("type=s3,bucket=b", environ={"AWS_REGION": ""})
+    unknown = located("type=s3,bucket=b", environ={"AWS_REGION": ""})
+    assert unknown.s3 is not None
+    assert unknown.s3.region is None  # the AWS configuration may have one
     assert refused("type=s3,region=r", environ={"AWS_BUCKET": "a/b"}).startswith(
         '$AWS_BUCKET="a/b"'
     )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ("sse_kms_key_id=k", "sse_kms_key_id needs server_side_encryption=aws:kms"),
+        ("sse_kms_key_id=k,server_side_encryption=AES256", "server_side_encryption=aws:kms"),
+        ("server_side_encryption=kms", "AES256, aws:kms or aws:kms:dsse"),
+        ("anonymous=true,access_key_id=A,secret_access_key=B", "leave access_key_id out"),
+        ("anonymous=true,requester_pays=true", "requester_pays=true needs credentials"),
+    ],
+)
+def test_attributes_of_s3_that_contradict_each_other(attributes: str, reason: str) -> None:
+    assert reason in refused(f"{S3},{attributes}")
+    key = located(f"{S3},sse_kms_key_id=k,server_side_encryption=aws:kms").s3
+    assert key is not None
+    assert key.sse_kms_key_id == "k"
 
 
 def test_azblob_defaults_come_from_the_environment() -> None:
