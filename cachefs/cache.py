@@ -63,8 +63,8 @@ class Cache:
 
     Made by ``cachefs.open``. No request is made before the first call that needs one, and there is
     nothing to close. Every method that reads or writes blocks until it is done; from asyncio, call
-    it with ``asyncio.to_thread``. A cache may be used from several threads, and pickled to be
-    opened in another process; it cannot be used inside fsspec's IO loop or after a fork.
+    it with ``asyncio.to_thread``. A cache may be used from several threads and in forked processes,
+    and pickled to be opened in another process; it cannot be used inside fsspec's IO loop.
 
     The argument ``names`` of a method is one name or several. Without it, a method uses the names
     that the location gives; if there are none, the method's documentation says which it uses.
@@ -117,6 +117,13 @@ class Cache:
         cache.location = self.location.with_names(names)
         cache.misses = deque(maxlen=1000)
         return cache
+
+    def give_up_once(self) -> None:
+        """Make all calls fail immediately once the store made no progress for its patience.
+
+        By default each call waits as long again, because the store may have recovered.
+        """
+        self._layout.store.filesystem.patience.once = True
 
     def names(self) -> list[NamedManifest]:
         """All names in the cache, sorted; none if there is no cache yet. Raises StoreError."""

@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from cachefs.building.restoring import PREFIX
 from cachefs.building.steps import Source
 from cachefs.cache import open as open_cache
 from cachefs.errors import UsageError
+from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,11 @@ logger = logging.getLogger("cachefs")
 
 KEPT: Final = 100
 """How many results a name keeps: the newest, one for each state of the inputs."""
+
+
+PATIENCE: Final = 10.0
+"""Seconds that a cache may go without progress, unless its location says otherwise: a command that
+is to become faster by a cache must not wait for long if there is none."""
 
 
 class UserCommand:
@@ -121,10 +128,14 @@ def run_cached(
 
 
 def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
-    cache = open_cache(location)
-    if name is None and cache.location.names:
-        return cache
-    return open_cache(cache.location.with_names(name or default_name))
+    found = parse(location) if isinstance(location, str) else location
+    if found.protocol != "file":
+        found = replace(found, patience=found.patience or PATIENCE)
+    if name is not None or not found.names:
+        found = found.with_names(name or default_name)
+    cache = open_cache(found)
+    cache.give_up_once()
+    return cache
 
 
 def _replay(

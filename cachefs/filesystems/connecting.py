@@ -10,6 +10,8 @@ import fsspec
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.obstore import used_before_fork
+from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import S3Filesystem
 from cachefs.filesystems.s3_options import s3fs_options
 
@@ -27,6 +29,9 @@ _EXTRAS: Final = {
     "sftp": "sftp",
     "ssh": "sftp",
 }
+
+
+_SSH: Final = {"sftp", "ssh"}
 
 
 def connect(location: Location) -> tuple[Filesystem, str]:
@@ -50,7 +55,9 @@ def connect(location: Location) -> tuple[Filesystem, str]:
             fs = kind(**options | dict(location.storage_options))
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
-    return adapt(fs, parallelism), f"{kind._strip_protocol(location.url).rstrip('/')}/"
+    return adapt(
+        fs, parallelism, _patience(location)
+    ), f"{kind._strip_protocol(location.url).rstrip('/')}/"
 
 
 def _s3fs(kind: Any, options: dict[str, Any]) -> Any:
@@ -75,6 +82,10 @@ def _filesystem_class(protocol: str) -> Any:
         raise LocationError(f"{protocol}:// needs a library; pip install {what}") from error
 
 
+def _patience(location: Location) -> float:
+    return location.patience or PATIENCE
+
+
 def _root(url: str) -> str:
     return url.partition("://")[2].rstrip("/") + "/"
 
@@ -84,6 +95,9 @@ def _options(location: Location) -> dict[str, Any]:
         return s3fs_options(location.s3, location.export.upload_parallelism)
     if location.azure is not None:
         return _adlfs_options(location.azure)
+    if location.protocol in _SSH:
+        # It connects immediately. paramiko would wait for ever in some of these steps.
+        return dict.fromkeys(("timeout", "banner_timeout", "auth_timeout"), _patience(location))
     return {}
 
 
@@ -123,6 +137,9 @@ def _with_obstore(location: Location, s3: S3Options) -> Filesystem:
     def by_s3fs() -> S3Filesystem:
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         options |= s3fs_options(s3, location.export.upload_parallelism)
-        return S3Filesystem(_s3fs(_filesystem_class("s3"), options))
+        return S3Filesystem(_s3fs(_filesystem_class("s3"), options), patience=_patience(location))
 
+    if used_before_fork():
+        # The threads of obstore did not survive, and it cannot start others.
+        return by_s3fs()
     return connect_obstore(location, s3, by_s3fs)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import BatchError
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
+from cachefs.filesystems.patience import NoProgressError
 from cachefs.location.masking import mask_urls
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ _S3_RIGHTS: Final = {
     "abandon": "s3:AbortMultipartUpload",
 }
 
+_GONE: Final = {404, 410}
+
 _NOT_OF_AN_OBJECT: Final = {"list", "write", "upload"}
 """Operations that do not need the object: if something is missing, it is the bucket."""
 
@@ -116,6 +119,8 @@ def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -
         yield
     except BatchError as failure:
         raise failed(failure.error, operation, keys[failure.index], side) from failure.error
+    except NoProgressError as error:
+        raise failed(error, operation, keys[0], side) from error
 
 
 def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:
@@ -133,6 +138,18 @@ def is_vague(failure: StoreError) -> bool:
         return False
     code = _s3_answer(cause).get("Error", {}).get("Code", "")
     return code.isdigit() or any(kind.startswith("obstore.") for kind in _kinds(cause))
+
+
+def is_absent(error: FileNotFoundError) -> bool:
+    """Whether the object is really not there.
+
+    fsspec's HTTP filesystem says so too if the server cannot be reached or refuses the request.
+    """
+    cause = error.__cause__
+    if cause is None or isinstance(cause, FileNotFoundError):
+        return True
+    status = _status(cause)
+    return status in _GONE if status else not _is_unreachable(cause)
 
 
 def _by_code(error: Exception, operation: str) -> Finding | None:
@@ -177,23 +194,45 @@ def elsewhere(region: str | None) -> str:
 
 def _by_type(error: Exception, operation: str) -> Finding:
     names = _kinds(error)
+    if isinstance(error, NoProgressError):
+        return UnreachableError, _silent(error)
     for name, advice in _ACCESS.items():
         if name in names:
             return AccessError, advice
-    if isinstance(error, FileNotFoundError):
-        if operation in _NOT_OF_AN_OBJECT:
-            return StoreError, "there is no such bucket or folder: create it, or check its name"
-        return NotFoundError, "there is no such object"
+    if isinstance(error, FileNotFoundError) or _status(error) in _GONE:
+        return _not_found(error, operation)
     if isinstance(error, PermissionError) and error.filename:
         return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
-    if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+    if _status(error) is None and _is_unreachable(error):
         reason, advice = _first_line(error), _advice(error)
         return UnreachableError, f"no response from the store ({reason}); {advice}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         return _SYSTEM[error.errno]
     return StoreError, f"the store failed: {_first_line(error)}"
+
+
+def _not_found(error: Exception, operation: str) -> Finding:
+    if isinstance(error, FileNotFoundError) and not is_absent(error):
+        return _by_type(error.__cause__, operation)  # type: ignore[arg-type]  # it has a cause
+    if operation in _NOT_OF_AN_OBJECT:
+        return StoreError, "there is no such bucket or folder: create it, or check its name"
+    return NotFoundError, "there is no such object"
+
+
+def _silent(error: NoProgressError) -> str:
+    if error.again:
+        return "it did not respond before, so nothing more is requested"
+    return (
+        f"no response from the store for {error.seconds:g} seconds; check the network and the "
+        "endpoint, or give it more time with patience"
+    )
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    unanswered = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    return unanswered or bool(_kinds(error) & _UNREACHABLE)
 
 
 def _kinds(error: BaseException) -> set[str]:
@@ -242,10 +281,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _status(error: Exception) -> int | None:
-    """The HTTP status, where the clients of Azure and Google keep it."""
-    found = getattr(error, "status_code", None) or getattr(error, "code", None)
-    return found if isinstance(found, int) else None
+def _status(error: BaseException) -> int | None:
+    """The HTTP status, where the clients of Azure, of Google and of HTTP keep it."""
+    kind = "status" if "aiohttp.ClientResponseError" in _kinds(error) else "code"
+    found = getattr(error, "status_code", None) or getattr(error, kind, None)
+    return found if isinstance(found, int) and found else None
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from cachefs.errors import StoreError
 from cachefs.filesystems.base import Filesystem
 from cachefs.filesystems.failures import elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
+from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 from cachefs.filesystems.s3_options import virtual_hosted
 
@@ -40,19 +41,24 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
 
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
-        without_retries: another one for the same bucket, which does not retry.
+        reading: another one for the same bucket, for requests without a body: it limits silence.
+        without_retries: one that does not retry either.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
         parallelism: how many objects are written at a time.
+        patience: how long calls may go without progress, in seconds.
     """
 
     def __init__(
         self,
         fs: AbstractFileSystem,
+        reading: AbstractFileSystem,
         without_retries: AbstractFileSystem,
         s3fs: Callable[[], S3Filesystem],
         parallelism: int = 4,
+        patience: float = PATIENCE,
     ) -> None:
-        super().__init__(fs, parallelism)
+        super().__init__(fs, parallelism, patience)
+        self._reading = reading
         self._region = fs._config["region"]
         self._without_retries = ObstoreFilesystem(without_retries)
         self._connect_s3fs = s3fs
@@ -107,8 +113,11 @@ def connect_obstore(
     """Connect to the location's bucket with obstore; ``s3fs`` is called if s3fs is needed too."""
     make: Any = FsspecStore  # its overloads lack the options of fsspec
     parallelism = location.export.upload_parallelism
+    patience = location.patience or PATIENCE
+    # If the first attempt is silent, there is time for another.
+    silence = {"read_timeout": timedelta(seconds=patience / 2)}
 
-    def connected(retries: int) -> AbstractFileSystem:
+    def connected(retries: int, **limits: timedelta) -> AbstractFileSystem:
         return make(
             "s3",
             config=_config(location, s3),
@@ -116,6 +125,7 @@ def connect_obstore(
                 "allow_http": True,
                 "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
                 "timeout": DONE_IN,
+                **limits,
             },
             retry_config={"max_retries": retries, "retry_timeout": DONE_IN},
             credential_provider=_aws_credentials(s3),
@@ -123,7 +133,12 @@ def connect_obstore(
         )
 
     return ObstoreS3Filesystem(
-        connected(s3.retry_max_attempts - 1), connected(0), s3fs, parallelism
+        connected(s3.retry_max_attempts - 1),
+        connected(s3.retry_max_attempts - 1, **silence),
+        connected(0, **silence),
+        s3fs,
+        parallelism,
+        patience,
     )
 
 
