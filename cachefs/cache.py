@@ -125,6 +125,12 @@ class Cache:
         """
         self._layout.store.filesystem.patience.once = True
 
+    @property
+    def given_up(self) -> bool:
+        """Whether :meth:`give_up_once` was called and the store has been given up."""
+        patience = self._layout.store.filesystem.patience
+        return patience.once and patience.exhausted
+
     def names(self) -> list[NamedManifest]:
         """All names in the cache, sorted; none if there is no cache yet. Raises StoreError."""
         return run(self._layout.names())
@@ -392,8 +398,9 @@ class Cache:
             return self._note(missed(digest, error))
 
     def _note(self, miss: Miss) -> Miss:
+        said = self.given_up and any(not one.absent for one in self.misses)
         self.misses.append(miss)
-        if not miss.absent:
+        if not miss.absent and not said:
             logger.warning("a miss: %s", miss)
         return miss
 

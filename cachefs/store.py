@@ -249,6 +249,11 @@ class Store:
             found = await self._bound(self.filesystem.unfinished(self.root + prefix))
         return [self._keyed(stat) for stat in found]
 
+    async def keeps_versions(self) -> bool:
+        """Whether the store keeps what is deleted as an earlier version."""
+        with mapped("look up", self.root, self.side):
+            return await self._bound(self.filesystem.keeps_versions(self.root))
+
     async def abandon(self, stat: Stat) -> None:
         """Delete or abort an unfinished write that :meth:`unfinished` found."""
         path = self.root + stat.path

@@ -16,7 +16,7 @@ from cachefs.building.processes import Process
 from cachefs.building.restoring import PREFIX
 from cachefs.building.steps import Source
 from cachefs.cache import open as open_cache
-from cachefs.errors import UsageError
+from cachefs.errors import StoreError, UsageError
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def run_cached(
     """
     vertex = _step(Build(), action, inputs, outputs, variables).vertex
     opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
-    with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
+    reachable = [cache for cache in opened if cache is not None]
+    with Build(reachable, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
         step = _step(build, action, inputs, outputs, variables)
         build.obtain(step)
         report = build.report.steps[0]
@@ -127,13 +128,18 @@ def run_cached(
     return report
 
 
-def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
+def _opened(location: str | Location, name: str | None, default_name: str) -> Cache | None:
+    """The cache; None, with a warning, if its filesystem connects immediately and fails."""
     found = parse(location) if isinstance(location, str) else location
     if found.protocol != "file":
         found = replace(found, patience=found.patience or PATIENCE)
     if name is not None or not found.names:
         found = found.with_names(name or default_name)
-    cache = open_cache(found)
+    try:
+        cache = open_cache(found)
+    except StoreError as error:
+        logger.warning("this cache is not used: %s", error)
+        return None
     cache.give_up_once()
     return cache
 

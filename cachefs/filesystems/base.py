@@ -49,12 +49,14 @@ class Stat(NamedTuple):
 
     ``modified`` is seconds since 1970 by the store's clock, or None if the store has no times.
     ``version`` changes whenever the object does; it is empty if the store has no versions.
+    ``archived`` objects cannot be read or touched before they are restored; not every store tells.
     """
 
     path: str
     size: int
     modified: float | None
     version: str = ""
+    archived: bool = False
 
 
 class Page(NamedTuple):
@@ -101,7 +103,7 @@ class Filesystem:
     ) -> None:
         self.fs: Any = fs if fs.async_impl else self._asynchronous(fs)
         kind: Any = type(fs)
-        find = kind._find if fs.async_impl else kind.find
+        find = kind._find if self.fs is fs else kind.find
         self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
         self.parallelism = parallelism
         self.patience = Patience(patience if self._responds else None)
@@ -118,6 +120,7 @@ class Filesystem:
         Temporary files are omitted, unless the prefix selects only them.
         """
         folder = prefix.rpartition("/")[0]
+        found: Any
         if self._finds_by_walking:
             found = await walk(partial(self.fs._ls, detail=True), folder)
         else:
@@ -240,6 +243,10 @@ class Filesystem:
     async def abandon(self, stat: Stat) -> None:
         """Delete or abort an unfinished write that :meth:`unfinished` found."""
         await self.delete(stat.path)
+
+    async def keeps_versions(self, path: str) -> bool:  # noqa: ARG002 - for stores that have some
+        """Whether the store keeps what is deleted below the path as an earlier version."""
+        return False
 
     async def explain(self, path: str) -> None:
         """Send one more request, after a failure at the path whose error stated no reason.

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import BatchError
-from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
+from cachefs.errors import (
+    AccessError,
+    ArchivedError,
+    CacheError,
+    NotFoundError,
+    StoreError,
+    UnreachableError,
+)
 from cachefs.filesystems.patience import NoProgressError
 from cachefs.location.masking import mask_urls
 
@@ -76,6 +83,13 @@ _S3_STORE: Final = {
     "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
     "ServiceUnavailable": "the store is overloaded or down: try again later",
 }
+ARCHIVED: Final = {"InvalidObjectState", "ObjectNotInActiveTierError"}
+"""Codes of a read and of a copy of an archived object."""
+
+IS_ARCHIVED: Final = (
+    "it is archived: restore it, or export again; and let no lifecycle rule archive a cache"
+)
+
 _S3_RIGHTS: Final = {
     "list": "s3:ListBucket",
     "look up": "s3:GetObject, and s3:ListBucket for what is absent",
@@ -160,6 +174,8 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
         return AccessError, _S3_ACCESS[code]
     if code in _S3_STORE:
         return StoreError, _S3_STORE[code]
+    if code in ARCHIVED:
+        return ArchivedError, IS_ARCHIVED
     if code in _S3_REGION:
         return StoreError, elsewhere(_region(answer))
     if code in {"AccessDenied", "403"}:
@@ -168,6 +184,11 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
     if code == "400":
         return StoreError, "the store refused the request: check the region and the session token"
     return None
+
+
+def is_archived(error: BaseException) -> bool:
+    """Whether an S3 server refused a request because the object is archived."""
+    return _s3_answer(error).get("Error", {}).get("Code") in ARCHIVED
 
 
 def _s3_answer(error: BaseException) -> dict[str, Any]:

@@ -9,19 +9,20 @@ from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.exceptions import NoCredentialsError
+from obstore.exceptions import PermissionDeniedError
 from obstore.fsspec import FsspecStore
 
-from cachefs.concurrency import max_concurrent_calls
-from cachefs.errors import StoreError
+from cachefs.concurrency import closing, max_concurrent_calls
+from cachefs.errors import ArchivedError, StoreError
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.failures import elsewhere
+from cachefs.filesystems.failures import ARCHIVED, IS_ARCHIVED, elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 from cachefs.filesystems.s3_options import virtual_hosted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -87,9 +88,51 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         return await super().touch_batch(stats)
 
     def _touch_sync(self, stat: Stat) -> None:
-        """One COPY."""
+        """One COPY. An archived object is as good as none."""
         store, _, key = self._open(stat.path)
-        store.copy(key, key, overwrite=False)
+        try:
+            store.copy(key, key, overwrite=False)
+        except Exception as error:
+            if any(code in str(error) for code in ARCHIVED):
+                raise FileNotFoundError(stat.path) from error
+            raise
+
+    async def keeps_versions(self, path: str) -> bool:
+        """Ask with s3fs."""
+        return await self._s3fs.keeps_versions(path)
+
+    async def unfinished(self, prefix: str) -> Sequence[Stat]:
+        """Use s3fs: obstore cannot list the multipart uploads of exports that were killed."""
+        return await self._s3fs.unfinished(prefix)
+
+    async def abandon(self, stat: Stat) -> None:
+        """Delete a temporary object, or abort an upload, with s3fs."""
+        await self._s3fs.abandon(stat)
+
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
+        """Read as usual; if access is denied, find out whether the object is archived."""
+        try:
+            async with closing(super().read(path, size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Exception as error:
+            raise await self._reason(path, error) from error
+
+    async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
+        """Read objects; the error of an archived one is an ArchivedError."""
+        found = await super().read_batch(objects)
+        return [
+            await self._reason(path, data) if isinstance(data, Exception) else data
+            for (path, _), data in zip(objects, found, strict=True)
+        ]
+
+    async def _reason(self, path: str, error: Exception) -> Exception:
+        """The error, or a clearer one: obstore does not tell why access is denied."""
+        if isinstance(error, PermissionDeniedError):
+            stat = await self._s3fs._stat(path)
+            if stat is not None and stat.archived:
+                return ArchivedError(IS_ARCHIVED)
+        return error
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """Send one DELETE, without retries if the object may have changed."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing, task_group
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.filesystems.failures import is_archived
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
@@ -61,7 +62,8 @@ class S3Filesystem(Filesystem):
         except FileNotFoundError:
             return None
         modified = head["LastModified"].timestamp()
-        return Stat(path, head["ContentLength"], modified, head.get("ETag", ""))
+        size, archived = head["ContentLength"], _is_archived(head)
+        return Stat(path, size, modified, head.get("ETag", ""), archived)
 
     async def list(self, prefix: str) -> list[Stat]:
         """Every object whose key starts with the prefix."""
@@ -105,6 +107,15 @@ class S3Filesystem(Filesystem):
                 token = answer.get("NextContinuationToken")
                 advance.turn(token, len(listed))
                 where = {"ContinuationToken": token}
+
+    async def keeps_versions(self, path: str) -> bool:
+        """Send one GET of the bucket's versioning; False if it is not allowed or not known."""
+        bucket = path.partition("/")[0]
+        try:
+            answer = await self.fs._call_s3("get_bucket_versioning", Bucket=bucket)
+        except (OSError, NotImplementedError):
+            return False
+        return bool(answer.get("Status") == "Enabled")
 
     async def explain(self, path: str) -> None:
         """One LIST: unlike that of a HEAD, its response has a body with the reason."""
@@ -231,6 +242,15 @@ class S3Filesystem(Filesystem):
 
     async def _touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts above 5 GiB."""
+        try:
+            await self._copy_onto_itself(stat)
+        except OSError as error:
+            if is_archived(error):
+                # It cannot be copied, and is of no use: it is to be sent again.
+                raise FileNotFoundError(stat.path) from None
+            raise
+
+    async def _copy_onto_itself(self, stat: Stat) -> None:
         if stat.size > self.copy_limit:
             await self._touch_in_parts(stat)
             return
@@ -319,7 +339,21 @@ class S3Filesystem(Filesystem):
 
 def _listed(bucket: str, item: dict[str, Any]) -> Stat:
     modified = item["LastModified"].timestamp()
-    return Stat(f"{bucket}/{item['Key']}", item["Size"], modified, item.get("ETag", ""))
+    path, archived = f"{bucket}/{item['Key']}", _is_archived(item)
+    return Stat(path, item["Size"], modified, item.get("ETag", ""), archived)
+
+
+_ARCHIVES: Final = {"GLACIER", "DEEP_ARCHIVE"}
+_RESTORED: Final = 'ongoing-request="false"'
+
+
+def _is_archived(answer: dict[str, Any]) -> bool:
+    """Whether a HEAD or an item of a LIST says that the object is in an archive.
+
+    Of an object with intelligent tiering, only a HEAD does. A restored copy can be read.
+    """
+    archived = answer.get("StorageClass") in _ARCHIVES or "ArchiveStatus" in answer
+    return archived and _RESTORED not in answer.get("Restore", "")
 
 
 def _status(error: OSError) -> int | None:
