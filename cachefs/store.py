@@ -249,6 +249,12 @@ class Store:
             found = await self._bound(self.filesystem.unfinished(self.root + prefix))
         return [self._keyed(stat) for stat in found]
 
+    async def archived(self, prefix: str) -> frozenset[str]:
+        """The keys of archived objects with the prefix that look-ups and listings do not tell."""
+        with mapped("list", self.root + prefix, self.side):
+            found = await self._bound(self.filesystem.archived(self.root + prefix))
+        return frozenset(path[len(self.root) :] for path in found)
+
     async def keeps_versions(self) -> bool:
         """Whether the store keeps what is deleted as an earlier version."""
         with mapped("look up", self.root, self.side):

@@ -26,7 +26,7 @@ from cachefs.filesystems.ranges import in_ranges
 from cachefs.filesystems.threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -243,6 +243,10 @@ class Filesystem:
     async def abandon(self, stat: Stat) -> None:
         """Delete or abort an unfinished write that :meth:`unfinished` found."""
         await self.delete(stat.path)
+
+    async def archived(self, prefix: str) -> Collection[str]:  # noqa: ARG002 - for stores that have some
+        """The paths of archived objects with the prefix, if look-ups and listings do not tell."""
+        return ()
 
     async def keeps_versions(self, path: str) -> bool:  # noqa: ARG002 - for stores that have some
         """Whether the store keeps what is deleted below the path as an earlier version."""

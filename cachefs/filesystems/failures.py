@@ -148,7 +148,7 @@ def failed(error: Exception, operation: str, key: str, side: str | None = None) 
 def is_vague(failure: StoreError) -> bool:
     """Whether another request may reveal more: a HEAD has no code, and obstore passes none on."""
     cause = failure.__cause__
-    if cause is None or isinstance(failure, NotFoundError):
+    if cause is None or isinstance(failure, NotFoundError | UnreachableError):
         return False
     code = _s3_answer(cause).get("Error", {}).get("Code", "")
     return code.isdigit() or any(kind.startswith("obstore.") for kind in _kinds(cause))
@@ -252,8 +252,11 @@ def _silent(error: NoProgressError) -> str:
 
 
 def _is_unreachable(error: BaseException) -> bool:
+    names = _kinds(error)
     unanswered = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
-    return unanswered or bool(_kinds(error) & _UNREACHABLE)
+    # The one exception to "never by their text": obstore has no class for it.
+    timed_out = "obstore.GenericError" in names and "kind: Timeout" in str(error)
+    return unanswered or timed_out or bool(names & _UNREACHABLE)
 
 
 def _kinds(error: BaseException) -> set[str]:

@@ -7,7 +7,10 @@ or use the connections of the parent. ``gunicorn --preload``, Celery and ``multi
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, Final
+
+from fsspec.asyn import AsyncFileSystem
 
 from cachefs.errors import UsageError
 
@@ -65,6 +68,21 @@ def again(fs: AbstractFileSystem) -> AbstractFileSystem:
     except Exception as error:
         raise _lost(f"{type(error).__name__}") from error
     return made
+
+
+def _keep_connections() -> None:
+    """In a new process, do not close connections of the parent when it ends.
+
+    Filesystems register this with ``weakref.finalize``. adlfs even waits for the parent's IO loop.
+    fsspec refuses to use these filesystems in this process.
+    """
+    for finalizer in [*getattr(weakref.finalize, "_registry", ())]:
+        alive = finalizer.peek()
+        if alive is not None and isinstance(alive[0], AsyncFileSystem):
+            finalizer.detach()
+
+
+os.register_at_fork(after_in_child=_keep_connections)
 
 
 def _lost(reason: str) -> UsageError:

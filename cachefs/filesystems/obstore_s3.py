@@ -22,7 +22,7 @@ from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 from cachefs.filesystems.s3_options import virtual_hosted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -97,6 +97,10 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
                 raise FileNotFoundError(stat.path) from error
             raise
 
+    async def archived(self, prefix: str) -> Collection[str]:
+        """List with s3fs: obstore does not tell storage classes."""
+        return {stat.path for stat in await self._s3fs.list(prefix) if stat.archived}
+
     async def keeps_versions(self, path: str) -> bool:
         """Ask with s3fs."""
         return await self._s3fs.keeps_versions(path)
@@ -157,10 +161,11 @@ def connect_obstore(
     make: Any = FsspecStore  # its overloads lack the options of fsspec
     parallelism = location.export.upload_parallelism
     patience = location.patience or PATIENCE
-    # If the first attempt is silent, there is time for another.
-    silence = {"read_timeout": timedelta(seconds=patience / 2)}
+    retries = s3.retry_max_attempts - 1
 
-    def connected(retries: int, **limits: timedelta) -> AbstractFileSystem:
+    def connected(retries: int, *, reading: bool = False) -> AbstractFileSystem:
+        # Not for uploads: obstore counts the time in which it sends the body as silence.
+        silence = {"read_timeout": timedelta(seconds=patience)} if reading else {}
         return make(
             "s3",
             config=_config(location, s3),
@@ -168,17 +173,20 @@ def connect_obstore(
                 "allow_http": True,
                 "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
                 "timeout": DONE_IN,
-                **limits,
+                **silence,
             },
-            retry_config={"max_retries": retries, "retry_timeout": DONE_IN},
+            retry_config={
+                "max_retries": retries,
+                "retry_timeout": timedelta(seconds=patience / 2) if reading else DONE_IN,
+            },
             credential_provider=_aws_credentials(s3),
             skip_instance_cache=True,
         )
 
     return ObstoreS3Filesystem(
-        connected(s3.retry_max_attempts - 1),
-        connected(s3.retry_max_attempts - 1, **silence),
-        connected(0, **silence),
+        connected(retries),
+        connected(retries, reading=True),
+        connected(0),
         s3fs,
         parallelism,
         patience,

@@ -95,12 +95,18 @@ class Patience:
         # A task of its own, because some libraries ignore that they are cancelled.
         task = asyncio.ensure_future(work)
         began = time.monotonic()
+        silence = 0.0
+        interval = self.seconds / CHECKS
         try:
-            while not task.done() and self._silence(began) < self.seconds:
-                await asyncio.wait({task}, timeout=self.seconds / CHECKS)
-            if task.done():
-                self.progressed()
-                return task.result()
+            while silence < self.seconds:
+                checked = time.monotonic()
+                await asyncio.wait({task}, timeout=interval)
+                if task.done():
+                    self.progressed()
+                    return task.result()
+                # A process that was stopped, or too busy to look, does not know what moved.
+                passed = min(time.monotonic() - checked, 2 * interval)
+                silence = 0.0 if self._has_moved(checked, began) else silence + passed
             self.exhausted = True
             raise NoProgressError(self.seconds)
         finally:
@@ -116,13 +122,13 @@ class Patience:
             if not limit.expired():
                 raise
 
-    def _silence(self, began: float) -> float:
-        """Seconds since the last progress, or since the call began, if that was later."""
+    def _has_moved(self, since: float, began: float) -> bool:
+        """Whether there was progress since that time, for a call that began at another."""
         if self._at_sources:
             self.progressed()
-        seen = max(began, self._progressed)
         moved = self._traffic.last_moved((self.seconds or 0.0) / CHECKS / 2)
-        return time.monotonic() - max(seen, min(moved, seen + TRAFFIC_ONLY))
+        by_traffic = moved > since and since < max(began, self._progressed) + TRAFFIC_ONLY
+        return self._progressed > since or by_traffic
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

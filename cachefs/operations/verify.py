@@ -131,6 +131,8 @@ async def verify(
         there = await (list_spread(workers) if workers else list_blobs(layout))
     reported = {fault.digest for fault in needed.faults}
     there = {digest: stat for digest, stat in there.items() if digest not in reported}
+    archived = await layout.store.archived(layout.blob_prefix)
+    there |= {d: s._replace(archived=True) for d, s in there.items() if s.path in archived}
     reading = _Reading(layout, needed.sizes, callback)
     suspects = reading.judge(there, parts)
     await (reading.spread(suspects, workers) if workers else reading.read(suspects))
