@@ -97,8 +97,8 @@ class PruneReport(Struct, frozen=True, kw_only=True):
         deleted: blobs that were deleted.
         spared: blobs that were written, touched or needed since the plan was made, and stay.
         leftovers: number of leftovers that were deleted.
-        versioned: whether the store keeps what was deleted as earlier versions.
         seconds: the whole time.
+        versioned: whether the store keeps what was deleted as earlier versions.
     """
 
     removed: list[str]
@@ -407,6 +407,7 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
         spared=Amount.of(deletion.spared),
         leftovers=len(plan.leftovers),
         seconds=time.perf_counter() - started,
+        versioned=plan.versioned,
     )
 
 

@@ -121,9 +121,14 @@ def test_it_is_noticed_in_any_circle() -> None:
             line = [f"once {number}" for number in range(start)]
             for item in line:
                 advance.see(item)
+            circle = [f"in the circle {number % length}" for number in range(100)]
             with pytest.raises(StoreError, match="again and again"):
-                for number in range(100):
-                    advance.see(f"in the circle {number % length}")
+                _see_all(advance, circle)
+
+
+def _see_all(advance: Advance, paths: list[str]) -> None:
+    for path in paths:
+        advance.see(path)
 
 
 def test_tokens_and_empty_pages_have_to_lead_somewhere() -> None:
