@@ -118,19 +118,6 @@ class Cache:
         cache.misses = deque(maxlen=1000)
         return cache
 
-    def give_up_once(self) -> None:
-        """Make all calls fail immediately once the store made no progress for its patience.
-
-        By default each call waits as long again, because the store may have recovered.
-        """
-        self._layout.store.filesystem.patience.once = True
-
-    @property
-    def given_up(self) -> bool:
-        """Whether :meth:`give_up_once` was called and the store has been given up."""
-        patience = self._layout.store.filesystem.patience
-        return patience.once and patience.exhausted
-
     def names(self) -> list[NamedManifest]:
         """All names in the cache, sorted; none if there is no cache yet. Raises StoreError."""
         return run(self._layout.names())
@@ -398,7 +385,8 @@ class Cache:
             return self._note(missed(digest, error))
 
     def _note(self, miss: Miss) -> Miss:
-        said = self.given_up and any(not one.absent for one in self.misses)
+        given_up = self._layout.store.filesystem.patience.given_up
+        said = given_up and any(not one.absent for one in self.misses)
         self.misses.append(miss)
         if not miss.absent and not said:
             logger.warning("a miss: %s", miss)

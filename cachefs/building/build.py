@@ -295,7 +295,7 @@ class Build:
 
     def _given_up(self, target: Cache) -> bool:
         """Whether the target did not respond before; a warning has said so then."""
-        return self._ignore_error and target.given_up
+        return self._ignore_error and target.layout.store.filesystem.patience.given_up
 
     def _export_to(self, target: Cache) -> ExportReport:
         try:

@@ -140,7 +140,7 @@ def _opened(location: str | Location, name: str | None, default_name: str) -> Ca
     except StoreError as error:
         logger.warning("this cache is not used: %s", error)
         return None
-    cache.give_up_once()
+    cache.layout.store.filesystem.patience.once = True
     return cache
 
 

@@ -71,6 +71,11 @@ class Patience:
         self._at_sources = 0
         self._traffic = Traffic()
 
+    @property
+    def given_up(self) -> bool:
+        """Whether nothing more is requested."""
+        return self.once and self.exhausted
+
     def progressed(self) -> None:
         """Note that bytes were sent or received, or that a request was answered."""
         self._progressed = time.monotonic()
@@ -89,7 +94,7 @@ class Patience:
         """Await the work. It is cancelled, and NoProgressError raised, if nothing progresses."""
         if self.seconds is None:
             return await work
-        if self.exhausted and self.once:
+        if self.given_up:
             work.close()
             raise NoProgressError(self.seconds, again=True)
         # A task of its own, because some libraries ignore that they are cancelled.
