@@ -386,10 +386,9 @@ class Cache:
 
     def _note(self, miss: Miss) -> Miss:
         given_up = self._layout.store.filesystem.patience.given_up
-        said = given_up and any(not one.absent for one in self.misses)
-        self.misses.append(miss)
-        if not miss.absent and not said:
+        if not miss.absent and not (given_up and any(not one.absent for one in self.misses)):
             logger.warning("a miss: %s", miss)
+        self.misses.append(miss)
         return miss
 
 
