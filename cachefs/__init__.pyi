@@ -7,6 +7,7 @@ from .cache import Cache, open
 from .digest import Digest
 from .errors import (
     AccessError,
+    ArchivedError,
     CacheError,
     CacheNameError,
     DigestError,
@@ -43,6 +44,7 @@ __all__ = [
     "AccessError",
     "AgeClass",
     "Amount",
+    "ArchivedError",
     "BlobRemoval",
     "BlobSource",
     "Build",

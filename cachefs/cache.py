@@ -63,8 +63,8 @@ class Cache:
 
     Made by ``cachefs.open``. No request is made before the first call that needs one, and there is
     nothing to close. Every method that reads or writes blocks until it is done; from asyncio, call
-    it with ``asyncio.to_thread``. A cache may be used from several threads, and pickled to be
-    opened in another process; it cannot be used inside fsspec's IO loop or after a fork.
+    it with ``asyncio.to_thread``. A cache may be used from several threads and in forked processes,
+    and pickled to be opened in another process; it cannot be used inside fsspec's IO loop.
 
     The argument ``names`` of a method is one name or several. Without it, a method uses the names
     that the location gives; if there are none, the method's documentation says which it uses.
@@ -385,9 +385,10 @@ class Cache:
             return self._note(missed(digest, error))
 
     def _note(self, miss: Miss) -> Miss:
-        self.misses.append(miss)
-        if not miss.absent:
+        given_up = self._layout.store.filesystem.patience.given_up
+        if not miss.absent and not (given_up and any(not one.absent for one in self.misses)):
             logger.warning("a miss: %s", miss)
+        self.misses.append(miss)
         return miss
 
 

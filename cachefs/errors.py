@@ -13,6 +13,7 @@
     └── StoreError (OSError)          the store refused, failed or could not be reached
         ├── NotFoundError (FileNotFoundError)
         ├── AccessError (PermissionError)
+        ├── ArchivedError             the object is in an archive, and has to be restored first
         └── UnreachableError (ConnectionError)
 
 Errors of filesystem libraries are mapped to these in one place,
@@ -105,6 +106,10 @@ class NotFoundError(StoreError, FileNotFoundError):
 
 class AccessError(StoreError, PermissionError):
     """Credentials are missing, wrong, expired or insufficient. Never treated as "not there"."""
+
+
+class ArchivedError(StoreError):
+    """The object was moved to an archive, such as Glacier, and cannot be read until restored."""
 
 
 class UnreachableError(StoreError, ConnectionError):

@@ -15,6 +15,8 @@ from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, WHOLE, Filesystem, Page, Stat, joined
 from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
+from cachefs.filesystems.forking import OfThisProcess
+from cachefs.filesystems.patience import NoProgressError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -40,7 +42,7 @@ def _explained(
         if is_vague(failure) and failure.operation and failure.key:
             try:
                 with mapped(failure.operation, failure.key, failure.side):
-                    await self.filesystem.explain(failure.key)
+                    await self.filesystem.patience.briefly(self.filesystem.explain(failure.key))
             except StoreError as reason:
                 if not is_vague(reason):
                     raise
@@ -58,12 +60,24 @@ class Store:
         filesystem: the filesystem.
         root: the path to which keys are appended, as it is.
         side: ``"source"`` or ``"target"``, for errors if two caches are involved.
+        reopen: opens the same filesystem in a forked process; by default it is used as it is.
     """
 
-    def __init__(self, filesystem: Filesystem, root: str, side: str | None = None) -> None:
-        self.filesystem = filesystem
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        root: str,
+        side: str | None = None,
+        reopen: Callable[[], Filesystem] | None = None,
+    ) -> None:
+        self._filesystem = OfThisProcess(filesystem, reopen or (lambda: filesystem))
         self.root = root
         self.side = side
+
+    @property
+    def filesystem(self) -> Filesystem:
+        """The filesystem; after a fork, one that this process has opened."""
+        return self._filesystem.get()
 
     async def stat(self, key: str) -> Stat | None:
         """Look up an object, or None if there is none. The path of a Stat is the key here."""
@@ -75,28 +89,37 @@ class Store:
         """Look up each object."""
         paths = [self.root + key for key in keys]
         with mapped_batch("look up", paths, self.side):
-            found = await self.filesystem.stat_batch(paths)
+            found = await self._bound(self.filesystem.stat_batch(paths))
         return [stat and self._keyed(stat) for stat in found]
 
     @_explained
     async def list(self, prefix: str) -> list[Stat]:
         """List every object whose key starts with the prefix, in the order of keys."""
         with mapped("list", self.root + prefix, self.side):
-            return [self._keyed(stat) for stat in await self.filesystem.list(self.root + prefix)]
+            found = await self._bound(self.filesystem.list(self.root + prefix))
+        return [self._keyed(stat) for stat in found]
 
     @_explained
     async def page(self, prefix: str, after: str, limit: int) -> Page:
         """List the first objects with the prefix whose keys come after ``after`` (empty: all)."""
         with mapped("list", self.root + prefix, self.side):
             start = self.root + after if after else ""
-            page = await self.filesystem.page(self.root + prefix, start, limit)
+            page = await self._bound(self.filesystem.page(self.root + prefix, start, limit))
         return Page([self._keyed(stat) for stat in page.objects], page.complete)
+
+    async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
+        """List all objects with the prefix whose keys come after ``after``, page by page."""
+        start = self.root + after if after else ""
+        with mapped("list", self.root + prefix, self.side):
+            async with closing(self.filesystem.list_pages(self.root + prefix, start)) as pages:
+                while (page := await self._bound(_next(pages))) is not None:
+                    yield [self._keyed(stat) for stat in page]
 
     @_explained
     async def read(self, key: str, limit: int) -> bytes:
         """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
-            data = await joined(self.filesystem.read(self.root + key), limit)
+            data = await self._bound(joined(self.filesystem.read(self.root + key), limit))
             if len(data) > limit:
                 raise IntegrityError(
                     f"it has more than the {limit} bytes that are read",
@@ -112,7 +135,8 @@ class Store:
         Of a longer object, not much more than its size is read.
         """
         paths = [(self.root + key, size) for key, size in objects]
-        found = await self.filesystem.read_batch(paths)
+        with mapped_batch("read", [path for path, _ in paths], self.side):
+            found = await self._bound(self.filesystem.read_batch(paths))
         return [
             failed(data, "read", path, self.side) if isinstance(data, Exception) else data
             for (path, _), data in zip(paths, found, strict=True)
@@ -123,26 +147,26 @@ class Store:
         _keep_memory()
         with mapped("read", self.root + key, self.side):
             async with closing(self.filesystem.read(self.root + key, size)) as chunks:
-                async for chunk in chunks:
+                while (chunk := await self._bound(_next(chunks))) is not None:
                     yield chunk
 
     @_explained
     async def put(self, key: str, data: bytes) -> None:
         """Write an object from memory. It is seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
-            await self.filesystem.put(self.root + key, _cut(data), len(data))
+            await self._bound(self.filesystem.put(self.root + key, _cut(data), len(data)))
 
     @_explained
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write small objects, each seen whole or not at all. They are durable after settle()."""
         paths = [(self.root + key, data) for key, data in objects]
         with mapped_batch("upload", [path for path, _ in paths], self.side):
-            await self.filesystem.put_batch(paths)
+            await self._bound(self.filesystem.put_batch(paths))
 
     async def settle(self) -> None:
         """Return once all objects survive a power failure, no matter which process wrote them."""
         with mapped("sync", self.root, self.side):
-            await self.filesystem.settle(self.root)
+            await self._bound(self.filesystem.settle(self.root))
 
     @_explained
     async def upload(self, key: str, chunks: AsyncIterator[bytes], size: int | None) -> int:
@@ -157,7 +181,11 @@ class Store:
         async def counted() -> AsyncIterator[bytes]:
             nonlocal sent, failed
             try:
-                async for chunk in chunks:
+                while True:
+                    with self.filesystem.patience.at_the_source():
+                        chunk = await _next(chunks)
+                    if chunk is None:
+                        break
                     sent += len(chunk)
                     yield chunk
             except Exception as error:
@@ -169,7 +197,7 @@ class Store:
                 async with self.filesystem.permits, closing(chunks), closing(counted()) as stream:
                     if size is None or size > WHOLE:
                         _keep_memory()
-                    await self.filesystem.put(self.root + key, stream, size)
+                    await self._bound(self.filesystem.put(self.root + key, stream, size))
         except StoreError:
             if failed is None:
                 raise
@@ -189,7 +217,7 @@ class Store:
         at_paths = [stat._replace(path=path) for stat, path in zip(stats, paths, strict=True)]
         there = []
         with mapped_batch("touch", paths, self.side):
-            found = await self.filesystem.touch_batch(at_paths)
+            found = await self._bound(self.filesystem.touch_batch(at_paths))
         for path, error in zip(paths, found, strict=True):
             failure = error and failed(error, "touch", path, self.side)
             # A missing bucket is a FileNotFoundError as well.
@@ -202,7 +230,7 @@ class Store:
     async def delete(self, key: str) -> None:
         """Delete an object. One that does not exist is not an error."""
         with mapped("delete", self.root + key, self.side):
-            await self.filesystem.delete(self.root + key)
+            await self._bound(self.filesystem.delete(self.root + key))
 
     @_explained
     async def delete_unchanged(self, stat: Stat) -> bool:
@@ -212,19 +240,31 @@ class Store:
         """
         path = self.root + stat.path
         with mapped("delete", path, self.side):
-            return await self.filesystem.delete(path, stat._replace(path=path))
+            unchanged = stat._replace(path=path)
+            return await self._bound(self.filesystem.delete(path, unchanged))
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """List unfinished writes in the prefix's folder: temporary files and multipart uploads."""
         with mapped("list", self.root + prefix, self.side):
-            found = await self.filesystem.unfinished(self.root + prefix)
+            found = await self._bound(self.filesystem.unfinished(self.root + prefix))
         return [self._keyed(stat) for stat in found]
+
+    async def archived(self, prefix: str) -> frozenset[str]:
+        """The keys of archived objects with the prefix that look-ups and listings do not tell."""
+        with mapped("list", self.root + prefix, self.side):
+            found = await self._bound(self.filesystem.archived(self.root + prefix))
+        return frozenset(path[len(self.root) :] for path in found)
+
+    async def keeps_versions(self) -> bool:
+        """Whether the store keeps what is deleted as an earlier version."""
+        with mapped("look up", self.root, self.side):
+            return await self._bound(self.filesystem.keeps_versions(self.root))
 
     async def abandon(self, stat: Stat) -> None:
         """Delete or abort an unfinished write that :meth:`unfinished` found."""
         path = self.root + stat.path
         with mapped("abandon", path, self.side):
-            await self.filesystem.abandon(stat._replace(path=path))
+            await self._bound(self.filesystem.abandon(stat._replace(path=path)))
 
     async def clock(self, prefix: str) -> float | None:
         """Read the store's clock: the time of an object that is written next to ``prefix``.
@@ -238,6 +278,15 @@ class Store:
         finally:
             await self.delete(key)
         return stat and stat.modified
+
+    async def _bound(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await a call of the filesystem for as long as its patience lasts."""
+        filesystem = self.filesystem
+        try:
+            return await filesystem.patience.bound(work)
+        except NoProgressError:
+            filesystem.give_up()
+            raise
 
     def _keyed(self, stat: Stat) -> Stat:
         return stat._replace(path=stat.path[len(self.root) :])
@@ -253,6 +302,11 @@ def _keep_memory() -> None:
     memory; those of a bytearray would be.
     """
     bytes(32 * 1024 * 1024 - 8192)
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    """The next item, None at the end."""
+    return await anext(items, None)
 
 
 async def _cut(data: bytes) -> AsyncIterator[bytes]:

@@ -227,7 +227,7 @@ class Build:
         try:
             if kind is None:
                 run(self._begun.obtain_all(self._finals()))
-                if self._target is not None and self.exports:
+                if self._target is not None and self.exports and not self._given_up(self._target):
                     self._export = self._export_to(self._target)
         finally:
             self._clean()
@@ -292,6 +292,10 @@ class Build:
     def _finals(self) -> list[Step]:
         used = {part.node for step in self._steps for part in step.inputs.values()}
         return [step for step in self._steps if step not in used]
+
+    def _given_up(self, target: Cache) -> bool:
+        """Whether the target did not respond before; a warning has said so then."""
+        return self._ignore_error and target.layout.store.filesystem.patience.given_up
 
     def _export_to(self, target: Cache) -> ExportReport:
         try:

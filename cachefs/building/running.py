@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,8 @@ from cachefs.building.processes import Process
 from cachefs.building.restoring import PREFIX
 from cachefs.building.steps import Source
 from cachefs.cache import open as open_cache
-from cachefs.errors import UsageError
+from cachefs.errors import StoreError, UsageError
+from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,11 @@ logger = logging.getLogger("cachefs")
 
 KEPT: Final = 100
 """How many results a name keeps: the newest, one for each state of the inputs."""
+
+
+PATIENCE: Final = 10.0
+"""Seconds that a cache may go without progress, unless its location says otherwise: a command that
+is to become faster by a cache must not wait for long if there is none."""
 
 
 class UserCommand:
@@ -105,7 +112,8 @@ def run_cached(
     """
     vertex = _step(Build(), action, inputs, outputs, variables).vertex
     opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
-    with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
+    reachable = [cache for cache in opened if cache is not None]
+    with Build(reachable, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
         step = _step(build, action, inputs, outputs, variables)
         build.obtain(step)
         report = build.report.steps[0]
@@ -120,11 +128,20 @@ def run_cached(
     return report
 
 
-def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
-    cache = open_cache(location)
-    if name is None and cache.location.names:
-        return cache
-    return open_cache(cache.location.with_names(name or default_name))
+def _opened(location: str | Location, name: str | None, default_name: str) -> Cache | None:
+    """The cache; None, with a warning, if its filesystem connects immediately and fails."""
+    found = parse(location) if isinstance(location, str) else location
+    if found.protocol != "file":
+        found = replace(found, patience=found.patience or PATIENCE)
+    if name is not None or not found.names:
+        found = found.with_names(name or default_name)
+    try:
+        cache = open_cache(found)
+    except StoreError as error:
+        logger.warning("this cache is not used: %s", error)
+        return None
+    cache.layout.store.filesystem.patience.once = True
+    return cache
 
 
 def _replay(

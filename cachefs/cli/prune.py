@@ -122,6 +122,12 @@ def _print_plan(plan: PrunePlan) -> None:
     )
     if plan.leftovers:
         click.echo(f"delete the leftovers of {amount(len(plan.leftovers), 'interrupted write')}")
+    if plan.versioned:
+        click.echo(
+            "the bucket keeps earlier versions of what is deleted: no space is freed until a "
+            "lifecycle rule with NoncurrentVersionExpiration deletes them",
+            err=True,
+        )
     if plan.fits is False:
         click.echo("what has to stay is larger than --max-size", err=True)
 

@@ -10,6 +10,7 @@ from cachefs.filesystems.gcs import GCSFilesystem
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.filesystems.memory import MemoryFilesystem
 from cachefs.filesystems.obstore import ObstoreFilesystem
+from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import S3Filesystem
 from cachefs.filesystems.sftp import SFTPFilesystem
 
@@ -42,7 +43,7 @@ def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, st
     return fs, path
 
 
-def adapt(fs: AbstractFileSystem, parallelism: int = 4) -> Filesystem:
+def adapt(fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE) -> Filesystem:
     """Wrap the filesystem object in the class for its family; subclasses belong to it as well.
 
     All others are used through fsspec's general methods: files are written to temporary files and
@@ -51,5 +52,5 @@ def adapt(fs: AbstractFileSystem, parallelism: int = 4) -> Filesystem:
     for kind in type(fs).__mro__:
         family = _FAMILIES.get(f"{kind.__module__}.{kind.__name__}")
         if family is not None:
-            return family(fs, parallelism)
-    return Filesystem(fs, parallelism)
+            return family(fs, parallelism, patience)
+    return Filesystem(fs, parallelism, patience)

@@ -11,18 +11,25 @@ import secrets
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
+from cachefs.filesystems.failures import is_absent
 from cachefs.filesystems.files import spooled
+from cachefs.filesystems.listing import walk
+from cachefs.filesystems.patience import PATIENCE, Patience, attempted
 from cachefs.filesystems.ranges import in_ranges
+from cachefs.filesystems.threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
-    from fsspec import AbstractFileSystem
+T = TypeVar("T")
+R = TypeVar("R")
 
 CHUNK_SIZE: Final = 8 * 1024 * 1024
 """Bytes read, sent or held at a time. Together with the parallelism, this bounds memory."""
@@ -42,12 +49,14 @@ class Stat(NamedTuple):
 
     ``modified`` is seconds since 1970 by the store's clock, or None if the store has no times.
     ``version`` changes whenever the object does; it is empty if the store has no versions.
+    ``archived`` objects cannot be read or touched before they are restored; not every store tells.
     """
 
     path: str
     size: int
     modified: float | None
     version: str = ""
+    archived: bool = False
 
 
 class Page(NamedTuple):
@@ -67,9 +76,11 @@ class Filesystem:
     Args:
         fs: the filesystem. It is used as it is and never closed.
         parallelism: how many objects are written at a time.
+        patience: how long calls may go without progress, in seconds. Whoever calls applies it.
 
     Attributes:
         permits: a semaphore with a permit for each object that may be sent or fetched at a time.
+        patience: bounds the calls; it is told about every object, range and page.
     """
 
     pages = False
@@ -81,15 +92,27 @@ class Filesystem:
     _prefetches = False
     """Whether ranges of an object may be requested in parallel, because a server sends them."""
 
-    def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
-        self.fs: Any = fs if fs.async_impl else AsyncFileSystemWrapper(fs, asynchronous=False)
+    _responds = True
+    """Whether something else responds to calls, and so may not."""
+
+    _threads_for_calls = LOOKUP_PARALLELISM
+    """The number of threads for calls to a synchronous filesystem."""
+
+    def __init__(
+        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+    ) -> None:
+        self.fs: Any = fs if fs.async_impl else self._asynchronous(fs)
+        kind: Any = type(fs)
+        find = kind._find if self.fs is fs else kind.find
+        self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
         self.parallelism = parallelism
+        self.patience = Patience(patience if self._responds else None)
         self.permits = asyncio.Semaphore(parallelism)
         self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """Look up each path. Returns None for paths without an object."""
-        return await map_concurrently(paths, self._stat, LOOKUP_PARALLELISM)
+        return await self._each(paths, self._stat, LOOKUP_PARALLELISM)
 
     async def list(self, prefix: str) -> list[Stat]:
         """List every object whose path starts with the prefix, in the order of paths.
@@ -97,10 +120,14 @@ class Filesystem:
         Temporary files are omitted, unless the prefix selects only them.
         """
         folder = prefix.rpartition("/")[0]
-        try:
-            found = await self.fs._find(folder, detail=True)
-        except FileNotFoundError:
-            return []
+        found: Any
+        if self._finds_by_walking:
+            found = await walk(partial(self.fs._ls, detail=True), folder)
+        else:
+            try:
+                found = await self.fs._find(folder, detail=True)
+            except FileNotFoundError:
+                return []
         # Some filesystems normalise the paths that they find, so only the part below the folder is
         # used. If the folder is a file, it is found itself, without information, or by adlfs as a
         # list instead of a dictionary.
@@ -111,6 +138,10 @@ class Filesystem:
             for stat in objects
             if stat.path.startswith(prefix) and not is_hidden(stat.path, prefix)
         )
+
+    async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
+        """List all objects with the prefix whose paths come after ``after``, page by page."""
+        yield [stat for stat in await self.list(prefix) if stat.path > after]
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
         """List the first ``limit`` objects with the prefix whose paths come after ``after``."""
@@ -130,6 +161,7 @@ class Filesystem:
         get = partial(self._range, path)
         async with closing(in_ranges(get, size + 1, CHUNK_SIZE, self._prefetch)) as chunks:
             async for chunk in chunks:
+                self.patience.progressed()
                 yield chunk
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
@@ -171,7 +203,7 @@ class Filesystem:
             async with self.permits:
                 await self._put_whole(path, [data])
 
-        await map_concurrently(objects, put, self.parallelism)
+        await self._each(objects, put, self.parallelism)
 
     async def settle(self, root: str) -> None:
         """Return once all objects below the root survive a power failure, whatever wrote them.
@@ -189,7 +221,7 @@ class Filesystem:
                 return error
             return None
 
-        return await map_concurrently(stats, touch, LOOKUP_PARALLELISM)
+        return await self._each(stats, touch, LOOKUP_PARALLELISM)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - for stores that can compare
         """Delete the object. One that does not exist is not an error.
@@ -212,18 +244,56 @@ class Filesystem:
         """Delete or abort an unfinished write that :meth:`unfinished` found."""
         await self.delete(stat.path)
 
+    async def archived(self, prefix: str) -> Collection[str]:  # noqa: ARG002 - for stores that have some
+        """The paths of archived objects with the prefix, if look-ups and listings do not tell."""
+        return ()
+
+    async def keeps_versions(self, path: str) -> bool:  # noqa: ARG002 - for stores that have some
+        """Whether the store keeps what is deleted below the path as an earlier version."""
+        return False
+
     async def explain(self, path: str) -> None:
         """Send one more request, after a failure at the path whose error stated no reason.
 
         The error that this raises states the reason. By default there is nothing to request.
         """
 
+    def give_up(self) -> None:
+        """End calls that wait for a response, if cancelling them does not. Others still work."""
+
+    async def _each(
+        self, items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
+    ) -> Sequence[R]:
+        """Like :func:`cachefs.concurrency.map_concurrently`; each item is progress."""
+
+        async def noted(item: T) -> R:
+            found = await work(item)
+            self.patience.progressed()
+            return found
+
+        return await map_concurrently(items, noted, parallelism)
+
+    def _asynchronous(self, fs: AbstractFileSystem) -> AsyncFileSystemWrapper:
+        """Wrap a synchronous filesystem, so that its calls run in threads of its own."""
+        wrapped = AsyncFileSystemWrapper(fs, asynchronous=False)
+        self._calls = DaemonThreads(self._threads_for_calls, "cachefs-calls")
+        for name in _CALLED:
+            setattr(wrapped, f"_{name}", partial(self._blocking, getattr(fs, name)))
+        return wrapped
+
+    async def _blocking(self, work: Callable[..., R], *args: Any, **options: Any) -> R:
+        """Run a call to a synchronous filesystem."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._calls, partial(work, *args, **options))
+
     # --- what a family may do differently --------------------------------------------------------
 
     async def _stat(self, path: str) -> Stat | None:
         try:
             info = await self.fs._info(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not is_absent(error):
+                raise
             return None
         return self._from_info(path, info) if info["type"] == "file" else None
 
@@ -254,7 +324,7 @@ class Filesystem:
             yield temporary
             await self._rename(temporary, path)
         except BaseException:
-            await self._discard(temporary)
+            await attempted(self._discard(temporary))
             raise
 
     async def _touch(self, stat: Stat) -> None:
@@ -286,6 +356,21 @@ class Filesystem:
     def _temporary(path: str) -> str:
         folder, _, _ = path.rpartition("/")
         return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+_CALLED: Final = (
+    "cat_file",
+    "cp_file",
+    "find",
+    "info",
+    "ls",
+    "makedirs",
+    "mv",
+    "pipe_file",
+    "put_file",
+    "rm_file",
+)
+"""The methods of a synchronous filesystem that are called."""
 
 
 async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:

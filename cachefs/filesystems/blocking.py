@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, BatchError, for_each, max_concurrent_calls
 from cachefs.filesystems.base import Filesystem, Stat
+from cachefs.filesystems.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,10 +80,8 @@ class BlockingFilesystem(Filesystem):
         await self._in_thread(self._touch_sync, stat)
 
     @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(
-            max_concurrent_calls(self.parallelism), thread_name_prefix="cachefs"
-        )
+    def _threads(self) -> DaemonThreads:
+        return DaemonThreads(max_concurrent_calls(self.parallelism), "cachefs")
 
     async def _in_thread(self, work: Callable[[T], R], item: T) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, item)
@@ -107,6 +105,7 @@ class BlockingFilesystem(Filesystem):
                     return  # another thread was faster
                 try:
                     found[index] = work(item)
+                    self.patience.progressed()
                 except Exception as error:
                     waiting.clear()
                     raise BatchError(index, error) from error

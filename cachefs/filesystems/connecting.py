@@ -12,6 +12,8 @@ from fsspec.config import apply_config
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.obstore import used_before_fork
+from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import S3Filesystem
 from cachefs.filesystems.s3_options import s3_settings
 
@@ -35,6 +37,9 @@ _EXTRAS: Final = {
 }
 
 
+_SSH: Final = {"sftp", "ssh"}
+
+
 def connect(location: Location) -> tuple[Filesystem, str]:
     """Make the location's filesystem. Returns it and the root path, to which keys are appended.
 
@@ -48,6 +53,10 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     options |= kind._get_kwargs_from_urls(location.url)
     if location.azure is not None:
         options |= _adlfs_options(location.azure)
+    if location.protocol in _SSH:
+        # It connects immediately. paramiko would wait for ever in some of these steps.
+        limits = ("timeout", "banner_timeout", "auth_timeout")
+        options |= dict.fromkeys(limits, _patience(location))
     options |= location.storage_options
     if location.protocol in ("http", "https"):
         from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
@@ -58,35 +67,39 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         fs = kind(**options)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
-    adapted = adapt(fs, location.export.upload_parallelism)
+    adapted = adapt(fs, location.export.upload_parallelism, _patience(location))
     return adapted, f"{kind._strip_protocol(location.url).rstrip('/')}/"
 
 
 def _s3(location: Location, s3: S3Options) -> Filesystem:
     settings = s3_settings(location, s3)
-    parallelism = location.export.upload_parallelism
+    parallelism, patience = location.export.upload_parallelism, _patience(location)
+    # The threads of obstore do not survive a fork, and it cannot start others.
+    engine = "s3fs" if used_before_fork() else location.engine
     try:
         # They load an extra.
         from cachefs.filesystems.s3_connection import resolve  # noqa: PLC0415
 
-        if location.engine == "obstore":
+        if engine == "obstore":
             from cachefs.filesystems.obstore_s3 import connect_obstore  # noqa: PLC0415
     except ImportError as error:
-        extra = "obstore" if location.engine == "obstore" else "s3"
+        extra = "obstore" if engine == "obstore" else "s3"
         place = "engine=obstore" if extra == "obstore" else f"{location.protocol}://"
-        raise LocationError(f"{place} needs a library; pip install 'cachefs[{extra}]'") from error
+        raise LocationError(
+            f"{place} needs a library; pip install 'buildcachefs[{extra}]'"
+        ) from error
     bucket = urlsplit(location.url).netloc
     resolved = cache(partial(resolve, settings))
     with mapped("connect", str(location)):
         connection = resolved(bucket)
 
     def by_s3fs() -> S3Filesystem:
-        return S3Filesystem(_s3fs(settings, connection), parallelism)
+        return S3Filesystem(_s3fs(settings, connection), parallelism, patience)
 
-    if location.engine == "s3fs":
+    if engine == "s3fs":
         return by_s3fs()
     _require_nothing_of_s3fs(settings, location.storage_options)
-    return connect_obstore(resolved, bucket, by_s3fs, parallelism)
+    return connect_obstore(resolved, bucket, by_s3fs, parallelism, patience)
 
 
 def _s3fs(settings: S3Settings, connection: S3Connection) -> Any:
@@ -125,6 +138,10 @@ def _filesystem_class(protocol: str) -> Any:
         extra = _EXTRAS.get(protocol)
         what = f"'buildcachefs[{extra}]'" if extra else f"what fsspec needs for it ({error})"
         raise LocationError(f"{protocol}:// needs a library; pip install {what}") from error
+
+
+def _patience(location: Location) -> float:
+    return location.patience or PATIENCE
 
 
 def _root(url: str) -> str:

@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import BatchError
-from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
+from cachefs.errors import (
+    AccessError,
+    ArchivedError,
+    CacheError,
+    NotFoundError,
+    StoreError,
+    UnreachableError,
+)
+from cachefs.filesystems.patience import NoProgressError
 from cachefs.location.masking import mask_urls
 
 if TYPE_CHECKING:
@@ -78,6 +86,13 @@ _S3_STORE: Final = {
     "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
     "ServiceUnavailable": "the store is overloaded or down: try again later",
 }
+ARCHIVED: Final = {"InvalidObjectState", "ObjectNotInActiveTierError"}
+"""Codes of a read and of a copy of an archived object."""
+
+IS_ARCHIVED: Final = (
+    "it is archived: restore it, or export again; and let no lifecycle rule archive a cache"
+)
+
 _S3_RIGHTS: Final = {
     "list": "s3:ListBucket",
     "look up": "s3:GetObject, and s3:ListBucket for what is absent",
@@ -88,6 +103,8 @@ _S3_RIGHTS: Final = {
     "delete": "s3:DeleteObject",
     "abandon": "s3:AbortMultipartUpload",
 }
+
+_GONE: Final = {404, 410}
 
 _NOT_OF_AN_OBJECT: Final = {"list", "write", "upload"}
 """Operations that do not need the object: if something is missing, it is the bucket."""
@@ -119,6 +136,8 @@ def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -
         yield
     except BatchError as failure:
         raise failed(failure.error, operation, keys[failure.index], side) from failure.error
+    except NoProgressError as error:
+        raise failed(error, operation, keys[0], side) from error
 
 
 def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:
@@ -132,11 +151,23 @@ def failed(error: Exception, operation: str, key: str, side: str | None = None) 
 def is_vague(failure: StoreError) -> bool:
     """Whether another request may reveal more: a HEAD has no code, and obstore passes none on."""
     cause = failure.__cause__
-    if cause is None or isinstance(failure, NotFoundError):
+    if cause is None or isinstance(failure, NotFoundError | UnreachableError):
         return False
     code = _s3_answer(cause).get("Error", {}).get("Code", "")
     no_reason = code.isdigit() and code not in _S3_STORE
     return no_reason or any(kind.startswith("obstore.") for kind in _kinds(cause))
+
+
+def is_absent(error: FileNotFoundError) -> bool:
+    """Whether the object is really not there.
+
+    fsspec's HTTP filesystem says so too if the server cannot be reached or refuses the request.
+    """
+    cause = error.__cause__
+    if cause is None or isinstance(cause, FileNotFoundError):
+        return True
+    status = _status(cause)
+    return status in _GONE if status else not _is_unreachable(cause)
 
 
 def _by_code(error: Exception, operation: str) -> Finding | None:
@@ -147,6 +178,8 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
         return AccessError, _S3_ACCESS[code]
     if code in _S3_STORE:
         return StoreError, _S3_STORE[code]
+    if code in ARCHIVED:
+        return ArchivedError, IS_ARCHIVED
     if code in _S3_REGION:
         return StoreError, elsewhere(_region(answer))
     if code in {"AccessDenied", "403"}:
@@ -155,6 +188,11 @@ def _by_code(error: Exception, operation: str) -> Finding | None:
     if code == "400":
         return StoreError, "the store refused the request: check the region and the session token"
     return None
+
+
+def is_archived(error: BaseException) -> bool:
+    """Whether an S3 server refused a request because the object is archived."""
+    return _s3_answer(error).get("Error", {}).get("Code") in ARCHIVED
 
 
 def _s3_answer(error: BaseException) -> dict[str, Any]:
@@ -181,18 +219,18 @@ def elsewhere(region: str | None) -> str:
 
 def _by_type(error: Exception, operation: str) -> Finding:
     names = _kinds(error)
+    if isinstance(error, NoProgressError):
+        return UnreachableError, _silent(error)
     for name, advice in _ACCESS.items():
         if name in names:
             return AccessError, advice
-    if isinstance(error, FileNotFoundError):
-        if operation in _NOT_OF_AN_OBJECT:
-            return StoreError, "there is no such bucket or folder: create it, or check its name"
-        return NotFoundError, "there is no such object"
+    if isinstance(error, FileNotFoundError) or _status(error) in _GONE:
+        return _not_found(error, operation)
     if isinstance(error, PermissionError) and error.filename:
         return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
-    if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+    if _status(error) is None and _is_unreachable(error):
         if (refused := _refused_certificate(error)) is not None:
             return UnreachableError, refused
         reason, advice = _first_line(error), _advice(error)
@@ -200,6 +238,31 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         return _SYSTEM[error.errno]
     return StoreError, f"the store failed: {_first_line(error)}"
+
+
+def _not_found(error: Exception, operation: str) -> Finding:
+    if isinstance(error, FileNotFoundError) and not is_absent(error):
+        return _by_type(error.__cause__, operation)  # type: ignore[arg-type]  # it has a cause
+    if operation in _NOT_OF_AN_OBJECT:
+        return StoreError, "there is no such bucket or folder: create it, or check its name"
+    return NotFoundError, "there is no such object"
+
+
+def _silent(error: NoProgressError) -> str:
+    if error.again:
+        return "it did not respond before, so nothing more is requested"
+    return (
+        f"no response from the store for {error.seconds:g} seconds; check the network and the "
+        "endpoint, or give it more time with patience"
+    )
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    names = _kinds(error)
+    unanswered = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    # The one exception to "never by their text": obstore has no class for it.
+    timed_out = "obstore.GenericError" in names and "kind: Timeout" in str(error)
+    return unanswered or timed_out or bool(names & _UNREACHABLE)
 
 
 def _kinds(error: BaseException) -> set[str]:
@@ -259,10 +322,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _status(error: Exception) -> int | None:
-    """The HTTP status, where the clients of Azure and Google keep it."""
-    found = getattr(error, "status_code", None) or getattr(error, "code", None)
-    return found if isinstance(found, int) else None
+def _status(error: BaseException) -> int | None:
+    """The HTTP status, where the clients of Azure, of Google and of HTTP keep it."""
+    kind = "status" if "aiohttp.ClientResponseError" in _kinds(error) else "code"
+    found = getattr(error, "status_code", None) or getattr(error, kind, None)
+    return found if isinstance(found, int) and found else None
 
 
 def _first_line(error: Exception) -> str:

@@ -43,6 +43,7 @@ class LocalFilesystem(BlockingFilesystem):
 
     touches = True
     _several_threads = False
+    _responds = False
 
     def _stat_sync(self, path: str) -> Stat | None:
         """Look up the path. Returns None if there is no file."""

@@ -28,6 +28,8 @@ class AtomicFilesystem(Filesystem):
 class MemoryFilesystem(AtomicFilesystem):
     """Objects in this process."""
 
+    _responds = False
+
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - it needs no size
         """Write from memory, where the object stays; fsspec's put_file would show partial files."""
         await self._put_whole(path, [chunk async for chunk in chunks])

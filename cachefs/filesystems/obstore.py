@@ -7,24 +7,51 @@ modes.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing
+from cachefs.errors import UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
+from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.parts import part_size
+from cachefs.filesystems.patience import CLEANUP, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from fsspec import AbstractFileSystem
 
 
 SENDING = 16
 """The maximum number of parts in flight, for all uploads together."""
 
 _BUCKETLESS: Final = {"file", "memory"}
+
+_users: Final[list[int]] = []
+"""The processes, this one and those it was forked from, that have used obstore."""
+
+
+def used_before_fork() -> bool:
+    """Whether obstore was used before this process was forked.
+
+    Then it cannot be used here: its calls wait for threads that only the parent has.
+    """
+    return bool(_users) and _users[0] != os.getpid()
+
+
+def _use_here() -> None:
+    if not _users:
+        _users.append(os.getpid())
+    if used_before_fork():
+        raise UsageError(
+            "obstore was used before this process was forked, and does not work here: use "
+            "engine=s3fs, or start processes with multiprocessing's method spawn or forkserver"
+        )
 
 
 class ObstoreFilesystem(BlockingFilesystem):
@@ -34,12 +61,20 @@ class ObstoreFilesystem(BlockingFilesystem):
     touches = True
     _prefetches = True
 
-    def _open(self, path: str) -> tuple[Any, str, str]:
+    def __init__(
+        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+    ) -> None:
+        super().__init__(fs, parallelism, patience)
+        self._reading = fs
+
+    def _open(self, path: str, *, to_write: bool = False) -> tuple[Any, str, str]:
         """The native store, its part of the path, and the key inside."""
-        if self.fs.protocol in _BUCKETLESS:
-            return self.fs._construct_store(""), "", path
+        _use_here()
+        fs = self.fs if to_write else self._reading
+        if fs.protocol in _BUCKETLESS:
+            return fs._construct_store(""), "", path
         bucket, _, key = path.partition("/")
-        store = self.fs._construct_store(bucket)
+        store = fs._construct_store(bucket)
         if bucket not in self._checked:
             self._check(store, bucket)
             self._checked.add(bucket)
@@ -56,11 +91,6 @@ class ObstoreFilesystem(BlockingFilesystem):
 
         require_bucket(store, bucket)
 
-    def _open_to_write(self, path: str) -> tuple[Any, str]:
-        """The native store for writing whole objects, and the key inside."""
-        store, _, key = self._open(path)
-        return store, key
-
     def _stat_sync(self, path: str) -> Stat | None:
         """One HEAD."""
         store, root, key = self._open(path)
@@ -71,10 +101,25 @@ class ObstoreFilesystem(BlockingFilesystem):
 
     async def list(self, prefix: str) -> list[Stat]:
         """Every object whose path starts with the prefix."""
-        return (await self.page(prefix, "", 0)).objects
+        async with closing(self.list_pages(prefix, "")) as pages:
+            return sorted([stat async for page in pages for stat in page])
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """Send one LIST, or list all objects if the limit is 0.
+        """Send one LIST, or several if the server takes no notice of where to start."""
+        async with closing(self._pages(prefix, after, limit)) as pages:
+            async for page in pages:
+                if page.objects or page.complete:
+                    return page
+        return Page([], complete=True)
+
+    async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
+        """List the objects page by page."""
+        async with closing(self._pages(prefix, after, 1000)) as pages:
+            async for page in pages:
+                yield page.objects
+
+    async def _pages(self, prefix: str, after: str, limit: int) -> AsyncIterator[Page]:
+        """Page by obstore's stream, which gives a key to start after only for the first page.
 
         The native prefix consists of whole path components. So the folder is listed, beginning at
         the prefix, and objects outside the prefix are skipped.
@@ -82,18 +127,19 @@ class ObstoreFilesystem(BlockingFilesystem):
         store, root, key_prefix = self._open(prefix)
         folder, _, rest = key_prefix.rpartition("/")
         offset = after[len(root) :] or (_just_before(key_prefix) if rest else None)
-        stream = store.list(folder or None, offset=offset, chunk_size=limit or 1000)
-        objects: list[Stat] = []
+        stream = store.list(folder or None, offset=offset, chunk_size=limit)
+        advance = Advance()
         async for chunk in stream:
-            for meta in chunk:
-                stat = _stat(root, meta)
-                if stat.path.startswith(prefix):
-                    objects.append(stat)
-                elif stat.path > prefix:
-                    return Page(objects, complete=True)
-            if limit and objects and len(chunk) >= limit:
-                return Page(objects, complete=False)
-        return Page(objects, complete=True)
+            self.patience.progressed()
+            listed = [_stat(root, meta) for meta in chunk]
+            for stat in listed:
+                advance.see(stat.path)
+            objects = [s for s in listed if s.path.startswith(prefix) and s.path > after]
+            beyond = any(s.path > prefix and not s.path.startswith(prefix) for s in listed)
+            complete = beyond or len(chunk) < limit
+            yield Page(objects, complete)
+            if complete:
+                return
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """Send one GET, or request ranges of a large object.
@@ -137,12 +183,12 @@ class ObstoreFilesystem(BlockingFilesystem):
     def _put_sync(self, item: tuple[str, bytes]) -> None:
         """One PUT."""
         path, data = item
-        store, key = self._open_to_write(path)
+        store, _, key = self._open(path, to_write=True)
         store.put(key, data, use_multipart=False)
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
-        store, key = self._open_to_write(path)
+        store, _, key = self._open(path, to_write=True)
         await store.put_async(key, chunks, use_multipart=False)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
@@ -150,7 +196,7 @@ class ObstoreFilesystem(BlockingFilesystem):
 
         So a cancelled upload makes its chunks raise, and waits until obstore has aborted it.
         """
-        store, _, key = self._open(path)
+        store, _, key = self._open(path, to_write=True)
         stoppable = _Stoppable(chunks)
         sending = asyncio.ensure_future(
             store.put_async(
@@ -165,8 +211,8 @@ class ObstoreFilesystem(BlockingFilesystem):
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             stoppable.stop()
-            await asyncio.wait({sending})
-            sending.exception()
+            sending.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.wait({sending}, timeout=CLEANUP)
             raise
 
     def _touch_sync(self, stat: Stat) -> None:

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from obstore.exceptions import PermissionDeniedError
 from obstore.fsspec import FsspecStore
 from obstore.store import S3Store
 
-from cachefs.concurrency import max_concurrent_calls
-from cachefs.errors import LocationError, StoreError
+from cachefs.concurrency import closing, max_concurrent_calls
+from cachefs.errors import ArchivedError, LocationError, StoreError
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.failures import elsewhere
+from cachefs.filesystems.failures import ARCHIVED, IS_ARCHIVED, elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
+from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from fsspec import AbstractFileSystem
     from obstore.store import S3Credential, S3CredentialProvider
@@ -49,41 +51,40 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
 
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
-        without_retries: another one for the same bucket, which does not retry.
-        writing: another one, whose requests have the headers of those that write an object; None
-            if there are no such headers.
+        reading: another one for the same bucket, for requests without a body: it limits silence.
+        without_retries: one that does not retry either.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
         region: that of the location's bucket.
         parallelism: how many objects are written at a time.
+        patience: how long calls may go without progress, in seconds.
+        with_headers: whether requests of ``fs`` have headers for objects that are written.
     """
 
     def __init__(
         self,
         fs: AbstractFileSystem,
+        reading: AbstractFileSystem,
         without_retries: AbstractFileSystem,
-        writing: AbstractFileSystem | None,
         s3fs: Callable[[], S3Filesystem],
         region: str,
         parallelism: int = 4,
+        patience: float = PATIENCE,
+        *,
+        with_headers: bool = False,
     ) -> None:
-        super().__init__(fs, parallelism)
+        super().__init__(fs, parallelism, patience)
+        self._reading = reading
         self._region = region
+        self._with_headers = with_headers
         self._without_retries = _ResolvedFilesystem(without_retries)
-        self._writing = writing
         self._connect_s3fs = s3fs
-
-    def _open_to_write(self, path: str) -> tuple[Any, str]:
-        store, _, key = self._open(path)
-        if self._writing is not None:
-            store = self._writing._construct_store(path.partition("/")[0])
-        return store, key
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Send a multipart upload; with s3fs if it has headers, as obstore would add them to each.
 
         S3 takes them only when the upload begins.
         """
-        if self._writing is not None:
+        if self._with_headers:
             await self._s3fs._put_parts(path, chunks, size)
         else:
             await super()._put_parts(path, chunks, size)
@@ -112,9 +113,55 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         return await super().touch_batch(stats)
 
     def _touch_sync(self, stat: Stat) -> None:
-        """One COPY."""
-        store, key = self._open_to_write(stat.path)
-        store.copy(key, key, overwrite=False)
+        """One COPY. An archived object is as good as none."""
+        store, _, key = self._open(stat.path, to_write=self._with_headers)
+        try:
+            store.copy(key, key, overwrite=False)
+        except Exception as error:
+            if any(code in str(error) for code in ARCHIVED):
+                raise FileNotFoundError(stat.path) from error
+            raise
+
+    async def archived(self, prefix: str) -> Collection[str]:
+        """List with s3fs: obstore does not tell storage classes."""
+        return {stat.path for stat in await self._s3fs.list(prefix) if stat.archived}
+
+    async def keeps_versions(self, path: str) -> bool:
+        """Ask with s3fs."""
+        return await self._s3fs.keeps_versions(path)
+
+    async def unfinished(self, prefix: str) -> Sequence[Stat]:
+        """Use s3fs: obstore cannot list the multipart uploads of exports that were killed."""
+        return await self._s3fs.unfinished(prefix)
+
+    async def abandon(self, stat: Stat) -> None:
+        """Delete a temporary object, or abort an upload, with s3fs."""
+        await self._s3fs.abandon(stat)
+
+    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
+        """Read as usual; if access is denied, find out whether the object is archived."""
+        try:
+            async with closing(super().read(path, size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Exception as error:
+            raise await self._reason(path, error) from error
+
+    async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
+        """Read objects; the error of an archived one is an ArchivedError."""
+        found = await super().read_batch(objects)
+        return [
+            await self._reason(path, data) if isinstance(data, Exception) else data
+            for (path, _), data in zip(objects, found, strict=True)
+        ]
+
+    async def _reason(self, path: str, error: Exception) -> Exception:
+        """The error, or a clearer one: obstore does not tell why access is denied."""
+        if isinstance(error, PermissionDeniedError):
+            stat = await self._s3fs._stat(path)
+            if stat is not None and stat.archived:
+                return ArchivedError(IS_ARCHIVED)
+        return error
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """Send one DELETE, without retries if the object may have changed."""
@@ -137,6 +184,7 @@ def connect_obstore(
     bucket: str,
     s3fs: Callable[[], S3Filesystem],
     parallelism: int,
+    patience: float,
 ) -> ObstoreS3Filesystem:
     """Connect to the bucket with obstore.
 
@@ -145,6 +193,7 @@ def connect_obstore(
         bucket: the location's.
         s3fs: called if s3fs is needed too.
         parallelism: how many objects are written at a time.
+        patience: how long calls may go without progress, in seconds.
 
     Raises LocationError for what obstore cannot do.
     """
@@ -152,18 +201,22 @@ def connect_obstore(
     headers = _headers(connection)
     retries = connection.config["retries"].get("total_max_attempts", 3) - 1
 
-    def connected(retries: int, headers: Mapping[str, str]) -> AbstractFileSystem:
-        fs = _Buckets(resolved, parallelism, retries, headers)
+    def connected(
+        retries: int, headers: Mapping[str, str], silence: float | None = None
+    ) -> AbstractFileSystem:
+        fs = _Buckets(resolved, parallelism, retries, headers, silence)
         fs._construct_store(bucket)  # it reads the environment, so now and not later
         return fs
 
     return ObstoreS3Filesystem(
-        connected(retries, {}),
+        connected(retries, headers),
+        connected(retries, {}, patience),
         connected(0, {}),
-        connected(retries, headers) if headers else None,
         s3fs,
         connection.region,
         parallelism,
+        patience,
+        with_headers=bool(headers),
     )
 
 
@@ -178,23 +231,30 @@ class _Buckets(FsspecStore):
         parallelism: int,
         retries: int,
         headers: Mapping[str, str],
+        silence: float | None,
     ) -> None:
         super().__init__("s3")
         self._resolved = resolved
         self._parallelism = parallelism
         self._retries = retries
         self._headers = headers
+        self._silence = silence
 
     def _construct_store(self, bucket: str) -> S3Store:
         connection = self._resolved(bucket)
         options = _client_options(connection, self._parallelism)
         if self._headers:
             options["default_headers"] = dict(self._headers)
+        retry_timeout = DONE_IN
+        if self._silence is not None:
+            # Not for uploads: obstore counts the time in which it sends the body as silence.
+            options["read_timeout"] = timedelta(seconds=self._silence)
+            retry_timeout = timedelta(seconds=self._silence / 2)
         config: Any = _config(connection)  # the types of obstore lack some of its options
         return S3Store(
             config=config,
             client_options=options,  # type: ignore[arg-type]  # the same
-            retry_config={"max_retries": self._retries, "retry_timeout": DONE_IN},
+            retry_config={"max_retries": self._retries, "retry_timeout": retry_timeout},
             credential_provider=_provider(connection.credentials),
         )
 

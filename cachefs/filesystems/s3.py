@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing, task_group
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.filesystems.failures import is_archived
+from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.parts import in_parts, part_size
+from cachefs.filesystems.patience import PATIENCE, attempted
 from cachefs.filesystems.s3_body import Body
 
 if TYPE_CHECKING:
@@ -40,8 +43,10 @@ class S3Filesystem(Filesystem):
     copy_limit = COPY_LIMIT
     copy_part = COPY_PART
 
-    def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
-        super().__init__(fs, parallelism)
+    def __init__(
+        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+    ) -> None:
+        super().__init__(fs, parallelism, patience)
         # For the parts of all uploads together, so that many large blobs need the memory of one.
         self._parts = asyncio.Semaphore(parallelism)
 
@@ -57,36 +62,60 @@ class S3Filesystem(Filesystem):
         except FileNotFoundError:
             return None
         modified = head["LastModified"].timestamp()
-        return Stat(path, head["ContentLength"], modified, head.get("ETag", ""))
+        size, archived = head["ContentLength"], _is_archived(head)
+        return Stat(path, size, modified, head.get("ETag", ""), archived)
 
     async def list(self, prefix: str) -> list[Stat]:
         """Every object whose key starts with the prefix."""
-        objects: list[Stat] = []
-        complete = False
-        while not complete:
-            after = objects[-1].path if objects else ""
-            page = await self.page(prefix, after, 1000)
-            objects += page.objects
-            complete = page.complete
-        return objects
+        async with closing(self.list_pages(prefix, "")) as pages:
+            return sorted([stat async for page in pages for stat in page])
 
     async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """One LIST."""
+        """One LIST, or several if the server takes no notice of where to start."""
+        async with closing(self._pages(prefix, after, limit)) as pages:
+            async for objects, complete in pages:
+                if objects or complete:
+                    return Page(objects, complete)
+        return Page([], complete=True)
+
+    async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
+        """List the objects page by page."""
+        async with closing(self._pages(prefix, after, 1000)) as pages:
+            async for page in pages:
+                yield page.objects
+
+    async def _pages(self, prefix: str, after: str, limit: int) -> AsyncIterator[Page]:
+        """Page by tokens; a key to start after is given only for the first page.
+
+        Some servers take no notice of it, so objects before it are left out.
+        """
         bucket, _, key_prefix = prefix.partition("/")
-        start = {"StartAfter": after.partition("/")[2]} if after else {}
-        answer = await self.fs._call_s3(
-            "list_objects_v2", Bucket=bucket, Prefix=key_prefix, MaxKeys=limit, **start
-        )
-        objects = [
-            Stat(
-                f"{bucket}/{item['Key']}",
-                item["Size"],
-                item["LastModified"].timestamp(),
-                item.get("ETag", ""),
+        where = {"StartAfter": after.partition("/")[2]} if after else {}
+        advance = Advance()
+        complete = False
+        while not complete:
+            answer = await self.fs._call_s3(
+                "list_objects_v2", Bucket=bucket, Prefix=key_prefix, MaxKeys=limit, **where
             )
-            for item in answer.get("Contents", ())
-        ]
-        return Page(objects, not answer.get("IsTruncated"))
+            self.patience.progressed()
+            listed = [_listed(bucket, item) for item in answer.get("Contents", ())]
+            for stat in listed:
+                advance.see(stat.path)
+            complete = not answer.get("IsTruncated")
+            yield Page([stat for stat in listed if stat.path > after], complete)
+            if not complete:
+                token = answer.get("NextContinuationToken")
+                advance.turn(token, len(listed))
+                where = {"ContinuationToken": token}
+
+    async def keeps_versions(self, path: str) -> bool:
+        """Send one GET of the bucket's versioning; False if it is not allowed or not known."""
+        bucket = path.partition("/")[0]
+        try:
+            answer = await self.fs._call_s3("get_bucket_versioning", Bucket=bucket)
+        except (OSError, NotImplementedError):
+            return False
+        return bool(answer.get("Status") == "Enabled")
 
     async def explain(self, path: str) -> None:
         """One LIST: unlike that of a HEAD, its response has a body with the reason."""
@@ -119,17 +148,25 @@ class S3Filesystem(Filesystem):
         """Send a GET; if the connection breaks, continue with the rest."""
         received = 0
         expected: int | None = None
+        silence = (self.patience.seconds or PATIENCE) / 2
         for attempt in range(4):
             first, last = start + received, "" if end is None else end - 1
             part = {} if end is None and not received else {"Range": f"bytes={first}-{last}"}
-            answer = await self._call("get_object", path, **part)
+            try:
+                async with asyncio.timeout(silence):
+                    answer = await self._call("get_object", path, **part)
+            except TimeoutError:
+                if attempt == 3:
+                    raise
+                continue
             if expected is None:
                 expected = int(answer["ContentLength"])
             try:
                 # Not "as body": old releases of aiobotocore give the response of aiohttp there.
                 async with (body := answer["Body"]):
-                    while chunk := await body.read(1024 * 1024):
+                    while chunk := await asyncio.wait_for(body.read(1024 * 1024), silence):
                         received += len(chunk)
+                        self.patience.progressed()
                         yield chunk
             except Exception:
                 if attempt == 3:
@@ -140,7 +177,7 @@ class S3Filesystem(Filesystem):
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
-        await self._call("put_object", path, Body=Body(chunks))
+        await self._call("put_object", path, Body=Body(chunks, self.patience.progressed))
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Send a multipart upload. It is aborted if it fails."""
@@ -156,8 +193,7 @@ class S3Filesystem(Filesystem):
             yield upload
         except BaseException:
             # Raise the first error, not that of an abort which fails too.
-            with suppress(Exception):
-                await asyncio.shield(self._call("abort_multipart_upload", path, UploadId=upload))
+            await attempted(self._call("abort_multipart_upload", path, UploadId=upload))
             raise
 
     async def _complete(self, path: str, upload: str, parts: Sequence[dict[str, Any]]) -> None:
@@ -170,7 +206,11 @@ class S3Filesystem(Filesystem):
     ) -> Sequence[dict[str, Any]]:
         async def send(number: int, part: Sequence[bytes]) -> dict[str, Any]:
             answer = await self._call(
-                "upload_part", path, UploadId=upload, PartNumber=number, Body=Body(part)
+                "upload_part",
+                path,
+                UploadId=upload,
+                PartNumber=number,
+                Body=Body(part, self.patience.progressed),
             )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
@@ -203,6 +243,15 @@ class S3Filesystem(Filesystem):
 
     async def _touch(self, stat: Stat) -> None:
         """Copy the object onto itself; in parts above 5 GiB."""
+        try:
+            await self._copy_onto_itself(stat)
+        except OSError as error:
+            if is_archived(error):
+                # It cannot be copied, and is of no use: it is to be sent again.
+                raise FileNotFoundError(stat.path) from None
+            raise
+
+    async def _copy_onto_itself(self, stat: Stat) -> None:
         if stat.size > self.copy_limit:
             await self._touch_in_parts(stat)
             return
@@ -261,6 +310,7 @@ class S3Filesystem(Filesystem):
         bucket, _, key_prefix = prefix.partition("/")
         found = [*await super().unfinished(prefix)]
         answer: dict[str, Any] = {"IsTruncated": True}
+        advance = Advance()
         while answer.get("IsTruncated"):
             marks = ("KeyMarker", "UploadIdMarker")
             after = {mark: answer[f"Next{mark}"] for mark in marks if f"Next{mark}" in answer}
@@ -274,6 +324,9 @@ class S3Filesystem(Filesystem):
                 Stat(f"{bucket}/{u['Key']}", 0, u["Initiated"].timestamp(), u["UploadId"])
                 for u in answer.get("Uploads", ())
             ]
+            if answer.get("IsTruncated"):
+                marker = f"{answer.get('NextKeyMarker')} {answer.get('NextUploadIdMarker')}"
+                advance.turn(marker, len(answer.get("Uploads", ())))
         return found
 
     async def abandon(self, stat: Stat) -> None:
@@ -283,6 +336,25 @@ class S3Filesystem(Filesystem):
         else:
             with suppress(FileNotFoundError):
                 await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
+
+
+def _listed(bucket: str, item: dict[str, Any]) -> Stat:
+    modified = item["LastModified"].timestamp()
+    path, archived = f"{bucket}/{item['Key']}", _is_archived(item)
+    return Stat(path, item["Size"], modified, item.get("ETag", ""), archived)
+
+
+_ARCHIVES: Final = {"GLACIER", "DEEP_ARCHIVE"}
+_RESTORED: Final = 'ongoing-request="false"'
+
+
+def _is_archived(answer: dict[str, Any]) -> bool:
+    """Whether a HEAD or an item of a LIST says that the object is in an archive.
+
+    Of an object with intelligent tiering, only a HEAD does. A restored copy can be read.
+    """
+    archived = answer.get("StorageClass") in _ARCHIVES or "ArchiveStatus" in answer
+    return archived and _RESTORED not in answer.get("Restore", "")
 
 
 def _status(error: OSError) -> int | None:

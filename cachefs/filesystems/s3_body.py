@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 
 class Body:
@@ -15,10 +15,17 @@ class Body:
 
     A real file would be sent in 16 times as many chunks, each of them copied. A client that still
     reads it as a file, because it signs bodies or computes checksums, gets the bytes.
+
+    Args:
+        chunks: what to send.
+        progressed: called when a chunk was handed to the kernel.
     """
 
-    def __init__(self, chunks: Sequence[bytes]) -> None:
+    def __init__(
+        self, chunks: Sequence[bytes], progressed: Callable[[], None] = lambda: None
+    ) -> None:
         self._chunks = chunks
+        self._progressed = progressed
 
     def __len__(self) -> int:
         return sum(map(len, self._chunks))
@@ -27,6 +34,7 @@ class Body:
         """Iterate from the beginning each time, as retries require."""
         for chunk in self._chunks:
             yield chunk
+            self._progressed()
 
     @cached_property
     def _file(self) -> BytesIO:

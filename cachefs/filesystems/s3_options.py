@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from cachefs.location.options import Location, S3Options
 
-ANSWERED_IN: Final = 120
-"""Seconds that a server may take to respond, once the request is sent.
+ANSWERED_IN: Final = 600
+"""Seconds that a server may take to respond, once the request was handed to the kernel.
 
-The default of s3fs is 15: too few for a copy of 5 GiB, or, on a slow line, for bytes that the
-kernel still has to send.
+On a slow line the kernel still has to send it. How long a server may be silent is the location's
+patience.
 """
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +9,6 @@ from cachefs.filesystems.base import Filesystem, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from fsspec import AbstractFileSystem
 
 
 class SFTPFilesystem(Filesystem):
@@ -25,29 +20,42 @@ class SFTPFilesystem(Filesystem):
 
     touches = True
 
-    def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
-        super().__init__(fs, parallelism)
-        self._ftp: Any = fs.ftp
-        # A thread instead of a lock: a call runs to its end even if its caller was cancelled.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cachefs-sftp")
-        for name in ("find", "info", "makedirs", "put_file", "rm_file"):
-            setattr(self.fs, f"_{name}", partial(self._alone, getattr(fs, name)))
+    # A thread instead of a lock: a call runs to its end even if its caller was cancelled.
+    _threads_for_calls = 1
 
-    async def _alone(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, partial(call, *args, **options))
+    _closed = False
+    """Whether the connection was closed, so that the next call makes another."""
+
+    def give_up(self) -> None:
+        """Close the connection, which ends the call that waits for a response."""
+        self._closed = True
+        self.fs.sync_fs.client.close()
+
+    async def _blocking(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return await super()._blocking(self._connected, work, *args, **options)
+
+    def _connected(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if self._closed:
+            self.fs.sync_fs._connect()
+            self._closed = False
+        return work(*args, **options)
+
+    @property
+    def _ftp(self) -> Any:
+        return self.fs.sync_fs.ftp
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """Send the packets without waiting for responses; paramiko checks the size at the end."""
+        data = BytesIO(b"".join(chunks))
         async with self._seen_whole(path) as target:
-            await self._alone(self._ftp.putfo, BytesIO(b"".join(chunks)), target)
+            await self._blocking(lambda: self._ftp.putfo(data, target))
 
     async def _touch(self, stat: Stat) -> None:
         """Set the file's time to now."""
-        await self._alone(self._ftp.utime, stat.path, None)
+        await self._blocking(lambda: self._ftp.utime(stat.path, None))
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
-        found: bytes = await self._alone(self._read, path, start, end)
+        found: bytes = await self._blocking(self._read, path, start, end)
         return found
 
     def _read(self, path: str, start: int, end: int) -> bytes:
@@ -58,4 +66,4 @@ class SFTPFilesystem(Filesystem):
 
     async def _rename(self, source: str, target: str) -> None:
         # The plain rename of SFTP fails if the target exists.
-        await self._alone(self._ftp.posix_rename, source, target)
+        await self._blocking(lambda: self._ftp.posix_rename(source, target))

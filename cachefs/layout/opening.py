@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt, unwrapped
 from cachefs.filesystems.connecting import connect
+from cachefs.filesystems.forking import again
+from cachefs.filesystems.patience import PATIENCE
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
 from cachefs.store import Store
@@ -15,6 +18,7 @@ from cachefs.store import Store
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+    from cachefs.filesystems.base import Filesystem
     from cachefs.layout.base import Layout
     from cachefs.location.options import Location
 
@@ -33,12 +37,21 @@ def open_layout(
         filesystem, root = connect(location)
     else:
         fs, root = unwrapped(fs, location.url.partition("://")[2] or location.url)
-        filesystem = adapt(fs, location.export.upload_parallelism)
+        filesystem = _adapted(fs, location)
     if location.protocol == "file" and Path(root).is_file():
         raise LocationError(f"{Path(root)} is a file, not a directory")
-    store = Store(filesystem, root, side)
+    store = Store(filesystem, root, side, partial(_reopened, location, fs))
     if location.layout_kind == "oci" or (
         location.layout_kind == "auto" and Path(root, "oci-layout").exists()
     ):
         return OCILayout(store, location.oci, location.digest)
     return KeyedLayout(store, location.blobs, location.manifests)
+
+
+def _adapted(fs: AbstractFileSystem, location: Location) -> Filesystem:
+    return adapt(fs, location.export.upload_parallelism, location.patience or PATIENCE)
+
+
+def _reopened(location: Location, fs: AbstractFileSystem | None) -> Filesystem:
+    """The same filesystem in a forked process."""
+    return connect(location)[0] if fs is None else _adapted(again(fs), location)

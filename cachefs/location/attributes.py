@@ -29,6 +29,7 @@ from cachefs.location.kinds import (
     RESET,
     SECRET,
     TEXT,
+    WAIT,
     Kind,
     one_of,
     quoted,
@@ -37,7 +38,7 @@ from cachefs.location.kinds import (
 Role = Literal["import", "export"]
 Type = Literal["s3", "azblob", "local", "fsspec"]
 Scope = Literal["both", "import", "export"]
-Group = Literal["root", "names", "keys", "s3", "engine", "azure", "oci", "export"]
+Group = Literal["root", "names", "keys", "store", "s3", "engine", "azure", "oci", "export"]
 
 TYPES: Final[tuple[Type, ...]] = get_args(Type)
 
@@ -135,6 +136,10 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "The part of manifests' keys after prefix.", default="manifests/"),
     Attribute("manifests_prefix", _AZURE, "keys", TEXT,
               "The folder of manifests below prefix.", default="manifests"),
+    Attribute("patience", _KEYED, "store", WAIT,
+              "How long the store may make no progress, retries included. By default 1m, and 10s "
+              "for `cachefs run`. Builders do not have this attribute.",
+              environ="CACHEFS_PATIENCE"),
     Attribute("region", _S3_URL, "s3", FILLED,
               "The region. By default AWS_DEFAULT_REGION or that of the profile.",
               environ="AWS_REGION", keyword_only=("fsspec",)),

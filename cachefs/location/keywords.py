@@ -56,6 +56,10 @@ class LocationKeywords(TypedDict, total=False):
     """s3 and fsspec: The part of manifests' keys after prefix. azblob: The folder of manifests
     below prefix."""
 
+    patience: str | float | timedelta | None
+    """How long the store may make no progress, retries included. By default 1m, and 10s for
+    `cachefs run`. Builders do not have this attribute."""
+
     region: str | None
     """The region. By default AWS_DEFAULT_REGION or that of the profile."""
 

@@ -166,6 +166,13 @@ def _seconds(value: object) -> float:
     return seconds
 
 
+def _wait(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds == 0:
+        raise ValueError("is no time at all: write for example 30s")
+    return seconds
+
+
 def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         names = tuple(value.split(";"))
@@ -227,6 +234,7 @@ FLAG: Final = Kind("boolean", "bool", _flag)
 LEVEL: Final = Kind("whole number", "int", _whole)
 COUNT: Final = Kind("whole number, 1 or more", "int", _count)
 DURATION: Final = Kind("duration", "str | float | timedelta", _seconds)
+WAIT: Final = Kind("duration, more than 0", "str | float | timedelta", _wait)
 DIGEST: Final = Kind("digest", "str", _digest)
 COMPRESSION: Final = replace(_COMPRESSIONS, read=_compression)
 RESET: Final = Kind("false", "bool", _reset)

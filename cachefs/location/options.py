@@ -123,6 +123,7 @@ class Location(Masked):
         azure: set for ``type=azblob``.
         oci: set for ``type=local``.
         engine: the library for S3; not used for other protocols.
+        patience: seconds that the store may go without progress; None for the default.
         storage_options: more options for fsspec's filesystem, from Python only.
         export: how to export.
         given: the attributes that the user set, except the type and a URL or path alone.
@@ -144,6 +145,7 @@ class Location(Masked):
     azure: AzureOptions | None = None
     oci: OCIOptions | None = None
     engine: Engine = "s3fs"
+    patience: float | None = None
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     export: ExportOptions = field(default_factory=ExportOptions)
     given: frozenset[str] = frozenset()

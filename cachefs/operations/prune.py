@@ -98,6 +98,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
         spared: blobs that were written, touched or needed since the plan was made, and stay.
         leftovers: number of leftovers that were deleted.
         seconds: the whole time.
+        versioned: whether the store keeps what was deleted as earlier versions.
     """
 
     removed: list[str]
@@ -106,6 +107,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
     spared: Amount
     leftovers: int
     seconds: float
+    versioned: bool = False
 
 
 class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
@@ -124,6 +126,8 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
         kept: blobs that stay because they are needed.
         staying: the names that stay, for each layout.
         fits: whether the rest is within the policy's ``max_size``, None if it has none.
+        versioned: whether the store keeps what is deleted as earlier versions, so that it frees no
+            space until a lifecycle rule of the bucket deletes those.
     """
 
     prefixes: list[str]
@@ -138,6 +142,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     kept: Amount
     staying: list[list[NamedManifest]]
     fits: bool | None = None
+    versioned: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -191,6 +196,7 @@ class _Seen(NamedTuple):
     marks: Marks
     blobs: dict[Digest, Stat]
     leftovers: list[Stat]
+    versioned: bool
 
     def age(self, modified: float | None) -> float | None:
         return None if modified is None else self.reference - modified
@@ -214,7 +220,7 @@ async def _observe(
     leftovers = await _leftovers(layout, marks.names(0), reference - grace)
     await marks.look(settled=reference)
     marks.require_names()
-    return _Seen(reference, marks, blobs, leftovers)
+    return _Seen(reference, marks, blobs, leftovers, await layout.store.keeps_versions())
 
 
 def _prefixes(layouts: Sequence[Layout]) -> list[str]:
@@ -321,6 +327,7 @@ def _plan(
             for position in range(len(marks.layouts))
         ],
         fits=None if policy.max_size is None else kept.bytes <= policy.max_size,
+        versioned=seen.versioned,
     )
 
 
@@ -400,6 +407,7 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
         spared=Amount.of(deletion.spared),
         leftovers=len(plan.leftovers),
         seconds=time.perf_counter() - started,
+        versioned=plan.versioned,
     )
 
 

@@ -155,7 +155,7 @@ async def plan_repair(
     unreadable = {f.names[0]: f for f in report.faults if f.kind == "manifest" and f.names}
     restored = await _restorable(replicas, unreadable)
     search = _Search(_stored_sizes(report.faults))
-    search.wanted.update(_digests(report.faults, "missing", "damaged"))
+    search.wanted.update(_digests(report.faults, "missing", "archived", "damaged"))
     search.wanted.update(await _lacking(layout, [manifest for _, manifest in restored.values()]))
     await search.find(replicas)
     publish = await _rewrites(layout, search, report.faults)

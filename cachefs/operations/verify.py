@@ -16,7 +16,15 @@ from msgspec import Struct
 
 from cachefs.amount import Amount
 from cachefs.concurrency import for_each, run
-from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
+from cachefs.errors import (
+    ArchivedError,
+    CacheError,
+    IntegrityError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+)
+from cachefs.filesystems.failures import IS_ARCHIVED
 from cachefs.graph import RecordGraph
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import Slice, list_blobs, look_up, slices
@@ -33,9 +41,9 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout
     from cachefs.transfer.workers import CacheSpec, Workers
 
-Kind = Literal["manifest", "missing", "damaged", "size"]
+Kind = Literal["manifest", "missing", "archived", "damaged", "size"]
 
-_KINDS: Final[Sequence[Kind]] = ("manifest", "missing", "damaged", "size")
+_KINDS: Final[Sequence[Kind]] = ("manifest", "missing", "archived", "damaged", "size")
 
 _DAY: Final = 86_400
 
@@ -47,9 +55,10 @@ class Fault(Struct, frozen=True, kw_only=True):
     """One fault of a cache.
 
     Attributes:
-        kind: ``manifest``: it is unreadable. ``missing``: a blob is not there. ``damaged``: a
-            blob's bytes do not have its digest. ``size``: a blob is intact, but a manifest states
-            a wrong size for it.
+        kind: ``manifest``: it is unreadable. ``missing``: a blob is not there. ``archived``: a
+            blob is in an archive such as Glacier and cannot be read. ``damaged``: a blob's bytes
+            do not have its digest. ``size``: a blob is intact, but a manifest states a wrong size
+            for it.
         names: the affected names, sorted; empty for a blob that no name needs.
         key: the full path of the object in the store.
         reason: one line.
@@ -122,6 +131,8 @@ async def verify(
         there = await (list_spread(workers) if workers else list_blobs(layout))
     reported = {fault.digest for fault in needed.faults}
     there = {digest: stat for digest, stat in there.items() if digest not in reported}
+    archived = await layout.store.archived(layout.blob_prefix)
+    there |= {d: s._replace(archived=True) for d, s in there.items() if s.path in archived}
     reading = _Reading(layout, needed.sizes, callback)
     suspects = reading.judge(there, parts)
     await (reading.spread(suspects, workers) if workers else reading.read(suspects))
@@ -245,10 +256,14 @@ class _Reading:
         for digest in self._sizes:
             if digest not in there:
                 self._note("missing", digest, None, "it is not there")
+        for digest, stat in there.items():
+            if stat.archived:
+                self._note("archived", digest, stat, IS_ARCHIVED)
         suspects = {
             digest: stat
             for digest, stat in there.items()
-            if any(part.holds(digest) for part in parts) or self._disagreeing(digest, stat)
+            if not stat.archived
+            and (any(part.holds(digest) for part in parts) or self._disagreeing(digest, stat))
         }
         self._callback.set_size(sum(stat.size for stat in suspects.values()))
         return suspects
@@ -279,6 +294,9 @@ class _Reading:
             await check_blob(self._layout, digest, stat.size)
         except NotFoundError:
             self._note("missing", digest, None, "it was deleted while it was being verified")
+            return
+        except ArchivedError as error:
+            self._note("archived", digest, stat, error.reason)
             return
         except IntegrityError as error:
             reason = self._difference(digest, stat, wrong) if wrong else error.reason

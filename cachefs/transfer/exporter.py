@@ -99,7 +99,7 @@ async def plan_export(
     for digest, size in blobs.items():
         blob = Blob(digest, size or None)
         stat = there.get(digest)
-        if stat is None:
+        if stat is None or stat.archived:
             plan.upload.append(blob)
         elif blob.size not in {None, stat.size}:
             plan.upload.append(blob)

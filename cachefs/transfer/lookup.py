@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
+from cachefs.concurrency import LOOKUP_PARALLELISM, closing, for_each
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -58,13 +58,12 @@ async def list_slice(layout: Layout, part: Slice = WHOLE_SPACE) -> dict[Digest, 
         return _of_slice(layout, part, await layout.store.list(layout.blob_prefix))
     found: dict[Digest, Stat] = {}
     after = layout.blob_prefix + part.start
-    complete = False
-    while not complete:
-        page = await layout.store.page(layout.blob_prefix, after, PAGE)
-        found |= _of_slice(layout, part, page.objects)
-        after = page.objects[-1].path if page.objects else after
-        beyond = bool(part.end) and after >= layout.blob_prefix + part.end
-        complete = page.complete or beyond
+    end = layout.blob_prefix + part.end
+    async with closing(layout.store.list_pages(layout.blob_prefix, after)) as pages:
+        async for objects in pages:
+            found |= _of_slice(layout, part, objects)
+            if part.end and objects and objects[-1].path >= end:
+                break
     return found
 
 

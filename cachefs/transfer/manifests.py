@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.errors import (
+    ArchivedError,
     CacheError,
     DigestError,
     IntegrityError,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAME_FAULTS: Final = (NotFoundError, ManifestError, IntegrityError, DigestError)
+NAME_FAULTS: Final = (NotFoundError, ArchivedError, ManifestError, IntegrityError, DigestError)
 """Errors that concern one name: it does not exist, or its manifest is not valid or is damaged.
 
 All others (no access, no response, a failing store) concern the store: any name would get them.
