@@ -99,9 +99,7 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        error.operation = error.operation or operation
-        error.key = error.key or key
-        error.side = error.side or side
+        failed(error, operation, key, side)
         raise
     except (CacheError, asyncio.CancelledError):
         raise
@@ -119,7 +117,12 @@ def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -
 
 
 def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:
-    """Make the StoreError for a filesystem's error."""
+    """Make the StoreError for a filesystem's error. A StoreError gets the attributes it lacks."""
+    if isinstance(error, StoreError):
+        error.operation = error.operation or operation
+        error.key = error.key or key
+        error.side = error.side or side
+        return error
     kind, reason = _by_code(error, operation) or _by_type(error, operation)
     failure = kind(reason, operation=operation, key=key, side=side)
     failure.__cause__ = error

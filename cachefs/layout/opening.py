@@ -37,8 +37,12 @@ def open_layout(
     if location.protocol == "file" and Path(root).is_file():
         raise LocationError(f"{Path(root)} is a file, not a directory")
     store = Store(filesystem, root, side)
+    layout: Layout
     if location.layout_kind == "oci" or (
         location.layout_kind == "auto" and Path(root, "oci-layout").exists()
     ):
-        return OCILayout(store, location.oci, location.digest)
-    return KeyedLayout(store, location.blobs, location.manifests)
+        layout = OCILayout(store, location.oci, location.digest)
+    else:
+        layout = KeyedLayout(store, location.blobs, location.manifests)
+    layout.max_records = location.max_records
+    return layout

@@ -108,6 +108,7 @@ class Location(Masked):
         azure: set for ``type=azblob``.
         oci: set for ``type=local``.
         engine: the library for S3; not used for other protocols.
+        max_records: how many records and layers a manifest may have to be read.
         storage_options: more options for fsspec's filesystem, from Python only.
         export: how to export.
         given: the attributes that the user set, except the type and a URL or path alone.
@@ -129,6 +130,7 @@ class Location(Masked):
     azure: AzureOptions | None = None
     oci: OCIOptions | None = None
     engine: Engine = "s3fs"
+    max_records: int = 1_000_000
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     export: ExportOptions = field(default_factory=ExportOptions)
     given: frozenset[str] = frozenset()

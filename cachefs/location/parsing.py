@@ -139,6 +139,7 @@ def _location(
         azure=_azure(given) if given.type == "azblob" else None,
         oci=_oci(given) if given.type == "local" else None,
         engine=given.group("engine")["engine"] if s3 else "s3fs",
+        max_records=given.group("reading")["max_records"],
         storage_options=storage_options,
         export=ExportOptions(**given.group("export")),
         given=frozenset(given.chosen) - implied,

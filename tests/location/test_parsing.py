@@ -86,6 +86,7 @@ TABLE = {
 TABLE |= {("fsspec", n): row for (t, n), row in TABLE.items() if t == "s3" and n != "bucket"}
 TABLE |= {("fsspec", "url"): ("both", None)}
 TABLE |= {(t, "type"): ("both", None) for t in BASES}
+TABLE |= {(t, "max_records"): ("both", 1_000_000) for t in BASES}
 TABLE |= {(t, "mode"): ("export", "min") for t in BASES}
 TABLE |= {(t, "ignore-error"): ("export", False) for t in BASES}
 
@@ -102,6 +103,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "retry_max_attempts": ("7", 7),
     "disable_accept_encoding": ("1", True),
     "engine": ("obstore", "obstore"),
+    "max_records": ("5000", 5000),
     "account_name": ("other", "other"),
     "container": ("else", "else"),
     "upload_parallelism": ("16", 16),
