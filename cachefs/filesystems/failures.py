@@ -72,6 +72,10 @@ _S3_REGION: Final = {
 }
 _S3_STORE: Final = {
     "NoSuchBucket": "there is no such bucket: create it, or check its name and the endpoint",
+    "BadDigest": "the bytes were damaged on their way to the store, which refused them: try again, "
+    "and use https or check the network",
+    "XAmzContentSHA256Mismatch": "the bytes were damaged on their way to the store, which refused "
+    "them: try again, and use https or check the network",
     "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
     "ServiceUnavailable": "the store is overloaded or down: try again later",
 }

@@ -15,10 +15,14 @@ class Body:
 
     A real file would be sent in 16 times as many chunks, each of them copied. A client that still
     reads it as a file, because it signs bodies or computes checksums, gets the bytes.
+
+    Attributes:
+        sha256: the SHA-256 of the bytes in hexadecimal digits, if it is known.
     """
 
-    def __init__(self, chunks: Sequence[bytes]) -> None:
+    def __init__(self, chunks: Sequence[bytes], sha256: str | None = None) -> None:
         self._chunks = chunks
+        self.sha256 = sha256
 
     def __len__(self) -> int:
         return sum(map(len, self._chunks))
