@@ -42,7 +42,7 @@ def location(data: bytes) -> None:
         found = parse(text, role=role, environ={})
         str(found)
         secret = found.s3 and found.s3.secret_access_key
-        if secret and len(secret.reveal()) > 30:
+        if secret and len(secret.reveal()) > 30 and text.count(secret.reveal()) == 1:
             assert secret.reveal() not in repr(found)
 
 
