@@ -155,8 +155,8 @@ def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The data of all members of a gzip stream."""
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        for piece in _cut(chunks, _INFLATED):
-            rest = piece
+        for cut in _cut(chunks, _INFLATED):
+            rest = cut
             while rest:
                 if inflate.eof:
                     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)

@@ -1,4 +1,4 @@
-"""The log: what was written is replayed, in pieces, and damage is noticed."""
+"""The log: what was written is replayed, in chunks, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def test_the_output_is_replayed_in_order(output: list[tuple[int, bytes]]) -> Non
 def test_a_long_frame_is_read_in_pieces() -> None:
     data = bytes(range(256)) * 1000
     file = io.BytesIO(struct.pack(">BI", 2, len(data)) + data)
-    pieces = list(frames(file))
-    assert {stream for stream, _ in pieces} == {2}
-    assert b"".join(piece for _, piece in pieces) == data
-    assert max(len(piece) for _, piece in pieces) <= 64 * 1024
+    chunks = list(frames(file))
+    assert {stream for stream, _ in chunks} == {2}
+    assert b"".join(chunk for _, chunk in chunks) == data
+    assert max(len(chunk) for _, chunk in chunks) <= 64 * 1024
 
 
 @pytest.mark.parametrize(

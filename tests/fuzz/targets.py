@@ -100,10 +100,10 @@ def output(data: bytes) -> None:
     """The log of a command."""
     read = 0
     with suppress(IntegrityError):
-        for stream, piece in log.frames(io.BytesIO(data)):
+        for stream, chunk in log.frames(io.BytesIO(data)):
             assert stream in (1, 2)
-            assert 0 < len(piece) <= 64 * 1024
-            read += len(piece)
+            assert 0 < len(chunk) <= 64 * 1024
+            read += len(chunk)
         assert read <= len(data)
 
 
