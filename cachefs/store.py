@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, WHOLE, Filesystem, Page, Stat, joined
+from cachefs.filesystems.base import TEMPORARY, WHOLE, Filesystem, Page, Stat
 from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
 from cachefs.filesystems.forking import OfThisProcess
 from cachefs.filesystems.patience import NoProgressError
@@ -119,7 +119,7 @@ class Store:
     async def read(self, key: str, limit: int) -> bytes:
         """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
-            data = await self._bound(joined(self.filesystem.read(self.root + key), limit))
+            data = await self._bound(self.filesystem.read_checked(self.root + key, limit))
             if len(data) > limit:
                 raise IntegrityError(
                     f"it has more than the {limit} bytes that are read",
@@ -154,7 +154,7 @@ class Store:
     async def put(self, key: str, data: bytes) -> None:
         """Write an object from memory. It is seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
-            await self._bound(self.filesystem.put(self.root + key, _cut(data), len(data)))
+            await self._bound(self.filesystem.put_checked(self.root + key, data))
 
     @_explained
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
@@ -307,11 +307,6 @@ def _keep_memory() -> None:
 async def _next(items: AsyncIterator[T]) -> T | None:
     """The next item, None at the end."""
     return await anext(items, None)
-
-
-async def _cut(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), CHUNK_SIZE):
-        yield data[start : start + CHUNK_SIZE]
 
 
 async def verified(

@@ -19,6 +19,7 @@ NAME: Final = ".cachefs-log"
 
 _FRAME: Final = struct.Struct(">BI")
 _TAIL: Final = 4000
+_CHUNK: Final = 64 * 1024
 
 
 class LogWriter:
@@ -40,10 +41,22 @@ class LogWriter:
 
 
 def frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The chunks in order, each with its stream. Raises IntegrityError."""
+    """The output in order, in chunks of at most 64 KiB, each with its stream.
+
+    A frame may claim to have 4 GiB, so it is not read at once. Raises IntegrityError if the file is
+    damaged; the chunks before the damage were yielded.
+    """
     while head := file.read(_FRAME.size):
-        stream, length = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 0)
-        data = file.read(length)
-        if stream not in (1, 2) or len(data) != length:
-            raise IntegrityError("the log of the command is damaged")
-        yield stream, data
+        stream, left = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 0)
+        if stream not in (1, 2):
+            raise _damaged()
+        while left:
+            data = file.read(min(left, _CHUNK))
+            if not data:
+                raise _damaged()
+            left -= len(data)
+            yield stream, data
+
+
+def _damaged() -> IntegrityError:
+    return IntegrityError("the log of the command is damaged")

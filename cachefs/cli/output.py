@@ -48,7 +48,10 @@ def age(modified: float | None) -> str:
         return "unknown"
     import humanize
 
-    return humanize.naturaltime(time.time() - modified)
+    try:
+        return humanize.naturaltime(time.time() - modified)
+    except OverflowError:  # a file may have any time, also one beyond the year 9999
+        return "unknown"
 
 
 def rate(per_second: float) -> str:

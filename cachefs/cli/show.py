@@ -100,5 +100,4 @@ def _moment(created_at: str) -> str:
     """The time in UTC without fractions of a second; empty if it was never set."""
     if created_at in {"", timestamps.ZERO}:
         return ""
-    whole = timestamps.nanoseconds(created_at) // 1_000_000_000
-    return timestamps.from_nanoseconds(whole * 1_000_000_000).replace("T", " ").removesuffix("Z")
+    return timestamps.in_utc(created_at).replace("T", " ").removesuffix("Z")

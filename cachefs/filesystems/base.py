@@ -164,6 +164,14 @@ class Filesystem:
                 self.patience.progressed()
                 yield chunk
 
+    async def read_checked(self, path: str, limit: int) -> bytes:
+        """Read an object whose key does not say its digest, such as a manifest.
+
+        The bytes are compared with what the store says of them, if it says something. If there are
+        more than ``limit``, the rest is not read. Raises IntegrityError.
+        """
+        return await joined(self.read(path), limit)
+
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Read objects, given by path and size: the bytes of each, or its error.
 
@@ -191,6 +199,13 @@ class Filesystem:
             await self._put_whole(path, [chunk async for chunk in chunks])
         else:
             await self._put_parts(path, chunks, size or 0)
+
+    async def put_checked(self, path: str, data: bytes) -> None:
+        """Write an object whose key does not say its digest. It is seen whole or not at all.
+
+        Where the store allows it, the bytes that it received are compared with these.
+        """
+        await self.put(path, cut(data), len(data))
 
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write objects of at most :data:`WHOLE` bytes: each is seen whole or not at all.
@@ -371,6 +386,12 @@ _CALLED: Final = (
     "rm_file",
 )
 """The methods of a synchronous filesystem that are called."""
+
+
+async def cut(data: bytes) -> AsyncIterator[bytes]:
+    """The bytes in chunks."""
+    for start in range(0, len(data), CHUNK_SIZE):
+        yield data[start : start + CHUNK_SIZE]
 
 
 async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:

@@ -83,6 +83,10 @@ _S3_STORE: Final = {
     "421": "the store redirects to another place, which is not followed: check the endpoint, and "
     "region or AWS_REGION",
     "NoSuchBucket": "there is no such bucket: create it, or check its name and the endpoint",
+    "BadDigest": "the bytes were damaged on their way to the store, which refused them: try again, "
+    "and use https or check the network",
+    "XAmzContentSHA256Mismatch": "the bytes were damaged on their way to the store, which refused "
+    "them: try again, and use https or check the network",
     "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
     "ServiceUnavailable": "the store is overloaded or down: try again later",
 }
@@ -119,9 +123,7 @@ def mapped(operation: str, key: str, side: str | None = None) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        error.operation = error.operation or operation
-        error.key = error.key or key
-        error.side = error.side or side
+        failed(error, operation, key, side)
         raise
     except (CacheError, asyncio.CancelledError):
         raise
@@ -141,7 +143,12 @@ def mapped_batch(operation: str, keys: Sequence[str], side: str | None = None) -
 
 
 def failed(error: Exception, operation: str, key: str, side: str | None = None) -> StoreError:
-    """Make the StoreError for a filesystem's error."""
+    """Make the StoreError for a filesystem's error. A StoreError gets the attributes it lacks."""
+    if isinstance(error, StoreError):
+        error.operation = error.operation or operation
+        error.key = error.key or key
+        error.side = error.side or side
+        return error
     kind, reason = _by_code(error, operation) or _by_type(error, operation)
     failure = kind(reason, operation=operation, key=key, side=side)
     failure.__cause__ = error

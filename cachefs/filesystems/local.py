@@ -8,12 +8,16 @@ than writing 100.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat as modes
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import closing
+from cachefs.errors import NotFoundError
 from cachefs.filesystems.base import CHUNK_SIZE, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.files import write_all
@@ -21,11 +25,16 @@ from cachefs.filesystems.parts import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-    from io import FileIO
 
     Show = Callable[[bytes], None]
 
-_TO_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_TO_READ: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    # A file may have become a pipe since it was looked at. Files do not change.
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 SHOWN: Final = 1024 * 1024
 """Bytes per chunk of a file that is hashed while it is read.
@@ -105,7 +114,7 @@ def _stat(path: str) -> Stat | None:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not Path(path).is_file():
+    if not modes.S_ISREG(status.st_mode):
         return None
     return Stat(path, status.st_size, status.st_mtime, f"{status.st_ino}-{status.st_mtime_ns}")
 
@@ -171,10 +180,7 @@ def _close_opened(opening: asyncio.Future[tuple[FileIO, list[bytes]]]) -> None:
 
 
 def _open(path: Path, shown_to: Show | None) -> tuple[FileIO, list[bytes]]:
-    try:
-        file = path.open("rb", 0)
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise _no_object(error) from error
+    file = FileIO(_open_file(path))
     try:
         return file, _read_on(file, shown_to)
     except BaseException:
@@ -196,14 +202,51 @@ def _read_on(file: FileIO, shown_to: Show | None) -> list[bytes]:
 
 def _read(path: str | Path, size: int) -> bytes:
     """Read up to ``size + 1`` bytes by a file descriptor, because a file object takes longer."""
+    number = _open_file(path)
     try:
+        return os.read(number, size + 1)
+    finally:
+        os.close(number)
+
+
+def _open_file(path: str | Path) -> int:
+    """Open a regular file to read it, and nothing else. Symbolic links are followed.
+
+    Opening a named pipe waits for a writer, and reading a device may never end. So the path is
+    looked at first, and the open file again, in case that the path was replaced in between. A
+    directory is not an object, and neither is anything else that is not a file.
+    """
+    try:
+        _require_file(os.stat(path))  # noqa: PTH116 - a Path takes longer
         number = os.open(path, _TO_READ)
-        try:
-            return os.read(number, size + 1)
-        finally:
-            os.close(number)
     except (IsADirectoryError, NotADirectoryError) as error:
         raise _no_object(error) from error
+    try:
+        _require_file(os.fstat(number))
+    except BaseException:
+        os.close(number)
+        raise
+    return number
+
+
+def _require_file(status: os.stat_result) -> None:
+    mode = status.st_mode
+    if modes.S_ISREG(mode):
+        return
+    if modes.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    for is_kind, kind in _NO_FILES:
+        if is_kind(mode):
+            raise NotFoundError(f"it is {kind}, which is never read: remove it")
+    raise NotFoundError("it is not a regular file: remove it")
+
+
+_NO_FILES: Final = (
+    (modes.S_ISFIFO, "a named pipe"),
+    (modes.S_ISSOCK, "a socket"),
+    (modes.S_ISCHR, "a device"),
+    (modes.S_ISBLK, "a device"),
+)
 
 
 def _read_or_error(path: str | Path, size: int) -> bytes | OSError:

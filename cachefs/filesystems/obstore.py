@@ -152,7 +152,11 @@ class ObstoreFilesystem(BlockingFilesystem):
                     yield chunk
             return
         store, _, key = self._open(path)
-        answer = await store.get_async(key)
+        async for chunk in self._chunks(await store.get_async(key)):
+            yield chunk
+
+    @staticmethod
+    async def _chunks(answer: Any) -> AsyncIterator[bytes]:
         async for chunk in answer.stream(min_chunk_size=CHUNK_SIZE // 8):
             yield bytes(chunk)
 

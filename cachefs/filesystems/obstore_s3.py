@@ -15,11 +15,12 @@ from obstore.store import S3Store
 
 from cachefs.concurrency import closing, max_concurrent_calls
 from cachefs.errors import ArchivedError, LocationError, StoreError
-from cachefs.filesystems.base import Filesystem
+from cachefs.filesystems.base import WHOLE, Filesystem, joined
 from cachefs.filesystems.failures import ARCHIVED, IS_ARCHIVED, elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
+from cachefs.filesystems.s3_checksums import differs, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -54,7 +55,7 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         reading: another one for the same bucket, for requests without a body: it limits silence.
         without_retries: one that does not retry either.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
-        region: that of the location's bucket.
+        connection: how the location's bucket is reached.
         parallelism: how many objects are written at a time.
         patience: how long calls may go without progress, in seconds.
         with_headers: whether requests of ``fs`` have headers for objects that are written.
@@ -66,7 +67,7 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         reading: AbstractFileSystem,
         without_retries: AbstractFileSystem,
         s3fs: Callable[[], S3Filesystem],
-        region: str,
+        connection: S3Connection,
         parallelism: int = 4,
         patience: float = PATIENCE,
         *,
@@ -74,7 +75,8 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     ) -> None:
         super().__init__(fs, parallelism, patience)
         self._reading = reading
-        self._region = region
+        self._region = connection.region
+        self._plain = is_plain(connection.bucket_url)
         self._with_headers = with_headers
         self._without_retries = _ResolvedFilesystem(without_retries)
         self._connect_s3fs = s3fs
@@ -92,6 +94,34 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     @cached_property
     def _s3fs(self) -> S3Filesystem:
         return self._connect_s3fs()
+
+    async def read_checked(self, path: str, limit: int) -> bytes:
+        """One GET; if the bytes are not those of the ETag, once more with s3fs.
+
+        obstore does not tell whether an object is encrypted, in which case its ETag says nothing.
+        """
+        store, _, key = self._open(path)
+        try:
+            answer = await store.get_async(key)
+            data = await joined(self._chunks(answer), limit)
+        except Exception as error:
+            raise await self._reason(path, error) from error
+        if len(data) > limit or not differs(data, {"etag": answer.meta["e_tag"] or ""}):
+            return data
+        return await self._s3fs.read_checked(path, limit)
+
+    async def put_checked(self, path: str, data: bytes) -> None:
+        """One PUT with the checksum of :func:`connect_obstore`.
+
+        If the ETag over plain HTTP is not that of these bytes, it is sent once more with s3fs.
+        """
+        store, _, key = self._open(path, to_write=True)
+        if len(data) > WHOLE or not self._plain:
+            await super().put_checked(path, data)
+            return
+        answer = await store.put_async(key, data, use_multipart=False)
+        if differs(data, {"etag": answer["e_tag"] or ""}):
+            await self._s3fs.put_checked(path, data)
 
     async def explain(self, path: str) -> None:
         """Send a LIST through s3fs: its errors have codes, but those of obstore have only text."""
@@ -213,7 +243,7 @@ def connect_obstore(
         connected(retries, {}, patience),
         connected(0, {}),
         s3fs,
-        connection.region,
+        connection,
         parallelism,
         patience,
         with_headers=bool(headers),
@@ -297,6 +327,10 @@ def _config(connection: S3Connection) -> dict[str, Any]:
     for name, option in _ENCRYPTION.items():
         if name in connection.parameters:
             config[option] = connection.parameters[name]
+    if is_plain(connection.bucket_url):
+        # There is no TLS to notice damage. This hashes bodies once more, but in native code.
+        config["unsigned_payload"] = False
+        config["checksum_algorithm"] = "SHA256"
     _overrule_environment(config)
     return config
 

@@ -13,12 +13,31 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing, task_group
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.digest import Digest
+from cachefs.errors import IntegrityError, StoreError
+from cachefs.filesystems.base import (
+    CHUNK_SIZE,
+    TEMPORARY,
+    WHOLE,
+    Filesystem,
+    Page,
+    Stat,
+    joined,
+)
 from cachefs.filesystems.failures import is_archived
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
 from cachefs.filesystems.s3_body import Body
+from cachefs.filesystems.s3_checksums import (
+    REFUSED,
+    content_md5,
+    differs,
+    digest_in,
+    is_amazon,
+    is_plain,
+    sha256_header,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -135,6 +154,18 @@ class S3Filesystem(Filesystem):
             async for chunk in chunks:
                 yield chunk
 
+    async def read_checked(self, path: str, limit: int) -> bytes:
+        """Send a GET, and another if the bytes are not those that the response describes."""
+        mode = {"ChecksumMode": "ENABLED"} if await self._takes_checksums() else None
+        for last in (False, True):
+            headers: dict[str, str] = {}
+            data = await joined(self._get(path, headers=headers, more=mode), limit)
+            if len(data) > limit or not differs(data, headers):
+                return data
+            if last:
+                raise IntegrityError(_DAMAGED)
+        raise AssertionError  # the last attempt returns or raises
+
     async def _range(self, path: str, start: int, end: int) -> bytes:
         try:
             async with closing(self._get(path, start, end)) as chunks:
@@ -144,8 +175,19 @@ class S3Filesystem(Filesystem):
                 return b""
             raise
 
-    async def _get(self, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Send a GET; if the connection breaks, continue with the rest."""
+    async def _get(
+        self,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        headers: dict[str, str] | None = None,
+        more: dict[str, str] | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Send a GET; if the connection breaks, continue with the rest.
+
+        ``headers`` gets those of the first response, with names in lower case. ``more`` are more
+        parameters of the request.
+        """
         received = 0
         expected: int | None = None
         silence = (self.patience.seconds or PATIENCE) / 2
@@ -154,12 +196,14 @@ class S3Filesystem(Filesystem):
             part = {} if end is None and not received else {"Range": f"bytes={first}-{last}"}
             try:
                 async with asyncio.timeout(silence):
-                    answer = await self._call("get_object", path, **part)
+                    answer = await self._call("get_object", path, **part, **(more or {}))
             except TimeoutError:
                 if attempt == 3:
                     raise
                 continue
             if expected is None:
+                if headers is not None:
+                    headers |= _headers(answer)
                 expected = int(answer["ContentLength"])
             try:
                 # Not "as body": old releases of aiobotocore give the response of aiohttp there.
@@ -176,8 +220,50 @@ class S3Filesystem(Filesystem):
                 return
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
-        """One PUT."""
-        await self._call("put_object", path, Body=Body(chunks, self.patience.progressed))
+        """One PUT, which the server can check if the key is that of a blob."""
+        await self._put(path, chunks, digest_in(path))
+
+    async def put_checked(self, path: str, data: bytes) -> None:
+        """One PUT; the server and then the client compare the bytes. Parts of a large object."""
+        if len(data) > WHOLE:
+            await super().put_checked(path, data)
+            return
+        digest = await asyncio.to_thread(Digest.of, data)
+        for last in (False, True):
+            answer = await self._put(path, [data], digest)
+            if not differs(data, _headers(answer)):
+                return
+            if last:
+                raise StoreError(_DAMAGED)
+
+    async def _put(
+        self, path: str, chunks: Sequence[bytes], digest: Digest | None
+    ) -> dict[str, Any]:
+        if digest is None:
+            return await self._call("put_object", path, Body=Body(chunks, self.patience.progressed))
+        checksum = (
+            {"ChecksumSHA256": sha256_header(digest)} if await self._takes_checksums() else {}
+        )
+        body = Body(chunks, self.patience.progressed, digest.hex)
+        return await self._sent("put_object", path, Body=body, **checksum)
+
+    async def _sent(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """Send bytes, and once more if the server noticed that they were damaged on their way."""
+        try:
+            return await self._call(method, path, **arguments)
+        except OSError as error:
+            if _error_code(error) not in REFUSED:
+                raise
+        return await self._call(method, path, **arguments)
+
+    async def _endpoint(self) -> str:
+        client = await self.fs.set_session()
+        endpoint: str = client.meta.endpoint_url
+        return endpoint
+
+    async def _takes_checksums(self) -> bool:
+        endpoint = await self._endpoint()
+        return is_plain(endpoint) or is_amazon(endpoint)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Send a multipart upload. It is aborted if it fails."""
@@ -204,13 +290,18 @@ class S3Filesystem(Filesystem):
     async def _send_parts(
         self, path: str, upload: str, parts: AsyncIterator[Sequence[bytes]]
     ) -> Sequence[dict[str, Any]]:
+        # TLS notices damage as well, and a second hash of a large blob is not free.
+        plain = is_plain(await self._endpoint())
+
         async def send(number: int, part: Sequence[bytes]) -> dict[str, Any]:
-            answer = await self._call(
+            checksum = {"ContentMD5": await asyncio.to_thread(content_md5, part)} if plain else {}
+            answer = await self._sent(
                 "upload_part",
                 path,
                 UploadId=upload,
                 PartNumber=number,
                 Body=Body(part, self.patience.progressed),
+                **checksum,
             )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
@@ -355,6 +446,23 @@ def _is_archived(answer: dict[str, Any]) -> bool:
     """
     archived = answer.get("StorageClass") in _ARCHIVES or "ArchiveStatus" in answer
     return archived and _RESTORED not in answer.get("Restore", "")
+
+
+_DAMAGED: Final = (
+    "the bytes were damaged on their way, twice: try again, and use https or check the network"
+)
+
+
+def _headers(answer: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+    return {name.lower(): value for name, value in found.items()}
+
+
+def _error_code(error: OSError) -> str:
+    """The code in the server's response behind an error of s3fs."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    code: str = answer.get("Error", {}).get("Code", "")
+    return code
 
 
 def _status(error: OSError) -> int | None:

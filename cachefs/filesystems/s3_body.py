@@ -19,13 +19,18 @@ class Body:
     Args:
         chunks: what to send.
         progressed: called when a chunk was handed to the kernel.
+        sha256: the SHA-256 of the bytes in hexadecimal digits, if it is known.
     """
 
     def __init__(
-        self, chunks: Sequence[bytes], progressed: Callable[[], None] = lambda: None
+        self,
+        chunks: Sequence[bytes],
+        progressed: Callable[[], None] = lambda: None,
+        sha256: str | None = None,
     ) -> None:
         self._chunks = chunks
         self._progressed = progressed
+        self.sha256 = sha256
 
     def __len__(self) -> int:
         return sum(map(len, self._chunks))

@@ -49,9 +49,12 @@ _UNKNOWN: Final = frozenset({"", "application/octet-stream", "binary/octet-strea
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_ZSTD_WINDOW: Final = (
-    1 << 27
-)  # the largest that every zstd decoder accepts by default; bounds memory
+
+ZSTD_WINDOW: Final = 1 << 27
+"""The largest window of a zstd stream, in bytes: what every decoder accepts by default."""
+
+# zlib copies what it has not read at the end of each member, and a member may have 20 bytes.
+_INFLATED: Final = 32 * 1024
 
 
 class Compressor(Protocol):
@@ -152,8 +155,8 @@ def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The data of all members of a gzip stream."""
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        for chunk in chunks:
-            rest = chunk
+        for cut in _cut(chunks, _INFLATED):
+            rest = cut
             while rest:
                 if inflate.eof:
                     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
@@ -167,9 +170,15 @@ def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise IntegrityError(f"the gzip stream is damaged: {error}") from error
 
 
+def _cut(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
 def _from_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The data of all frames of a zstd stream."""
-    expand = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    expand = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
     source = cast("IO[bytes]", _Readable(chunks))
     try:
         with expand.stream_reader(source, read_size=READ_SIZE, read_across_frames=True) as reader:

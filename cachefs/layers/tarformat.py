@@ -40,7 +40,11 @@ _PAX_GLOBAL: Final = b"g"
 _GNU_LONG_NAME: Final = b"L"
 _GNU_LONG_LINK: Final = b"K"
 _EXTENSIONS: Final = frozenset({_PAX, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK})
-_EXTENSION_LIMIT: Final = 1024 * 1024
+EXTENSION_LIMIT: Final = 1024 * 1024
+"""Maximum bytes of all the extended headers before one member."""
+
+_USED: Final = (b"path", b"linkpath", b"size")
+_SPARSE: Final = b"GNU.sparse."
 _KINDS: Final = {b"\0": FILE, b"7": FILE, FILE: FILE} | {
     kind: kind for kind in (HARD_LINK, SYMLINK, DIRECTORY)
 }
@@ -146,6 +150,7 @@ class Archive:
 
     def _next(self) -> Member | None:
         extended: dict[bytes, bytes] = {}
+        left = EXTENSION_LIMIT
         while True:
             block = self._exactly(BLOCK, may_end=True)
             if not block or not any(block):
@@ -157,14 +162,17 @@ class Archive:
                 )
             if fields[6] not in _EXTENSIONS:
                 return _member(fields, extended)
-            self._extend(extended, fields[6], _number(fields[3]))
+            size = _number(fields[3])
+            left -= max(size, BLOCK)
+            if left < 0:
+                raise LayerError(
+                    f"the layer has more than {EXTENSION_LIMIT} bytes of extended headers "
+                    "before one file"
+                )
+            self._extend(extended, fields[6], size)
 
     def _extend(self, extended: dict[bytes, bytes], kind: bytes, size: int) -> None:
         """Read the data of a header that extends the next one."""
-        if size > _EXTENSION_LIMIT:
-            raise LayerError(
-                f"the layer has an extended header of {size} bytes, which is too large"
-            )
         data = self._exactly(size + -size % BLOCK)[:size]
         if kind == _GNU_LONG_NAME:
             extended[b"path"] = _text(data)
@@ -172,7 +180,7 @@ class Archive:
             extended[b"linkpath"] = _text(data)
         elif kind == _PAX:
             extended |= _pax_records(data)
-        elif not _pax_records(data).keys().isdisjoint((b"path", b"linkpath", b"size")):
+        elif not _pax_records(data).keys().isdisjoint(_USED):
             raise LayerError(
                 "the layer has a global header with a name or size for all of its files"
             )
@@ -223,7 +231,7 @@ def _member(fields: tuple[bytes, ...], extended: dict[bytes, bytes]) -> Member:
     if known is None:
         what = _REFUSED.get(kind, f"of the unknown type {kind!r}")
         raise LayerError(f"{shown(name)} is {what}, which is not extracted")
-    if any(key.startswith(b"GNU.sparse.") for key in extended):
+    if _SPARSE in extended:
         raise LayerError(f"{shown(name)} is a sparse file, which is not extracted")
     if kind == b"\0" and name.endswith(b"/"):
         known = DIRECTORY
@@ -256,6 +264,7 @@ def _text(field: bytes) -> bytes:
 
 
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
+    """The records that matter here; all keys of sparse files count as one."""
     records = {}
     start = 0
     while start < len(data):
@@ -266,7 +275,9 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = data[match.end() : end - 1].partition(b"=")
         if not equals or (key in (b"path", b"linkpath") and b"\0" in value):
             raise _malformed()
-        if value:
+        if key.startswith(_SPARSE):
+            key = _SPARSE
+        if value and (key in _USED or key == _SPARSE):
             records[key] = value
         start = end
     return records

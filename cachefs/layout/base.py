@@ -12,6 +12,7 @@ from cachefs.errors import DigestError, UsageError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.store import Store
 from cachefs.wire import codec
+from cachefs.wire.bounds import MAX_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -63,6 +64,7 @@ class Layout(ABC):
         digest: the one manifest to read, if the cache was opened by a digest, else None.
         builder_limit: bytes of a cache config above which builders refuse to import it from this
             layout, None if there is no such limit.
+        max_records: how many records and layers a manifest may have to be read.
     """
 
     store: Store
@@ -71,6 +73,7 @@ class Layout(ABC):
     default_name: str
     digest: str | None = None
     builder_limit: int | None = None
+    max_records: int = MAX_RECORDS
 
     def with_side(self, side: str | None) -> Self:
         """The same layout, whose errors say which side of an operation it is on."""

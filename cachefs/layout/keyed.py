@@ -14,6 +14,7 @@ from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.location.keys import check_name, key_fault
 from cachefs.wire import cacheconfig, codec, timestamps
+from cachefs.wire.bounds import max_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -62,9 +63,9 @@ class KeyedLayout(Layout):
     async def read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
         key = self.manifest_prefix + check_name(name)
-        raw = await self.store.read(key, limit=codec.MAX_BYTES)
+        raw = await self.store.read(key, limit=max_bytes(self.max_records))
         try:
-            config = codec.decode(raw)
+            config = codec.decode(raw, self.max_records)
             _require_annotations(config)
         except ManifestError as error:
             error.operation, error.side = "read", self.store.side

@@ -8,6 +8,7 @@ annotations are in the descriptors here.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.location.keys import check_name
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
+from cachefs.wire.bounds import max_bytes
 from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 from cachefs.wire.oci import Descriptor, Index
 
@@ -71,6 +73,7 @@ class OCILayout(Layout):
         self.store = store
         self.options = options or OCIOptions()
         self.digest = digest
+        self._seen: tuple[bytes, Index] | None = None
 
     async def names(self) -> list[NamedManifest]:
         """All tags. Their time is that of ``index.json``, which contains them."""
@@ -96,7 +99,7 @@ class OCILayout(Layout):
         parts = await self._parts(name)
         raw = await self._blob(parts.config)
         try:
-            config = codec.decode(raw)
+            config = codec.decode(raw, self.max_records)
             return Manifest(name, _annotated(config, parts.layers))
         except ManifestError as error:
             raise self._with_key(error, parts.config.digest) from error
@@ -146,7 +149,8 @@ class OCILayout(Layout):
         found: set[Digest] = set()
         for item in (await self._index()).manifests:
             if not item.annotations.get(oci.REF_NAME):
-                untagged = OCILayout(self.store, self.options, item.digest)
+                untagged = copy.copy(self)
+                untagged.digest = item.digest
                 found |= await untagged.references(item.digest)
         return found
 
@@ -162,7 +166,11 @@ class OCILayout(Layout):
     # --- reading ---------------------------------------------------------------------------------
 
     async def _index(self) -> Index:
-        return oci.decode_index(await self.store.read("index.json", _LIMIT))
+        raw = await self.store.read("index.json", _LIMIT)
+        # It is read again for each of its tags, and decoding takes much longer than comparing.
+        if self._seen is None or self._seen[0] != raw:
+            self._seen = raw, oci.decode_index(raw, self.max_records)
+        return self._seen[1]
 
     async def _top(self, name: str) -> Descriptor:
         index = await self._index()
@@ -182,7 +190,7 @@ class OCILayout(Layout):
         top = await self._top(name)
         raw = await self._blob(top)
         try:
-            return _split(top, raw)
+            return _split(top, raw, self.max_records)
         except ManifestError as error:
             raise self._with_key(error, top.digest) from error
 
@@ -191,7 +199,7 @@ class OCILayout(Layout):
             digest = Digest(descriptor.digest)
         except DigestError as error:
             raise ManifestError(f"a descriptor's digest {error}") from error
-        raw = await self.store.read(self.blob_key(digest), codec.MAX_BYTES)
+        raw = await self.store.read(self.blob_key(digest), max_bytes(self.max_records))
         try:
             verify(raw, digest, descriptor.size)
         except IntegrityError as error:
@@ -292,9 +300,9 @@ def _descriptor(media_type: str, raw: bytes) -> Descriptor:
     return Descriptor(media_type=media_type, digest=str(Digest.of(raw)), size=len(raw))
 
 
-def _split(top: Descriptor, raw: bytes) -> _Parts:
+def _split(top: Descriptor, raw: bytes, max_records: int) -> _Parts:
     if top.media_type in {oci.MANIFEST, oci.DOCKER_MANIFEST}:
-        manifest = oci.decode_manifest(raw)
+        manifest = oci.decode_manifest(raw, max_records)
         if manifest.config.media_type != cacheconfig.MEDIA_TYPE:
             raise ManifestError(
                 f"the config is of type {manifest.config.media_type!r}: an image, not a cache"
@@ -302,7 +310,7 @@ def _split(top: Descriptor, raw: bytes) -> _Parts:
         return _Parts(manifest.config, manifest.layers)
     if top.media_type not in {oci.INDEX, oci.DOCKER_LIST}:
         raise ManifestError(f"{top.media_type!r} is neither an image manifest nor an index")
-    items = oci.decode_index(raw).manifests
+    items = oci.decode_index(raw, max_records).manifests
     configs = [item for item in items if item.media_type == cacheconfig.MEDIA_TYPE]
     if len(configs) != 1:
         raise ManifestError(f"the index has {len(configs)} cache configs; a cache has one")

@@ -41,11 +41,15 @@ def open_layout(
     if location.protocol == "file" and Path(root).is_file():
         raise LocationError(f"{Path(root)} is a file, not a directory")
     store = Store(filesystem, root, side, partial(_reopened, location, fs))
+    layout: Layout
     if location.layout_kind == "oci" or (
         location.layout_kind == "auto" and Path(root, "oci-layout").exists()
     ):
-        return OCILayout(store, location.oci, location.digest)
-    return KeyedLayout(store, location.blobs, location.manifests)
+        layout = OCILayout(store, location.oci, location.digest)
+    else:
+        layout = KeyedLayout(store, location.blobs, location.manifests)
+    layout.max_records = location.max_records
+    return layout
 
 
 def _adapted(fs: AbstractFileSystem, location: Location) -> Filesystem:

@@ -38,7 +38,9 @@ from cachefs.location.kinds import (
 Role = Literal["import", "export"]
 Type = Literal["s3", "azblob", "local", "fsspec"]
 Scope = Literal["both", "import", "export"]
-Group = Literal["root", "names", "keys", "store", "s3", "engine", "azure", "oci", "export"]
+Group = Literal[
+    "root", "names", "keys", "store", "s3", "engine", "azure", "oci", "reading", "export"
+]
 
 TYPES: Final[tuple[Type, ...]] = get_args(Type)
 
@@ -177,6 +179,10 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("engine", _S3_URL, "engine", one_of("s3fs", "obstore"),
               "The library for S3. Builders do not have this attribute.",
               default="s3fs", environ="CACHEFS_ENGINE"),
+    Attribute("max_records", TYPES, "reading", COUNT,
+              "How many records and layers a manifest may have to be read: bounds memory. "
+              "Builders do not have this attribute.",
+              default=1_000_000, environ="CACHEFS_MAX_RECORDS"),
     Attribute("account_url", _AZURE, "azure", HTTP,
               "The storage account, for example https://account.blob.core.windows.net.",
               environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", required=("azblob",)),

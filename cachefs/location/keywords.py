@@ -112,6 +112,10 @@ class LocationKeywords(TypedDict, total=False):
     engine: Literal["s3fs", "obstore"] | None
     """The library for S3. Builders do not have this attribute."""
 
+    max_records: int | None
+    """How many records and layers a manifest may have to be read: bounds memory. Builders do not
+    have this attribute."""
+
     account_url: str | None
     """The storage account, for example https://account.blob.core.windows.net."""
 

@@ -124,6 +124,7 @@ class Location(Masked):
         oci: set for ``type=local``.
         engine: the library for S3; not used for other protocols.
         patience: seconds that the store may go without progress; None for the default.
+        max_records: how many records and layers a manifest may have to be read.
         storage_options: more options for fsspec's filesystem, from Python only.
         export: how to export.
         given: the attributes that the user set, except the type and a URL or path alone.
@@ -146,6 +147,7 @@ class Location(Masked):
     oci: OCIOptions | None = None
     engine: Engine = "s3fs"
     patience: float | None = None
+    max_records: int = 1_000_000
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     export: ExportOptions = field(default_factory=ExportOptions)
     given: frozenset[str] = frozenset()

@@ -140,6 +140,7 @@ def _location(
         oci=_oci(given) if given.type == "local" else None,
         engine=given.group("engine")["engine"] if s3 else "s3fs",
         **given.group("store"),
+        max_records=given.group("reading")["max_records"],
         storage_options=storage_options,
         export=ExportOptions(**given.group("export")),
         given=frozenset(given.chosen) - implied,

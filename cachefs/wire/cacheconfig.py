@@ -7,9 +7,9 @@ Records hold tuples, not lists: most are empty, and all empty tuples are one obj
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NewType, cast
+from typing import TYPE_CHECKING, Annotated, Final, NewType, cast
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +25,16 @@ LayerIndex = NewType("LayerIndex", int)
 NO_PARENT: Final = LayerIndex(-1)
 """The parent of a root layer. A missing parent means layer 0."""
 
+Size = Annotated[int, Meta(le=2**63 - 1)]
+"""A number of bytes. Builders keep it in 64 bits, so they refuse a manifest with a larger one."""
+
 
 class Annotations(Struct, kw_only=True, omit_defaults=True, gc=False):
     """Facts about a layer's blob. ``size`` is in bytes, ``created_at`` RFC 3339 text."""
 
     media_type: str = field(default="", name="mediaType")
     diff_id: str = field(default="", name="diffID")
-    size: int = 0
+    size: Size = 0
     created_at: str = field(name="createdAt")
 
 

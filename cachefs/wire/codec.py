@@ -8,25 +8,29 @@ import msgspec
 
 from cachefs.collector import collection_paused
 from cachefs.errors import ManifestError
+from cachefs.wire.bounds import MAX_RECORDS, check_bounds, too_large
 from cachefs.wire.cacheconfig import CacheConfig
 from cachefs.wire.go_json import go_json
 from cachefs.wire.rules import check
 
-MAX_BYTES: Final = 512 * 1024 * 1024
-"""Larger manifests are refused unparsed. Ten times the largest that the format's authors saw."""
-
 _decoder: Final = msgspec.json.Decoder(CacheConfig)
 
 
-def decode(raw: bytes) -> CacheConfig:
-    """Parse and check a manifest. Raises ManifestError if it is invalid."""
-    if len(raw) > MAX_BYTES:
-        raise ManifestError(f"the manifest has {len(raw)} bytes; more than {MAX_BYTES} are refused")
+def decode(raw: bytes, max_records: int = MAX_RECORDS) -> CacheConfig:
+    """Parse and check a manifest. Raises ManifestError if it is invalid.
+
+    ``max_records`` is how many records and layers it may have; it bounds the memory that this
+    takes, whatever the bytes are.
+    """
+    check_bounds(raw, max_records)
     with collection_paused():
         try:
             config = _decoder.decode(raw)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ManifestError(f"the manifest is not a cache config: {error}") from error
+        count = len(config.records) + len(config.layers)
+        if count > max_records:
+            raise too_large(f"{count} records and layers", max_records)
         check(config)
     return config
 

@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Struct, field
 
 from cachefs.errors import ManifestError
+from cachefs.wire.bounds import MAX_RECORDS, check_bounds
+from cachefs.wire.cacheconfig import Size  # noqa: TC001 - msgspec needs it
 from cachefs.wire.go_json import go_json
 
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -47,7 +49,7 @@ class Descriptor(Struct, omit_defaults=True, kw_only=True):
 
     media_type: str = field(name="mediaType")
     digest: str
-    size: int
+    size: Size
     annotations: dict[str, str] = {}
 
 
@@ -82,16 +84,18 @@ _index_decoder: Final = msgspec.json.Decoder(Index)
 _manifest_decoder: Final = msgspec.json.Decoder(Manifest)
 
 
-def decode_index(raw: bytes) -> Index:
-    """Parse an index. Raises ManifestError."""
+def decode_index(raw: bytes, max_records: int = MAX_RECORDS) -> Index:
+    """Parse an index, bounded as :func:`cachefs.wire.codec.decode` is. Raises ManifestError."""
+    check_bounds(raw, max_records)
     try:
         return _index_decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ManifestError(f"the manifest is not an OCI index: {error}") from error
 
 
-def decode_manifest(raw: bytes) -> Manifest:
-    """Parse an image manifest. Raises ManifestError."""
+def decode_manifest(raw: bytes, max_records: int = MAX_RECORDS) -> Manifest:
+    """Parse an image manifest, bounded likewise. Raises ManifestError."""
+    check_bounds(raw, max_records)
     try:
         return _manifest_decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+_FIRST: Final = -62_135_596_800
+_LAST: Final = 253_402_300_799
 
 ZERO: Final = "0001-01-01T00:00:00Z"
 """The text Go writes for a time that was never set."""
@@ -61,10 +64,26 @@ def _seconds(text: str) -> int:
     return naive.days * 86_400 + naive.seconds - (int(offset.total_seconds()) if offset else 0)
 
 
+def in_utc(text: str) -> str:
+    """The time in UTC, without fractions of a second.
+
+    With an offset, a time may be in year 0 or 10000 in UTC, which RFC 3339 cannot say. It is then
+    returned as it is written. Raises ValueError unless it is an RFC 3339 time.
+    """
+    seconds = nanoseconds(text) // 1_000_000_000
+    return from_nanoseconds(seconds * 1_000_000_000) if _FIRST <= seconds <= _LAST else text
+
+
 def from_nanoseconds(value: int) -> str:
-    """The text Go writes for this moment: UTC, trailing zeros of the decimals left out."""
+    """The text Go writes for this moment: UTC, trailing zeros of the decimals left out.
+
+    Raises ValueError unless the moment is in the years 1 to 9999.
+    """
     seconds, decimals = divmod(value, 1_000_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if not _FIRST <= seconds <= _LAST:
+        raise ValueError(f"{value} nanoseconds since 1970 are not in the years 1 to 9999")
+    # Not strftime: it writes the year 1 as "1".
+    text = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()  # noqa: DTZ001 - in UTC
     return f"{text}.{decimals:09d}".rstrip("0").rstrip(".") + "Z" if decimals else f"{text}Z"
 
 

@@ -153,6 +153,10 @@ ESCAPES = {
     "a huge size": [member("a", data=b"1", size=1 << 62)],
     "a huge binary size": [member("a", data=b"1", size=1 << 80)],
     "a huge extended header": [member("a", tarfile.XHDTYPE, data=b"1", size=1 << 33)],
+    "many extended headers": [member("a", tarfile.XHDTYPE, data=b"8 k=ab\n")] * 2049
+    + [member("b")],
+    "many long names": [member("a", tarfile.GNUTYPE_LONGNAME, data=b"n" * 1000)] * 1049
+    + [member("b")],
     "a malformed extended header": [member("a", tarfile.XHDTYPE, data=b"8 path=a\n")],
     "an extended header without length": [member("a", tarfile.XHDTYPE, data=b"path=a\n")],
     "a long extended length": [member("a", tarfile.XHDTYPE, data=b"9999999 path=a\n")],

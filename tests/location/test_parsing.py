@@ -95,6 +95,7 @@ TABLE = {
 TABLE |= {("fsspec", n): row for (t, n), row in TABLE.items() if t == "s3" and n != "bucket"}
 TABLE |= {("fsspec", "url"): ("both", None)}
 TABLE |= {(t, "type"): ("both", None) for t in BASES}
+TABLE |= {(t, "max_records"): ("both", 1_000_000) for t in BASES}
 TABLE |= {(t, "mode"): ("export", "min") for t in BASES}
 TABLE |= {(t, "ignore-error"): ("export", False) for t in BASES}
 
@@ -118,6 +119,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "disable_accept_encoding": ("1", True),
     "engine": ("obstore", "obstore"),
     "patience": ("1m30s", 90.0),
+    "max_records": ("5000", 5000),
     "account_name": ("other", "other"),
     "container": ("else", "else"),
     "upload_parallelism": ("16", 16),

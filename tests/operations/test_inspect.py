@@ -9,7 +9,6 @@ import pytest
 
 import cachefs
 from cachefs.testing import random_graph
-from cachefs.wire import codec
 from tests.servers.proxy import RecordingProxy, Request
 from tests.servers.s3 import S3Server
 
@@ -56,16 +55,13 @@ def test_a_manifest_that_is_not_one_is_its_names_fault(proxy: RecordingProxy) ->
     assert (main.manifest_bytes, other.fault) == (1, None)
 
 
-def test_a_manifest_that_is_too_large_is_its_names_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = cachefs.open(tmp_path)
+def test_a_manifest_that_is_too_large_is_its_names_fault(tmp_path: Path) -> None:
+    cache = cachefs.open(tmp_path, max_records=100)
     generated = random_graph(1, records=3)
     cache.export(generated.graph, generated.blobs, "main", mode="max")
     (tmp_path / "manifests" / "huge").write_bytes(bytes(100_000))
-    monkeypatch.setattr(codec, "MAX_BYTES", 50_000)
     huge, main = cache.summaries()
     assert huge.fault is not None
-    assert "more than the 50000 bytes" in huge.fault
+    assert "more than the 51200 bytes" in huge.fault
     assert main.fault is None
     assert [fault.names for fault in cache.verify().faults] == [["huge"]]

@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 
 from tests.servers.s3 import S3Server
 
@@ -49,6 +50,7 @@ class _Fault:
     code: str
     cut_after: int | None
     delay: float
+    flip: str
 
 
 class RecordingProxy:
@@ -103,6 +105,7 @@ class RecordingProxy:
         code: str = "InternalError",
         cut_after: int | None = None,
         delay: float = 0.0,
+        flip: Literal["", "request", "response"] = "",
     ) -> None:
         """Inject a fault into the next requests that match; earlier faults come first.
 
@@ -113,9 +116,10 @@ class RecordingProxy:
             code: the S3 error code of that body, such as ``SlowDown``.
             cut_after: forward the answer, but close the connection after so many bytes of its body.
             delay: seconds to wait before the request is handled.
+            flip: flip a bit of the body of the request or of the response on its way.
         """
         with self._lock:
-            self._faults.append(_Fault(times, when, status, code, cut_after, delay))
+            self._faults.append(_Fault(times, when, status, code, cut_after, delay, flip))
 
     def _begin(self, request: Request) -> _Fault | None:
         with self._lock:
@@ -159,6 +163,17 @@ class _Listener(ThreadingHTTPServer):
         """Print nothing: clients of these tests may disconnect at any time."""
 
 
+def _flip(block: bytes) -> bytes:
+    middle = len(block) // 2
+    return block[:middle] + bytes([block[middle] ^ 1]) + block[middle + 1 :]
+
+
+def _flipped(blocks: Iterator[bytes], flips: bool) -> Iterator[bytes]:
+    for block in blocks:
+        yield _flip(block) if flips else block
+        flips = False
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -182,6 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not None and fault.status is not None:
                 self._refuse(fault.status, fault.code)
             else:
+                self._flip = "" if fault is None else fault.flip
                 self._forward(proxy._upstream, None if fault is None else fault.cut_after)
         finally:
             self._end()
@@ -250,14 +266,17 @@ class _Handler(BaseHTTPRequestHandler):
         if chunked:
             connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()
-        for block in self._body():
+        for block in _flipped(self._body(), self._flip == "request"):
             connection.send(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
         if chunked:
             connection.send(b"0\r\n\r\n")
 
     def _send_back(self, answer: http.client.HTTPResponse, cut_after: int | None) -> None:
         left = cut_after
+        flips = self._flip == "response"
         while block := answer.read(_BLOCK if left is None else min(left, _BLOCK)):
+            if flips:
+                block, flips = _flip(block), False
             if left is not None:
                 left -= len(block)
             if answer.length == 0:

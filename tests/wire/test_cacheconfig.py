@@ -147,10 +147,27 @@ def test_invalid_manifests_are_refused_with_a_reason(what: str) -> None:
         decode(raw)
 
 
-def test_a_manifest_over_the_cap_is_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "MAX_BYTES", 10)
-    with pytest.raises(cachefs.ManifestError, match="more than 10 are refused"):
-        decode(b"[" * 11)
+@pytest.mark.parametrize(
+    ("raw", "what"),
+    [
+        (b" " * 5121, "5121 bytes"),
+        (b'"' + "\u20ac".encode() * 500, "1501 bytes"),
+        (b'"' + rb"\u20ac" * 300, "1801 bytes"),
+        (b"{" * 161, "161 values"),
+        (b'{"records":[' + b"{}," * 79 + b"{}]}", "161 values"),
+        (b'{"records":[' + b"{}," * 10 + b"{}]}", "11 records and layers"),
+    ],
+)
+def test_a_manifest_beyond_the_bounds_is_refused(raw: bytes, what: str) -> None:
+    with pytest.raises(cachefs.ManifestError, match=f"has {what}, too many for max_records=10"):
+        decode(raw, max_records=10)
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64, 10**400, "9" * 5000])
+def test_a_size_above_64_bits_is_refused(size: int | str) -> None:
+    raw = b'{"layers":[{"annotations":{"createdAt":"","size":%s}}]}' % str(size).encode()
+    with pytest.raises(cachefs.ManifestError, match=r"at `\$\.layers\[0\]\.annotations\.size`"):
+        decode(raw)
 
 
 def test_depth_is_no_problem() -> None:

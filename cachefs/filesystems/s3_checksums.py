@@ -1,0 +1,74 @@
+"""What lets an S3 server refuse bytes that were damaged on their way, and a client notice it.
+
+Every server that checks signatures knows the SHA-256 of a signed body, and the key of a blob says
+it. Some servers refuse requests with the newer ``x-amz-checksum-`` headers, so these are sent only
+to Amazon, and over plain HTTP, where there is no TLS to notice damage. ``Content-MD5`` is as old as
+S3 itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from cachefs.digest import Digest
+from cachefs.errors import DigestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+REFUSED: Final = frozenset({"BadDigest", "XAmzContentSHA256Mismatch"})
+"""The codes by which a server refuses bytes that are not those that were announced."""
+
+_MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+def digest_in(path: str) -> Digest | None:
+    """The digest that the path of a blob ends with, as in all layouts; None for other paths."""
+    try:
+        return Digest.from_hex(re.split("[/:]", path)[-1])
+    except DigestError:
+        return None
+
+
+def is_plain(endpoint: str) -> bool:
+    """Whether requests to this endpoint have no TLS."""
+    return endpoint.startswith("http://")
+
+
+def is_amazon(endpoint: str) -> bool:
+    """Whether the endpoint is Amazon's own."""
+    host = urlsplit(endpoint).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def sha256_header(digest: Digest) -> str:
+    """The value of ``x-amz-checksum-sha256``."""
+    return base64.b64encode(bytes.fromhex(digest.hex)).decode()
+
+
+def content_md5(chunks: Iterable[bytes]) -> str:
+    """The value of ``Content-MD5``."""
+    found = hashlib.md5(usedforsecurity=False)
+    for chunk in chunks:
+        found.update(chunk)
+    return base64.b64encode(found.digest()).decode()
+
+
+def differs(data: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether the headers of a response, in lower case, say that the object has other bytes.
+
+    An ETag is the MD5 of the bytes, unless they were uploaded in parts or encrypted with a key of
+    a key service or of the customer.
+    """
+    checksum = headers.get("x-amz-checksum-sha256", "-")
+    if "-" not in checksum:
+        return checksum != sha256_header(Digest.of(data))
+    encrypted = {name: value for name, value in headers.items() if "-encryption" in name}
+    etag = _MD5.fullmatch(headers.get("etag", ""))
+    if etag is None or set(encrypted.values()) - {"AES256"}:
+        return False
+    return etag[1] != hashlib.md5(data, usedforsecurity=False).hexdigest()
