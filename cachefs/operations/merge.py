@@ -1,8 +1,8 @@
 """Merging names: the union of their records, under one name or several, in any cache.
 
 The union is that of :meth:`cachefs.graph.RecordGraph.union`: the same names in any order, or merged
-again with the result, give the same bytes. A record links only to records that it was built on, so
-a merge cannot create a loop.
+again with the result, give the same bytes. If a builder would lose links when it imports the union,
+a record ties it together (:func:`cachefs.wire.joining.tied`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.manifests import read_manifests
 from cachefs.transfer.sources import FirstSource, LayoutSource
 from cachefs.wire import codec
+from cachefs.wire.joining import tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -202,7 +203,8 @@ async def _as_planned(plan: MergePlan, sources: Sequence[MergeSource]) -> CacheC
 
 
 def _union(read: Iterable[_Read]) -> CacheConfig:
-    return RecordGraph.union(RecordGraph(each.manifest.config) for each in read).to_config()
+    union = RecordGraph.union(RecordGraph(each.manifest.config) for each in read)
+    return RecordGraph(tied(union.to_config())).to_config()
 
 
 def _digest(config: CacheConfig) -> str:
