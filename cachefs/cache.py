@@ -178,6 +178,8 @@ class Cache:
             if isinstance(found, Miss):
                 self._note(found)
             else:
+                if found.left_out:
+                    logger.warning("builders refuse to import %s: %s", found.name, found.left_out)
                 graphs.append(RecordGraph(found.config))
         return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
 

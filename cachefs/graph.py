@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
+from msgspec.structs import replace
+
 from cachefs.collector import collection_paused
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
@@ -436,7 +438,9 @@ def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerI
     index = union.copy_layer(layer, parent)
     if index < known:
         there = union.layers[index]
-        there.annotations = max(there.annotations or facts, facts, key=_newer)
+        best = max(there.annotations or facts, facts, key=_newer)
+        diff_id = best.diff_id or there.diff_id or layer.diff_id
+        there.annotations = replace(best, diff_id=diff_id)
     return index
 
 

@@ -82,6 +82,8 @@ def _print_plan(plan: RepairPlan) -> None:
         verb = "rewrite" if item.replica is None else "restore"
         effects = [amount(item.misses, "result") + " lost"] if item.misses else []
         effects += [amount(len(item.sizes), "size") + " corrected"] if item.sizes else []
+        effects += [amount(len(item.diff_ids), "diffID") + " added"] if item.diff_ids else []
+        effects += [item.left_out] if item.left_out else []
         rows.append((verb, item.name, ", ".join(effects)))
     rows += [("remove", name, "its manifest cannot be read") for name in plan.remove]
     rows += [("delete", digest(item), "damaged, and no replica has it") for item in plan.delete]

@@ -43,13 +43,28 @@ class NamedManifest:
 class Manifest:
     """A manifest as it was read: decoded and checked, with annotations on every layer.
 
-    ``raw`` holds the bytes of a keyed layout's manifest; a copy to another keyed layout writes them
-    unchanged. None if the manifest was made from several objects.
+    Attributes:
+        name: the name that it was read by.
+        config: the cache config. If a builder left inputs without alternatives, it is the part that
+            is valid, with all layers.
+        raw: the bytes of a keyed layout's manifest; a copy to another keyed layout writes them
+            unchanged. None if the manifest was made from several objects.
+        left_out: why records are not in that part; empty if nothing was left out.
     """
 
     name: str
     config: CacheConfig
     raw: bytes | None = None
+    left_out: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """Why builders refuse to import it although it is not damaged; empty if they do not."""
+        lacking = [i for i, layer in enumerate(self.config.layers) if not layer.diff_id]
+        reasons = [self.left_out] if self.left_out else []
+        if lacking:
+            reasons.append(f"layer {lacking[0]} has no diffID ({len(lacking)} layers lack it)")
+        return "; ".join(reasons)
 
 
 class Layout(ABC):

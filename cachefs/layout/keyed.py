@@ -64,13 +64,13 @@ class KeyedLayout(Layout):
         key = self.manifest_prefix + check_name(name)
         raw = await self.store.read(key, limit=codec.MAX_BYTES)
         try:
-            config = codec.decode(raw)
+            config, left_out = codec.decode_written(raw)
             _require_annotations(config)
         except ManifestError as error:
             error.operation, error.side = "read", self.store.side
             error.key = self.store.root + key
             raise
-        return Manifest(name, config, raw)
+        return Manifest(name, config, raw, left_out)
 
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
         """Write the bytes that were read, or what a builder would have written."""

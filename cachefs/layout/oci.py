@@ -96,8 +96,8 @@ class OCILayout(Layout):
         parts = await self._parts(name)
         raw = await self._blob(parts.config)
         try:
-            config = codec.decode(raw)
-            return Manifest(name, _annotated(config, parts.layers))
+            config, left_out = codec.decode_written(raw)
+            return Manifest(name, _annotated(config, parts.layers), left_out=left_out)
         except ManifestError as error:
             raise self._with_key(error, parts.config.digest) from error
 

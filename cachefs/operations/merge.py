@@ -20,6 +20,7 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.location.keys import check_name
 from cachefs.operations.plan import Plan
+from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.manifests import read_manifests
 from cachefs.transfer.sources import FirstSource, LayoutSource
@@ -43,12 +44,16 @@ class MergeSource(NamedTuple):
 
 
 class MergedName(Struct, frozen=True, kw_only=True):
-    """A name that is merged: the root of its cache, and the size of its content."""
+    """A name that is merged: the root of its cache, and the size of its content.
+
+    ``refusal`` says why builders refuse it, as it is; the union is without what they refuse.
+    """
 
     root: str
     name: str
     layers: int
     records: int
+    refusal: str = ""
 
 
 class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
@@ -146,6 +151,7 @@ async def plan_merge(
                 name=manifest.name,
                 layers=len(manifest.config.layers),
                 records=len(manifest.config.records),
+                refusal=manifest.refusal,
             )
             for source, manifest in read
         ],
@@ -185,10 +191,12 @@ async def execute_merge(
     layouts = sorted(
         (source.layout for source in sources), key=lambda one: one.store.root == target.store.root
     )
-    transfer = Transfer(target, FirstSource([LayoutSource(one) for one in layouts]), callback)
+    source = FirstSource([LayoutSource(one) for one in layouts])
+    transfer = Transfer(target, source, callback, unknown=without_diff_id(config))
     await transfer.bring(RecordGraph(config).blobs(), touch_refresh)
+    union = await transfer.complete(Manifest(plan.names[0], config))
     await _as_planned(plan, sources)
-    await target.publish(plan.names, Manifest(plan.names[0], config))
+    await target.publish(plan.names, union)
     return transfer.report(plan.names, time.perf_counter() - started)
 
 
@@ -203,8 +211,13 @@ async def _as_planned(plan: MergePlan, sources: Sequence[MergeSource]) -> CacheC
 
 
 def _union(read: Iterable[_Read]) -> CacheConfig:
-    union = RecordGraph.union(RecordGraph(each.manifest.config) for each in read)
+    union = RecordGraph.union(_graph(each.manifest) for each in read)
     return RecordGraph(tied(union.to_config())).to_config()
+
+
+def _graph(manifest: Manifest) -> RecordGraph:
+    graph = RecordGraph(manifest.config)
+    return graph.filtered() if manifest.left_out else graph
 
 
 def _digest(config: CacheConfig) -> str:
