@@ -50,8 +50,8 @@ def command(
     """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
 
     Blobs come from the caches given with --from. If none of them has a blob, the results that need
-    it become misses, so that builders make them again; the rest stays usable. The exit status is 1
-    if anything stays faulty.
+    it become misses, so that builders make them again; the rest stays usable. What builders refuse
+    to import is mended. The exit status is 1 if anything stays faulty.
     """
     cache = cachefs.open(location)
     sources = [cachefs.open(replica) for replica in replicas]

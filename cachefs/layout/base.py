@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cachefs.digest import Digest
@@ -14,7 +14,7 @@ from cachefs.store import Store
 from cachefs.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Self
 
     from cachefs.wire.cacheconfig import CacheConfig
@@ -50,12 +50,19 @@ class Manifest:
         raw: the bytes of a keyed layout's manifest; a copy to another keyed layout writes them
             unchanged. None if the manifest was made from several objects.
         left_out: why records are not in that part; empty if nothing was left out.
+        annotations: for each blob, what else the descriptors of an OCI layout say of it, such as
+            where the table of contents of an estargz layer is. A keyed layout has no place for it.
     """
 
     name: str
     config: CacheConfig
     raw: bytes | None = None
     left_out: str = ""
+    annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def changed(self, config: CacheConfig) -> Manifest:
+        """The manifest with another cache config, from which nothing was left out."""
+        return replace(self, config=config, raw=None, left_out="")
 
     @property
     def refusal(self) -> str:

@@ -194,7 +194,7 @@ class Copy:
     async def _read(self) -> tuple[list[Manifest], dict[str, str]]:
         """The manifests that can be copied, and why the others cannot."""
         manifests: list[Manifest] = []
-        refused: dict[str, str]
+        refused: dict[str, str] = {}
         for name, found in (await read_manifests(self._source, self._names)).items():
             if isinstance(found, CacheError):
                 refused[name] = f"{name}: {found}"

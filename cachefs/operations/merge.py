@@ -28,7 +28,7 @@ from cachefs.wire import codec
 from cachefs.wire.joining import tied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fsspec.callbacks import Callback
 
@@ -186,7 +186,7 @@ async def execute_merge(
     and IntegrityError for a blob that no source has intact, and StoreError.
     """
     started = time.perf_counter()
-    config = await _as_planned(plan, sources)
+    config, annotations = await _as_planned(plan, sources)
     # The target comes last: the blobs to be sent are missing there, or damaged.
     layouts = sorted(
         (source.layout for source in sources), key=lambda one: one.store.root == target.store.root
@@ -194,20 +194,24 @@ async def execute_merge(
     source = FirstSource([LayoutSource(one) for one in layouts])
     transfer = Transfer(target, source, callback, unknown=without_diff_id(config))
     await transfer.bring(RecordGraph(config).blobs(), touch_refresh)
-    union = await transfer.complete(Manifest(plan.names[0], config))
+    union = await transfer.complete(Manifest(plan.names[0], config, annotations=annotations))
     await _as_planned(plan, sources)
     await target.publish(plan.names, union)
     return transfer.report(plan.names, time.perf_counter() - started)
 
 
-async def _as_planned(plan: MergePlan, sources: Sequence[MergeSource]) -> CacheConfig:
-    config = _union(await _read_all(sources))
+async def _as_planned(
+    plan: MergePlan, sources: Sequence[MergeSource]
+) -> tuple[CacheConfig, dict[str, Mapping[str, str]]]:
+    """The union, and what only the sources' descriptors say of its blobs."""
+    read = await _read_all(sources)
+    config = _union(read)
     if _digest(config) != plan.manifest_digest:
         raise CacheError(
             "the names to merge have changed since the plan was made; plan again",
             operation="merge",
         )
-    return config
+    return config, {k: v for each in read for k, v in each.manifest.annotations.items()}
 
 
 def _union(read: Iterable[_Read]) -> CacheConfig:

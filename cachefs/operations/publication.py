@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from cachefs.digest import Digest
 from cachefs.graph import RecordGraph
-from cachefs.layout.base import Manifest
 from cachefs.transfer.diff_ids import completed
 from cachefs.wire import codec
+
+if TYPE_CHECKING:
+    from cachefs.layout.base import Manifest
 
 
 class Publication(Struct, frozen=True, kw_only=True):
@@ -63,7 +67,7 @@ def without_refused(manifest: Manifest) -> Manifest:
     """The manifest in which nothing is left of the records that builders refuse."""
     if not manifest.left_out:
         return manifest
-    return Manifest(manifest.name, RecordGraph(manifest.config).filtered().to_config())
+    return manifest.changed(RecordGraph(manifest.config).filtered().to_config())
 
 
 def mended(manifest: Manifest, publication: Publication) -> Manifest:
@@ -76,4 +80,4 @@ def mended(manifest: Manifest, publication: Publication) -> Manifest:
         if size is not None and layer.annotations is not None and layer.annotations.size:
             layer.annotations = replace(layer.annotations, size=size)
     diff_ids = {Digest(blob): diff_id for blob, diff_id in publication.diff_ids.items()}
-    return completed(Manifest(manifest.name, graph.to_config()), diff_ids)
+    return completed(manifest.changed(graph.to_config()), diff_ids)

@@ -6,6 +6,7 @@ A builder refuses a whole manifest in which one layer has no diffID.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import threading
 from io import BytesIO
@@ -18,7 +19,6 @@ from cachefs.concurrency import closing
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, NotFoundError
 from cachefs.layers.compression import decompressed
-from cachefs.layout.base import Manifest
 from cachefs.store import verified
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from cachefs.layers.compression import Readable
+    from cachefs.layout.base import Manifest
     from cachefs.transfer.sources import BlobSource
 
 
@@ -40,8 +41,15 @@ def completed(manifest: Manifest, diff_ids: Mapping[Digest, str]) -> Manifest:
     layers = [_completed(layer, diff_ids) for layer in manifest.config.layers]
     if layers == manifest.config.layers:
         return manifest
-    config = CacheConfig(layers, manifest.config.records)
-    return Manifest(manifest.name, config, left_out=manifest.left_out)
+    return dataclasses.replace(
+        manifest, config=CacheConfig(layers, manifest.config.records), raw=None
+    )
+
+
+def note(layers: Iterable[Layer], diff_ids: Mapping[Digest, str]) -> None:
+    """Give layers without a diffID these, in place."""
+    for layer in layers:
+        layer.annotations = _completed(layer, diff_ids).annotations
 
 
 def _completed(layer: Layer, diff_ids: Mapping[Digest, str]) -> Layer:

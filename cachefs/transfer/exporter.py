@@ -385,8 +385,11 @@ async def export(
     touch_refresh: float,
     callback: Callback = DEFAULT_CALLBACK,
     clock: Callable[[], float] = time.time,
+    learned: Callable[[Mapping[Digest, str]], None] | None = None,
 ) -> ExportReport:
     """Store a manifest's blobs, then the manifest under each name, with all diffIDs.
+
+    ``learned`` is called with those that had to be worked out.
 
     Raises StoreError and IntegrityError; then no name has changed, and the blobs that were sent are
     orphaned until the next export that needs them.
@@ -395,5 +398,8 @@ async def export(
     unknown = without_diff_id(manifest.config)
     transfer = Transfer(layout, source, callback, clock=clock, unknown=unknown)
     await transfer.bring(blobs, touch_refresh)
-    await layout.publish(names, await transfer.complete(manifest))
+    whole = await transfer.complete(manifest)
+    if learned is not None:
+        learned(transfer.diff_ids)
+    await layout.publish(names, whole)
     return transfer.report(names, time.perf_counter() - started)
