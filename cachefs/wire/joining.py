@@ -36,6 +36,8 @@ def joined(config: CacheConfig) -> CacheConfig:
     if not alike:
         return config
     classes = _Classes(config.records)
+    while classes.join_upwards(alike):
+        pass
     while classes.join(list(_overlaps(classes, alike))):
         pass
     return CacheConfig(config.layers, classes.records())
@@ -131,6 +133,41 @@ class _Classes:
             }
             for of_all in zip(*(self._records[index].inputs for index in members), strict=True)
         ]
+
+    def join_upwards(self, alike: Iterable[Sequence[RecordIndex]]) -> bool:
+        """Join records from the roots up, each with those before it, unless that closes a loop.
+
+        What is built on joined records is joined in the same pass. Returns whether another pass
+        may join more.
+        """
+        before = self._joined_to.copy()
+        wanted = {index for group in alike for index in group}
+        known: dict[tuple[str, int, int, Alternative], set[RecordIndex]] = defaultdict(set)
+        inputs: dict[RecordIndex, list[set[Alternative]]] = {}
+        for index in topological(self._records):
+            if index not in wanted:
+                continue
+            digest, own = self._records[index].digest, self.inputs([index])
+            keys = [
+                [(digest, len(own), at, alternative) for alternative in alternatives]
+                for at, alternatives in enumerate(own)
+            ]
+            near = min(
+                ({self.of(i) for key in of for i in known.get(key, ())} for of in keys),
+                key=len,
+                default=set(),
+            )
+            for other in near:
+                if not any(map(set.isdisjoint, own, inputs[other])):
+                    own = [one | more for one, more in zip(own, inputs[other], strict=True)]
+                    self._join(index, other)
+            inputs[self.of(index)] = own
+            for key in chain.from_iterable(keys):
+                known[key].add(index)
+        if self._joined_to != before and self._have_loop():
+            self._joined_to = before
+            return False
+        return [self.of(i) for i in before] != [self.of(i) for i in self._joined_to]
 
     def join(self, pairs: Sequence[tuple[RecordIndex, RecordIndex]]) -> bool:
         """Join pairs of classes, or the first if that closes a loop. Returns whether it did."""
