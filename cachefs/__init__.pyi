@@ -29,7 +29,8 @@ from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDe
 from .operations.merge import MergedName, MergePlan
 from .operations.plan import Plan
 from .operations.prune import Leftover, MissingBlobs, NameRemoval, PrunePlan, PruneReport
-from .operations.repair import Fetch, Publication, RepairPlan, RepairReport
+from .operations.publication import Publication
+from .operations.repair import Fetch, RepairPlan, RepairReport
 from .operations.retention import PrunePolicy
 from .operations.usage import AgeClass, CacheUsage, NameUsage
 from .operations.verify import Fault, VerifyReport

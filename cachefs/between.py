@@ -33,10 +33,11 @@ def plan_copy(
     target: CacheLike,
     *,
     delete: bool = False,
+    repair: bool = False,
     executor: Executor | None = None,
 ) -> CopyPlan:
     """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`."""
-    work, goal = _prepared(source, target, delete=delete, executor=executor)
+    work, goal = _prepared(source, target, delete=delete, repair=repair, executor=executor)
     plan = run(work.plan())
     return plan.remembering(
         lambda _plan, callback: unless_ignored(lambda: work.execute(callback), goal)
@@ -48,6 +49,7 @@ def copy(
     target: CacheLike,
     *,
     delete: bool = False,
+    repair: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
     executor: Executor | None = None,
 ) -> ExportReport:
@@ -62,6 +64,9 @@ def copy(
         target: where to copy to.
         delete: make a mirror: names that the source lacks are removed from the target afterwards,
             and blobs are deleted by the rules of :meth:`Cache.plan_prune`. Not after a CopyError.
+        repair: mend manifests that builders refuse to import: records with an input that nothing
+            satisfies are left out, and missing diffIDs are worked out. Without it they are copied
+            as they are, and a warning is logged.
         callback: an fsspec callback that receives the number of bytes sent.
         executor: other processes or machines that send the blobs: any
             ``concurrent.futures.Executor``, as for :meth:`Cache.verify`.
@@ -70,7 +75,7 @@ def copy(
     the others have been copied then. With the target's ``ignore-error``, StoreError and CopyError
     are logged as a warning and set in the report.
     """
-    work, goal = _prepared(source, target, delete=delete, executor=executor)
+    work, goal = _prepared(source, target, delete=delete, repair=repair, executor=executor)
     return run(unless_ignored(lambda: work.execute(callback), goal))
 
 
@@ -115,7 +120,12 @@ def merge(
 
 
 def _prepared(
-    source: CacheLike, target: CacheLike, *, delete: bool, executor: Executor | None
+    source: CacheLike,
+    target: CacheLike,
+    *,
+    delete: bool,
+    repair: bool,
+    executor: Executor | None,
 ) -> tuple[Copy, Location]:
     """A copy that is ready to be planned or executed, and the location of its target."""
     origin = resolved(source, "import", "source")
@@ -135,5 +145,6 @@ def _prepared(
         touch_refresh=options.touch_refresh,
         grace=default_grace(options.touch_refresh) if delete else None,
         senders=None if executor is None else Senders(executor, origin.spec, goal.spec),
+        repair=repair,
     )
     return work, goal.location

@@ -25,7 +25,7 @@ from cachefs.operations.copy import unless_ignored
 from cachefs.operations.prune import PrunePlan, PruneReport, default_grace, plan_prune
 from cachefs.operations.repair import RepairPlan, RepairReport, plan_repair
 from cachefs.operations.verify import VerifyReport, verify
-from cachefs.transfer import exporter, importer
+from cachefs.transfer import diff_ids, exporter, importer
 from cachefs.transfer.importer import CachedResult, Miss, load_manifests, missed
 from cachefs.transfer.sources import as_source
 from cachefs.transfer.workers import CacheSpec, Workers
@@ -222,7 +222,7 @@ class Cache:
         """Store a graph's blobs, then its manifest under each name.
 
         Args:
-            graph: the records and their results.
+            graph: the records and their results. DiffIDs that it lacks are worked out and added.
             source: where blobs come from: bytes or paths by digest, other caches, or any
                 :class:`BlobSource`. Only blobs that the cache lacks are read; all are verified.
             names: by default :attr:`default_names`.
@@ -246,6 +246,7 @@ class Cache:
             targets,
             touch_refresh=options.touch_refresh,
             callback=callback,
+            learned=partial(diff_ids.note, graph.layers),
         )
         return run(unless_ignored(work, self.location))
 

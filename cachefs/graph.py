@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
+from msgspec.structs import replace
+
 from cachefs.collector import collection_paused
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
@@ -30,6 +32,7 @@ from cachefs.wire.cacheconfig import (
     record_indexes,
 )
 from cachefs.wire.canonical import canonical, moved
+from cachefs.wire.joining import TIE, joined
 from cachefs.wire.rules import check
 from cachefs.wire.subset import result_layers, subset
 from cachefs.wire.walks import fold_stacks, parents_first, topological
@@ -262,7 +265,8 @@ class RecordGraph:
 
     def finals(self) -> list[RecordIndex]:
         """The records that have a result and that no other record is built on."""
-        linked = {link.link for r in self.records for alts in r.inputs for link in alts}
+        built = (record for record in self.records if record.digest != TIE)
+        linked = {link.link for r in built for alts in r.inputs for link in alts}
         return [
             index
             for index in record_indexes(self.records)
@@ -332,14 +336,15 @@ class RecordGraph:
     def union(graphs: Iterable[RecordGraph]) -> RecordGraph:
         """Join graphs. Idempotent, commutative and associative up to canonical bytes.
 
-        Two records become one if their digests and everything they are built on are equal; it has
-        the results of both. Two layers become one if they and all layers below them have the same
-        blobs; the newer facts are kept.
+        Two records with the same digest become one if they share an alternative for every input, as
+        they do when a builder imports them; it has the alternatives and the results of both. Two
+        layers become one if they and all layers below them have the same blobs; the newer facts are
+        kept. Ties (:func:`cachefs.wire.joining.tied`) are left out.
         """
         union = RecordGraph()
         for graph in graphs:
             _merge_into(union, graph)
-        return union
+        return RecordGraph(joined(union._config))
 
     # --- storing -------------------------------------------------------------------------------
 
@@ -408,13 +413,16 @@ def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
         NO_PARENT,
         lambda index, parent: _merge_layer(union, graph.layers[index], parent),
     )
-    records = [RecordIndex(0)] * len(graph.records)
+    records: dict[RecordIndex, RecordIndex] = {}
     for index in topological(graph.records):
         source = graph.records[index]
-        target = union.add(
-            source.digest,
-            [[Key(records[k.link], k.selector) for k in alts] for alts in source.inputs],
-        )
+        inputs = [
+            [Key(records[k.link], k.selector) for k in alternatives if k.link in records]
+            for alternatives in source.inputs
+        ]
+        if source.digest == TIE or not all(inputs):
+            continue  # Another union needs another tie, or none.
+        target = union.add(source.digest, inputs)
         records[index] = target
         for result in source.layers:
             union.add_result(target, layers[result.layer], result.created_at)
@@ -430,7 +438,9 @@ def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerI
     index = union.copy_layer(layer, parent)
     if index < known:
         there = union.layers[index]
-        there.annotations = max(there.annotations or facts, facts, key=_newer)
+        best = max(there.annotations or facts, facts, key=_newer)
+        diff_id = best.diff_id or there.diff_id or layer.diff_id
+        there.annotations = replace(best, diff_id=diff_id)
     return index
 
 

@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 @click.option(
     "--delete", is_flag=True, help="Then remove names that SRC lacks, and delete orphaned blobs."
 )
+@click.option(
+    "--repair", is_flag=True, help="Mend manifests that builders refuse to import, on their way."
+)
 @json_option
 @common_options
-def command(source: Location, target: Location, *, delete: bool, as_json: bool) -> Exit:
+def command(
+    source: Location, target: Location, *, delete: bool, repair: bool, as_json: bool
+) -> Exit:
     """Copy a cache, as it is, from SRC to DST.
 
     All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST
@@ -41,7 +46,7 @@ def command(source: Location, target: Location, *, delete: bool, as_json: bool) 
     failure = None
     try:
         with progress_bar("copying") as callback:
-            report = cachefs.copy(source, target, delete=delete, callback=callback)
+            report = cachefs.copy(source, target, delete=delete, repair=repair, callback=callback)
     except cachefs.CopyError as error:
         report = error.report
         failure = error

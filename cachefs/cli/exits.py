@@ -28,7 +28,10 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.DONE: "done",
-    Exit.FAULTS: "done in part: the cache has faults, or some names are missing or failed",
+    Exit.FAULTS: (
+        "done in part: the cache has faults (damage, or what builders refuse to import), or some "
+        "names are missing or failed"
+    ),
     Exit.USAGE: "usage error",
     Exit.STORE: "the store refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",

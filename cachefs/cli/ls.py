@@ -53,6 +53,10 @@ def _print(summaries: Sequence[NameSummary]) -> None:
         click.echo()
         for summary in faults:
             click.echo(one_line(f"{summary.name}: {summary.fault}"))
+    for summary in summaries:
+        if summary.refusal:
+            refused = f"{summary.name}: builders refuse to import it: {summary.refusal}"
+            click.echo(one_line(f"cachefs: warning: {refused}"), err=True)
 
 
 def _figures(summary: NameSummary) -> list[str]:

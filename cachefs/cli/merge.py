@@ -77,6 +77,11 @@ def _print_plan(plan: MergePlan) -> None:
     rows.append(["= " + ", ".join(plan.names), "", f"{plan.records:,}", f"{plan.layers:,}"])
     print_table(["name", "cache", "records", "layers"], rows, right="records|layers")
     click.echo()
+    for source in plan.sources:
+        if source.refusal:
+            click.echo(
+                one_line(f"builders refuse {source.name}, which is mended: {source.refusal}")
+            )
     click.echo(f"{blobs_and_bytes(plan.upload)} to send, manifest {size(plan.manifest_bytes)}")
     for name in plan.replaces:
         click.echo(one_line(f"{name} exists, is not among those merged, and will be replaced"))

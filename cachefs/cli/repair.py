@@ -50,8 +50,8 @@ def command(
     """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
 
     Blobs come from the caches given with --from. If none of them has a blob, the results that need
-    it become misses, so that builders make them again; the rest stays usable. The exit status is 1
-    if anything stays faulty.
+    it become misses, so that builders make them again; the rest stays usable. What builders refuse
+    to import is mended. The exit status is 1 if anything stays faulty.
     """
     cache = cachefs.open(location)
     sources = [cachefs.open(replica) for replica in replicas]
@@ -82,6 +82,8 @@ def _print_plan(plan: RepairPlan) -> None:
         verb = "rewrite" if item.replica is None else "restore"
         effects = [amount(item.misses, "result") + " lost"] if item.misses else []
         effects += [amount(len(item.sizes), "size") + " corrected"] if item.sizes else []
+        effects += [amount(len(item.diff_ids), "diffID") + " added"] if item.diff_ids else []
+        effects += [item.left_out] if item.left_out else []
         rows.append((verb, item.name, ", ".join(effects)))
     rows += [("remove", name, "its manifest cannot be read") for name in plan.remove]
     rows += [("delete", digest(item), "damaged, and no replica has it") for item in plan.delete]

@@ -73,6 +73,8 @@ def _print(details: NameDetails) -> None:
         f"{amount(len(details.layers), 'layer')}, at most {details.depth:,} in a chain; "
         f"{size(details.bytes)} of blobs"
     )
+    if details.refusal:
+        click.echo(one_line(f"builders refuse to import it: {details.refusal}"))
     if details.layers:
         click.echo()
         columns = ("layer", "on", "blob", "size", "type", "made (UTC)")

@@ -57,6 +57,9 @@ def command(location: Location, names: tuple[str, ...], read_data: float, *, as_
 
     Verifies the names given with --name, or else by name=..., or else all. Every fault is listed;
     the exit status is 1 if there are any. Nothing is written.
+
+    A manifest that is "refused" is not damaged, but builders refuse to import it: an input has no
+    alternatives, a layer has no diffID, or it is too large for an OCI layout.
     """
     cache = cachefs.open(location)
     with progress_bar("reading") as callback:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cachefs.digest import Digest
@@ -15,7 +15,7 @@ from cachefs.wire import codec
 from cachefs.wire.bounds import MAX_RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Self
 
     from cachefs.wire.cacheconfig import CacheConfig
@@ -44,13 +44,35 @@ class NamedManifest:
 class Manifest:
     """A manifest as it was read: decoded and checked, with annotations on every layer.
 
-    ``raw`` holds the bytes of a keyed layout's manifest; a copy to another keyed layout writes them
-    unchanged. None if the manifest was made from several objects.
+    Attributes:
+        name: the name that it was read by.
+        config: the cache config. If a builder left inputs without alternatives, it is the part that
+            is valid, with all layers.
+        raw: the bytes of a keyed layout's manifest; a copy to another keyed layout writes them
+            unchanged. None if the manifest was made from several objects.
+        left_out: why records are not in that part; empty if nothing was left out.
+        annotations: for each blob, what else the descriptors of an OCI layout say of it, such as
+            where the table of contents of an estargz layer is. A keyed layout has no place for it.
     """
 
     name: str
     config: CacheConfig
     raw: bytes | None = None
+    left_out: str = ""
+    annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def changed(self, config: CacheConfig) -> Manifest:
+        """The manifest with another cache config, from which nothing was left out."""
+        return replace(self, config=config, raw=None, left_out="")
+
+    @property
+    def refusal(self) -> str:
+        """Why builders refuse to import it although it is not damaged; empty if they do not."""
+        lacking = [i for i, layer in enumerate(self.config.layers) if not layer.diff_id]
+        reasons = [self.left_out] if self.left_out else []
+        if lacking:
+            reasons.append(f"layer {lacking[0]} has no diffID ({len(lacking)} layers lack it)")
+        return "; ".join(reasons)
 
 
 class Layout(ABC):

@@ -5,6 +5,7 @@ Keys are ``{blobs}sha256:{hex}`` and ``{manifests}{name}``, with both prefixes u
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from cachefs.concurrency import for_each
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.store import Store
     from cachefs.wire.cacheconfig import CacheConfig
+
+logger = logging.getLogger("cachefs")
 
 
 class KeyedLayout(Layout):
@@ -65,16 +68,24 @@ class KeyedLayout(Layout):
         key = self.manifest_prefix + check_name(name)
         raw = await self.store.read(key, limit=max_bytes(self.max_records))
         try:
-            config = codec.decode(raw, self.max_records)
+            config, left_out = codec.decode_written(raw, self.max_records)
             _require_annotations(config)
         except ManifestError as error:
             error.operation, error.side = "read", self.store.side
             error.key = self.store.root + key
             raise
-        return Manifest(name, config, raw)
+        return Manifest(name, config, raw, left_out)
 
     async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
         """Write the bytes that were read, or what a builder would have written."""
+        if lost := {key for others in manifest.annotations.values() for key in others}:
+            logger.warning(
+                "the manifest of %s has no place for these annotations of %d layers, which are "
+                "lost: %s",
+                ";".join(names),
+                len(manifest.annotations),
+                ", ".join(sorted(lost)),
+            )
         raw = manifest.raw if manifest.raw is not None else codec.encode(manifest.config)
         for name in names:
             await self.store.put(self.manifest_prefix + check_name(name), raw)

@@ -99,8 +99,9 @@ class OCILayout(Layout):
         parts = await self._parts(name)
         raw = await self._blob(parts.config)
         try:
-            config = codec.decode(raw, self.max_records)
-            return Manifest(name, _annotated(config, parts.layers))
+            config, left_out = codec.decode_written(raw, self.max_records)
+            config = _annotated(config, parts.layers)
+            return Manifest(name, config, left_out=left_out, annotations=_others(parts.layers))
         except ManifestError as error:
             raise self._with_key(error, parts.config.digest) from error
 
@@ -123,7 +124,10 @@ class OCILayout(Layout):
             )
         descriptor = _descriptor(cacheconfig.MEDIA_TYPE, raw)
         await self._put_blob(descriptor, raw)
-        layers = [self._layer_descriptor(layer) for layer in manifest.config.layers]
+        layers = [
+            self._layer_descriptor(layer, manifest.annotations.get(layer.blob, {}))
+            for layer in manifest.config.layers
+        ]
         top, top_raw = self._compose(descriptor, layers)
         await self._put_blob(top, top_raw)
         await self.store.put("oci-layout", oci.LAYOUT)
@@ -214,10 +218,10 @@ class OCILayout(Layout):
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def _layer_descriptor(self, layer: Layer) -> Descriptor:
+    def _layer_descriptor(self, layer: Layer, others: Mapping[str, str]) -> Descriptor:
         facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
         convert = oci.oci_media_type if self.options.oci_mediatypes else oci.docker_media_type
-        annotations = {}
+        annotations = dict(others)
         if facts.created_at != timestamps.ZERO:
             annotations[oci.CREATED_AT] = facts.created_at
         if facts.diff_id:
@@ -226,7 +230,7 @@ class OCILayout(Layout):
             media_type=convert(facts.media_type),
             digest=layer.blob,
             size=facts.size,
-            annotations=annotations,
+            annotations=dict(sorted(annotations.items())),
         )
 
     def _compose(self, config: Descriptor, layers: list[Descriptor]) -> tuple[Descriptor, bytes]:
@@ -315,6 +319,16 @@ def _split(top: Descriptor, raw: bytes, max_records: int) -> _Parts:
     if len(configs) != 1:
         raise ManifestError(f"the index has {len(configs)} cache configs; a cache has one")
     return _Parts(configs[0], [item for item in items if item is not configs[0]])
+
+
+def _others(descriptors: Iterable[Descriptor]) -> dict[str, dict[str, str]]:
+    """For each blob, the annotations that are no facts of a layer, if there are any."""
+    found: dict[str, dict[str, str]] = {}
+    for descriptor in descriptors:
+        for key, text in descriptor.annotations.items():
+            if key not in {oci.CREATED_AT, oci.UNCOMPRESSED}:
+                found.setdefault(descriptor.digest, {})[key] = text
+    return found
 
 
 def _bare(config: CacheConfig) -> CacheConfig:

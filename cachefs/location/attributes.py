@@ -121,7 +121,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("url", ("fsspec",), "root", FOLDER,
               "The folder of the cache, as an fsspec URL or a path.", required=("fsspec",)),
     Attribute("name", _KEYED, "names", NAMES,
-              "The names of manifests: export writes all, import reads all. By default buildkit."),
+              "The names of manifests: export writes all, import reads all (BuildKit's s3 reads "
+              "only the first). By default buildkit."),
     Attribute("tag", _LOCAL, "names", NAME,
               "The tag in the index of the image layout. By default latest."),
     Attribute("digest", _LOCAL, "names", DIGEST,

@@ -36,7 +36,8 @@ class LocationKeywords(TypedDict, total=False):
     """The folder of the cache, as an fsspec URL or a path."""
 
     name: str | list[str] | tuple[str, ...] | None
-    """The names of manifests: export writes all, import reads all. By default buildkit."""
+    """The names of manifests: export writes all, import reads all (BuildKit's s3 reads only the
+    first). By default buildkit."""
 
     tag: str | None
     """The tag in the index of the image layout. By default latest."""

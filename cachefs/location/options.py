@@ -154,14 +154,24 @@ class Location(Masked):
 
     def __post_init__(self) -> None:
         for of, prefix in (("blobs", self.blobs), ("manifests", self.manifests)):
-            if (reason := key_fault(f"{prefix}x")) is not None:
+            if (reason := key_fault(f"{self._without_slash(prefix)}x")) is not None:
                 raise LocationError(
                     f"the prefix of {of}, {quoted(prefix)}, {reason}: correct prefix or {of}_prefix"
+                    + (", or use engine=s3fs" if self.engine == "obstore" else "")
                 )
         for name in self.names:
             check_name(name)
-            if (reason := key_fault(f"{self.manifests}{name}")) is not None:
+            if (reason := key_fault(self._without_slash(f"{self.manifests}{name}"))) is not None:
                 raise CacheNameError(f"the name {quoted(name)} after its prefix {reason}")
+
+    def _without_slash(self, key: str) -> str:
+        """The key without the slash that it may begin with, where that is a part of the key.
+
+        Builders use ``prefix=/ci/`` as it is, so their keys on S3 begin with a slash. obstore would
+        drop it, and so does adlfs: the cache would be in another place.
+        """
+        keeps = self.type == "s3" and self.engine == "s3fs"
+        return key.removeprefix("/") if keeps else key
 
     @property
     def blobs(self) -> str:

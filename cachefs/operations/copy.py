@@ -15,6 +15,8 @@ from cachefs.errors import CacheError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.operations.mirror import remove_others
 from cachefs.operations.plan import Plan
+from cachefs.operations.publication import without_refused
+from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.lookup import slices
 from cachefs.transfer.manifests import read_manifests
@@ -56,6 +58,8 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
 
     Attributes:
         names: the names of the source, each with the names it gets in the target.
+        refused: names of the source that builders refuse to import, each with the reason. They are
+            mended if ``repair`` is set, and else copied as they are.
         unreadable: names of the source that cannot be copied, each with the reason.
         upload: blobs to be sent.
         touch: blobs that the target has and whose time will be renewed.
@@ -65,6 +69,7 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
 
     names: dict[str, list[str]]
     unreadable: dict[str, str]
+    refused: dict[str, str]
     upload: Amount
     touch: Amount
     keep: Amount
@@ -95,6 +100,7 @@ class Copy:
         grace: a grace period in seconds: afterwards, names that the source lacks are removed from
             the target, and orphaned blobs older than this are deleted. None to remove nothing.
         senders: other processes or machines that send the blobs.
+        repair: mend manifests that builders refuse to import.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Copy:
         touch_refresh: float,
         grace: float | None = None,
         senders: Senders | None = None,
+        repair: bool = False,
     ) -> None:
         self._source = source
         self._target = target
@@ -113,6 +120,7 @@ class Copy:
         self._touch_refresh = touch_refresh
         self._grace = grace
         self._senders = senders
+        self._repair = repair
 
     async def plan(self) -> CopyPlan:
         """Read the source's manifests, and compare their blobs with the target's. Writes nothing.
@@ -126,6 +134,7 @@ class Copy:
         return CopyPlan(
             names={manifest.name: list(self._names[manifest.name]) for manifest in manifests},
             unreadable=refused,
+            refused={manifest.name: why for manifest in manifests if (why := manifest.refusal)},
             upload=Amount.of(blob.size or 0 for blob in plan.upload),
             touch=Amount.of(blob.size or 0 for blob, _ in plan.touch),
             keep=Amount.of(blob.size or 0 for blob in plan.keep),
@@ -140,7 +149,14 @@ class Copy:
         """
         started = time.perf_counter()
         manifests, refused = await self._read()
-        transfer = Transfer(self._target, LayoutSource(self._source), callback, tolerant=True)
+        unknown = {blob for one in manifests for blob in without_diff_id(one.config)}
+        transfer = Transfer(
+            self._target,
+            LayoutSource(self._source),
+            callback,
+            tolerant=True,
+            unknown=unknown if self._repair else (),
+        )
         blobs = _blobs(manifests)
         sent = await self._send_spread(blobs, callback)
         # What workers sent is kept now. What they could not send is tried again here.
@@ -152,6 +168,8 @@ class Copy:
                 why = transfer.failures[lost[0]]
                 refused[manifest.name] = f"{manifest.name} lacks {len(lost)} blobs: {why}"
                 continue
+            if manifest.refusal:
+                manifest = await self._mended(manifest, transfer)  # noqa: PLW2901 - in its place
             await self._target.publish(self._names[manifest.name], manifest)
             done += self._names[manifest.name]
         report = sent.added_to(transfer.report(done, time.perf_counter() - started))
@@ -160,6 +178,18 @@ class Copy:
         if self._grace is not None:
             report = await remove_others(self._source, self._target, report, self._grace)
         return report
+
+    async def _mended(self, manifest: Manifest, transfer: Transfer) -> Manifest:
+        """With ``repair``, what builders do not refuse of the manifest; else it, with a warning."""
+        if self._repair:
+            return await transfer.complete(without_refused(manifest))
+        logger.warning(
+            "builders refuse to import %s: %s. It is copied as it is; copy with --repair "
+            "(repair=True) to mend it",
+            manifest.name,
+            manifest.refusal,
+        )
+        return manifest
 
     async def _read(self) -> tuple[list[Manifest], dict[str, str]]:
         """The manifests that can be copied, and why the others cannot."""

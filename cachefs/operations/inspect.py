@@ -30,6 +30,8 @@ class NameSummary(Struct, frozen=True, kw_only=True):
         records: number of records.
         results: number of records that have a result.
         fault: why the manifest cannot be read; the figures are then 0.
+        refusal: why builders refuse to import it although it can be read; empty if they do not.
+            Records that they refuse are not counted.
     """
 
     name: str
@@ -41,6 +43,7 @@ class NameSummary(Struct, frozen=True, kw_only=True):
     records: int = 0
     results: int = 0
     fault: str | None = None
+    refusal: str = ""
 
 
 class LayerDetails(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,8 @@ class NameDetails(Struct, frozen=True, kw_only=True):
         layers: by index.
         records: by index.
         fault: why the manifest cannot be read; the rest is then empty.
+        refusal: why builders refuse to import it although it can be read; empty if they do not.
+            Records that they refuse are left out.
     """
 
     name: str
@@ -82,6 +87,7 @@ class NameDetails(Struct, frozen=True, kw_only=True):
     layers: list[LayerDetails] = []
     records: list[RecordDetails] = []
     fault: str | None = None
+    refusal: str = ""
 
 
 async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSummary]:
@@ -142,6 +148,7 @@ def _summary(name: NamedManifest, manifest: Manifest) -> NameSummary:
         bytes=sum(sizes.values()),
         records=len(graph.records),
         results=sum(record.has_result for record in graph.records),
+        refusal=manifest.refusal,
     )
 
 
@@ -180,4 +187,5 @@ def describe(manifest: Manifest) -> NameDetails:
         depth=max(fold_stacks(graph.layers, 0, lambda _, below: below + 1), default=0),
         layers=layers,
         records=records,
+        refusal=manifest.refusal,
     )

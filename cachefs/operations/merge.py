@@ -1,8 +1,8 @@
 """Merging names: the union of their records, under one name or several, in any cache.
 
 The union is that of :meth:`cachefs.graph.RecordGraph.union`: the same names in any order, or merged
-again with the result, give the same bytes. A record links only to records that it was built on, so
-a merge cannot create a loop.
+again with the result, give the same bytes. If a builder would lose links when it imports the union,
+a record ties it together (:func:`cachefs.wire.joining.tied`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.location.keys import check_name
 from cachefs.operations.plan import Plan
+from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.manifests import read_manifests
 from cachefs.transfer.sources import FirstSource, LayoutSource
 from cachefs.wire import codec
+from cachefs.wire.joining import tied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fsspec.callbacks import Callback
 
@@ -42,12 +44,16 @@ class MergeSource(NamedTuple):
 
 
 class MergedName(Struct, frozen=True, kw_only=True):
-    """A name that is merged: the root of its cache, and the size of its content."""
+    """A name that is merged: the root of its cache, and the size of its content.
+
+    ``refusal`` says why builders refuse it, as it is; the union is without what they refuse.
+    """
 
     root: str
     name: str
     layers: int
     records: int
+    refusal: str = ""
 
 
 class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
@@ -145,6 +151,7 @@ async def plan_merge(
                 name=manifest.name,
                 layers=len(manifest.config.layers),
                 records=len(manifest.config.records),
+                refusal=manifest.refusal,
             )
             for source, manifest in read
         ],
@@ -179,30 +186,42 @@ async def execute_merge(
     and IntegrityError for a blob that no source has intact, and StoreError.
     """
     started = time.perf_counter()
-    config = await _as_planned(plan, sources)
+    config, annotations = await _as_planned(plan, sources)
     # The target comes last: the blobs to be sent are missing there, or damaged.
     layouts = sorted(
         (source.layout for source in sources), key=lambda one: one.store.root == target.store.root
     )
-    transfer = Transfer(target, FirstSource([LayoutSource(one) for one in layouts]), callback)
+    source = FirstSource([LayoutSource(one) for one in layouts])
+    transfer = Transfer(target, source, callback, unknown=without_diff_id(config))
     await transfer.bring(RecordGraph(config).blobs(), touch_refresh)
+    union = await transfer.complete(Manifest(plan.names[0], config, annotations=annotations))
     await _as_planned(plan, sources)
-    await target.publish(plan.names, Manifest(plan.names[0], config))
+    await target.publish(plan.names, union)
     return transfer.report(plan.names, time.perf_counter() - started)
 
 
-async def _as_planned(plan: MergePlan, sources: Sequence[MergeSource]) -> CacheConfig:
-    config = _union(await _read_all(sources))
+async def _as_planned(
+    plan: MergePlan, sources: Sequence[MergeSource]
+) -> tuple[CacheConfig, dict[str, Mapping[str, str]]]:
+    """The union, and what only the sources' descriptors say of its blobs."""
+    read = await _read_all(sources)
+    config = _union(read)
     if _digest(config) != plan.manifest_digest:
         raise CacheError(
             "the names to merge have changed since the plan was made; plan again",
             operation="merge",
         )
-    return config
+    return config, {k: v for each in read for k, v in each.manifest.annotations.items()}
 
 
 def _union(read: Iterable[_Read]) -> CacheConfig:
-    return RecordGraph.union(RecordGraph(each.manifest.config) for each in read).to_config()
+    union = RecordGraph.union(_graph(each.manifest) for each in read)
+    return RecordGraph(tied(union.to_config())).to_config()
+
+
+def _graph(manifest: Manifest) -> RecordGraph:
+    graph = RecordGraph(manifest.config)
+    return graph.filtered() if manifest.left_out else graph
 
 
 def _digest(config: CacheConfig) -> str:

@@ -18,15 +18,21 @@ from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
-from cachefs.layout.base import Manifest
 from cachefs.operations.plan import Plan
-from cachefs.operations.verify import Fault, verify
+from cachefs.operations.publication import (
+    Publication,
+    content_of,
+    means_the_same,
+    mended,
+    results_of,
+)
+from cachefs.operations.verify import Fault, refusal, verify
+from cachefs.transfer.diff_ids import read_diff_id, without_diff_id
 from cachefs.transfer.exporter import Blob, Transfer, export
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import look_up
 from cachefs.transfer.manifests import read_manifests, read_names, readable_manifest
 from cachefs.transfer.sources import FirstSource, LayoutSource
-from cachefs.wire import codec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
     from cachefs.filesystems.base import Stat
-    from cachefs.layout.base import Layout
+    from cachefs.layout.base import Layout, Manifest
 
 
 class Fetch(Struct, frozen=True, kw_only=True):
@@ -43,29 +49,6 @@ class Fetch(Struct, frozen=True, kw_only=True):
     digest: str
     bytes: int
     replica: int
-
-
-class Publication(Struct, frozen=True, kw_only=True):
-    """A manifest that is published again.
-
-    Attributes:
-        name: its name.
-        original: the digest of the manifest that it is made from.
-        replica: the index of the replica that the manifest comes from; None for the cache itself.
-        lost: blobs that no cache has; every result that needs one becomes a miss.
-        misses: number of these results.
-        sizes: the true size in bytes of each blob for which the manifest states a wrong one.
-        obstacle: a damaged part of the manifest that has to be deleted first, because its size is
-            right and a writer would keep it.
-    """
-
-    name: str
-    original: str
-    replica: int | None = None
-    lost: list[str] = []
-    misses: int = 0
-    sizes: dict[str, int] = {}
-    obstacle: str | None = None
 
 
 class RepairReport(Struct, frozen=True, kw_only=True):
@@ -154,13 +137,13 @@ async def plan_repair(
     report = await verify(layout, names, read_data=read_data, callback=callback)
     unreadable = {f.names[0]: f for f in report.faults if f.kind == "manifest" and f.names}
     restored = await _restorable(replicas, unreadable)
-    search = _Search(_stored_sizes(report.faults))
+    search = _Search([layout, *replicas], _stored_sizes(report.faults))
     search.wanted.update(_digests(report.faults, "missing", "archived", "damaged"))
     search.wanted.update(await _lacking(layout, [manifest for _, manifest in restored.values()]))
     await search.find(replicas)
     publish = await _rewrites(layout, search, report.faults)
     for name, (position, manifest) in restored.items():
-        again = search.publication(manifest)
+        again = await search.publication(manifest)
         publish.append(replace(again, replica=position, obstacle=unreadable[name].digest))
     removed = unreadable.keys() - restored.keys() if remove_unreadable else set()
     remedied = restored.keys() | removed
@@ -172,7 +155,8 @@ async def plan_repair(
         publish=sorted(publish, key=lambda publication: publication.name),
         remove=sorted(removed),
         delete=[] if names else [str(d) for d in dict.fromkeys(damaged) if d not in search.found],
-        leave=[f for f in report.faults if f.kind == "manifest" and not remedied & set(f.names)],
+        leave=[f for f in report.faults if f.kind == "manifest" and not remedied & set(f.names)]
+        + await _refused_still(layout, report.faults, publish),
     )
     return plan.remembering(
         lambda plan, callback: execute_repair(layout, plan, replicas, touch_refresh, callback)
@@ -213,21 +197,44 @@ async def _lacking(layout: Layout, manifests: Iterable[Manifest]) -> list[Digest
     return [d for d, size in sizes.items() if d not in there or size not in {0, there[d].size}]
 
 
+async def _refused_still(
+    layout: Layout, faults: Iterable[Fault], publish: Sequence[Publication]
+) -> list[Fault]:
+    """The faults of manifests that builders will refuse even if they are published again."""
+    again = {publication.name: publication for publication in publish}
+
+    async def read(name: str) -> str:
+        manifest = await layout.read(name)
+        return refusal(layout, mended(manifest, again[name]) if name in again else manifest)
+
+    refused = {fault.names[0]: fault for fault in faults if fault.kind == "refused"}
+    found = await read_names(refused, read)
+    return [
+        replace(refused[name], reason=reason)
+        for name, reason in found.items()
+        if isinstance(reason, str) and reason
+    ]
+
+
 async def _rewrites(layout: Layout, search: _Search, faults: Iterable[Fault]) -> list[Publication]:
     """The corrected manifests of the names affected by faults of blobs."""
     names = sorted({n for fault in faults if fault.kind != "manifest" for n in fault.names})
 
     async def read(name: str) -> Publication:
-        return search.publication(await layout.read(name))
+        return await search.publication(await layout.read(name))
 
     found = (await read_names(names, read)).values()
-    return [p for p in found if not isinstance(p, CacheError) and (p.lost or p.sizes)]
+    return [p for p in found if not isinstance(p, CacheError) and p.corrects]
 
 
 @dataclass(slots=True)
 class _Search:
-    """The search for blobs in replicas: those wanted, those found, and the known true sizes."""
+    """The search for blobs in replicas: those wanted, those found, and the known true sizes.
 
+    ``layouts`` are the cache and its replicas.
+    """
+
+    layouts: Sequence[Layout]
     sizes: dict[Digest, int]
     wanted: set[Digest] = field(default_factory=set)
     found: dict[Digest, Fetch] = field(default_factory=dict)
@@ -250,8 +257,8 @@ class _Search:
 
             await for_each(there.items(), one, replica.store.filesystem.parallelism)
 
-    def publication(self, manifest: Manifest) -> Publication:
-        """This manifest, corrected."""
+    async def publication(self, manifest: Manifest) -> Publication:
+        """This manifest, corrected. Blobs of layers without a diffID are read to work it out."""
         graph = RecordGraph(manifest.config)
         stated = graph.blobs()
         lost = sorted(stated.keys() & (self.wanted - self.found.keys()))
@@ -262,24 +269,24 @@ class _Search:
         }
         return Publication(
             name=manifest.name,
-            original=_content(manifest),
+            original=content_of(manifest),
             lost=[str(digest) for digest in lost],
-            misses=_results(graph) - _results(graph.without_blobs(lost)),
+            misses=results_of(graph) - results_of(graph.without_blobs(lost)),
             sizes=sizes,
+            left_out=manifest.left_out,
+            diff_ids=await self._diff_ids(manifest, lost),
         )
 
-
-def _results(graph: RecordGraph) -> int:
-    return sum(len(record.layers) + len(record.chains) for record in graph.records)
-
-
-def _content(manifest: Manifest) -> str:
-    """A digest that changes when the manifest does."""
-    return str(Digest.of(manifest.raw or codec.encode(manifest.config)))
-
-
-def _means_the_same(one: Manifest, other: Manifest) -> bool:
-    return codec.encode(one.config) == codec.encode(other.config)
+    async def _diff_ids(self, manifest: Manifest, lost: Collection[Digest]) -> dict[str, str]:
+        sources = [LayoutSource(layout) for layout in self.layouts]
+        found: dict[str, str] = {}
+        for digest, size in without_diff_id(manifest.config).items():
+            if digest not in lost:
+                true_size = self.sizes.get(digest, size) or None
+                diff_id = await read_diff_id(sources, digest, true_size)
+                if diff_id is not None:
+                    found[str(digest)] = diff_id
+        return found
 
 
 # --- executing -----------------------------------------------------------------------------------
@@ -352,14 +359,14 @@ class _Repair:
         own = await readable_manifest(self._layout, name)
         replica = publication.replica
         source = own if replica is None else await readable_manifest(self._replicas[replica], name)
-        if source is None or _content(source) != publication.original:
+        if source is None or content_of(source) != publication.original:
             self._skip(name)
         elif replica is None:
-            await self._layout.publish([name], _mended(source, publication))
+            await self._layout.publish([name], mended(source, publication))
             self._rewritten.append(name)
         elif own is None:
-            await self._restore(_mended(source, publication), publication)
-        elif _means_the_same(own, _mended(source, publication)):
+            await self._restore(mended(source, publication), publication)
+        elif means_the_same(own, mended(source, publication)):
             # Another tag of the same manifest has just been restored.
             self._restored.append(name)
         else:
@@ -412,15 +419,3 @@ class _Repair:
         """Leave a name that was written to. Then no blob is deleted: its manifest may need it."""
         self.skipped = True
         self.left[name] = "its manifest has changed since the plan was made"
-
-
-def _mended(manifest: Manifest, publication: Publication) -> Manifest:
-    """The manifest without lost blobs and with true sizes; unchanged if there are neither."""
-    if not (publication.lost or publication.sizes):
-        return manifest
-    graph = RecordGraph(manifest.config).without_blobs(publication.lost)
-    for layer in graph.layers:
-        size = publication.sizes.get(layer.blob)
-        if size is not None and layer.annotations is not None and layer.annotations.size:
-            layer.annotations = replace(layer.annotations, size=size)
-    return Manifest(manifest.name, graph.to_config())

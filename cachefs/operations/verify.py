@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
-    from cachefs.layout.base import Layout
+    from cachefs.layout.base import Layout, Manifest
     from cachefs.transfer.workers import CacheSpec, Workers
 
-Kind = Literal["manifest", "missing", "archived", "damaged", "size"]
+Kind = Literal["manifest", "refused", "missing", "archived", "damaged", "size"]
 
-_KINDS: Final[Sequence[Kind]] = ("manifest", "missing", "archived", "damaged", "size")
+_KINDS: Final[Sequence[Kind]] = get_args(Kind)
 
 _DAY: Final = 86_400
 
@@ -55,10 +55,10 @@ class Fault(Struct, frozen=True, kw_only=True):
     """One fault of a cache.
 
     Attributes:
-        kind: ``manifest``: it is unreadable. ``missing``: a blob is not there. ``archived``: a
-            blob is in an archive such as Glacier and cannot be read. ``damaged``: a blob's bytes
-            do not have its digest. ``size``: a blob is intact, but a manifest states a wrong size
-            for it.
+        kind: ``manifest``: it is unreadable. ``refused``: it is not damaged, but builders refuse to
+            import it. ``missing``: a blob is not there. ``archived``: a blob is in an archive such
+            as Glacier and cannot be read. ``damaged``: a blob's bytes do not have its digest.
+            ``size``: a blob is intact, but a manifest states a wrong size for it.
         names: the affected names, sorted; empty for a blob that no name needs.
         key: the full path of the object in the store.
         reason: one line.
@@ -224,16 +224,32 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
                 raise
             needed.note(layout, [], error)
 
-    async def read(name: str) -> dict[Digest, int]:
-        return RecordGraph((await layout.read(name)).config).blobs()
+    async def read(name: str) -> tuple[dict[Digest, int], str]:
+        manifest = await layout.read(name)
+        return RecordGraph(manifest.config).blobs(), refusal(layout, manifest)
 
     for name, found in (await read_names(needed.names, read)).items():
         if isinstance(found, CacheError):
             needed.note(layout, [name], found)
             continue
-        for digest, size in found.items():
+        blobs, reason = found
+        if reason:
+            key = layout.store.root + (
+                layout.manifest_prefix + name if layout.manifest_prefix else ""
+            )
+            needed.faults.append(Fault(kind="refused", names=[name], key=key, reason=reason))
+        for digest, size in blobs.items():
             needed.sizes.setdefault(digest, {})[name] = size
     return needed
+
+
+def refusal(layout: Layout, manifest: Manifest) -> str:
+    """Why builders refuse to import a manifest from this layout; empty if they do not."""
+    reasons = [manifest.refusal] if manifest.refusal else []
+    limit = layout.builder_limit
+    if limit is not None and (size := len(layout.encode(manifest.config))) > limit:
+        reasons.append(f"its cache config has {size} bytes, more than {limit}")
+    return f"builders refuse it: {'; '.join(reasons)}" if reasons else ""
 
 
 # --- blobs ---------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,11 +18,18 @@ from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
 from cachefs.store import HASH_IN_THREAD, verified
+from cachefs.transfer.diff_ids import (
+    completed,
+    diff_id_of,
+    noted,
+    read_diff_id,
+    without_diff_id,
+)
 from cachefs.transfer.lookup import look_up
-from cachefs.transfer.sources import BatchSource, VerifyingSource
+from cachefs.transfer.sources import BatchSource, LayoutSource, VerifyingSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
     from fsspec.callbacks import Callback
 
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout, Manifest
     from cachefs.transfer.sources import BlobSource
 
+
+logger = logging.getLogger("cachefs")
 
 BATCH: Final = 64
 """The maximum number of small blobs that are read, verified and sent together."""
@@ -132,6 +143,8 @@ class Transfer:
         tolerant: collect errors of the source's blobs in :attr:`failures` and continue, instead of
             raising the first one. Errors of the target are always raised.
         clock: this machine's time, in seconds since 1970.
+        unknown: blobs whose diffIDs are worked out while they are sent, and noted in
+            :attr:`diff_ids`.
     """
 
     def __init__(
@@ -142,14 +155,17 @@ class Transfer:
         *,
         tolerant: bool = False,
         clock: Callable[[], float] = time.time,
+        unknown: Collection[Digest] = (),
     ) -> None:
         self.layout = layout
         self.failures: dict[Digest, CacheError] = {}
+        self.diff_ids: dict[Digest, str] = {}
         self._parallelism = layout.store.filesystem.parallelism
         self._source = source
         self._callback = callback
         self._tolerant = tolerant
         self._clock = clock
+        self._unknown = frozenset(unknown)
         self._uploaded: dict[Digest, int] = {}
         self._touched: dict[Digest, int] = {}
         self._kept: dict[Digest, int] = {}
@@ -169,6 +185,30 @@ class Transfer:
         plan = await plan_export(self.layout, blobs, touch_refresh, self._clock)
         await self._execute(plan)
         await self._look_again()
+
+    async def complete(self, manifest: Manifest) -> Manifest:
+        """The manifest with all diffIDs that can be known; the others are logged as a warning.
+
+        A blob that was not sent is read from the source, or else from the target. Raises StoreError
+        if the target fails.
+        """
+        lacking = without_diff_id(manifest.config)
+        sources = self._source, LayoutSource(self.layout)
+        for digest, size in lacking.items():
+            if digest not in self.diff_ids:
+                diff_id = await read_diff_id(sources, digest, size or None)
+                if diff_id is not None:
+                    self.diff_ids[digest] = diff_id
+        unknown = lacking.keys() - self.diff_ids.keys()
+        if unknown:
+            logger.warning(
+                "builders will refuse to import %s: %d layers have no diffID, and it cannot be "
+                "worked out from their blobs (%s)",
+                manifest.name,
+                len(unknown),
+                min(unknown),
+            )
+        return completed(manifest, self.diff_ids)
 
     async def send(self, blobs: Sequence[Blob]) -> None:
         """Send the blobs, even if the target has them. Raises the same errors as :meth:`bring`."""
@@ -265,6 +305,10 @@ class Transfer:
             [(self.layout.blob_key(blob.digest), data) for blob, data in sending.items()]
         )
         self._uploaded |= {blob.digest: len(data) for blob, data in sending.items()}
+        for blob, data in sending.items():
+            if blob.digest in self._unknown:
+                with suppress(IntegrityError):
+                    self.diff_ids[blob.digest] = await asyncio.to_thread(diff_id_of, data)
         self._callback.relative_update(_bytes_of(sending))
 
     def _note_or_raise(self, blob: Blob, error: CacheError) -> None:
@@ -275,6 +319,12 @@ class Transfer:
         self.failures[blob.digest] = error
 
     def _verified(self, blob: Blob) -> AsyncIterator[bytes]:
+        chunks = self._verified_chunks(blob)
+        if blob.digest in self._unknown:
+            return noted(chunks, blob.digest, self.diff_ids)
+        return chunks
+
+    def _verified_chunks(self, blob: Blob) -> AsyncIterator[bytes]:
         if isinstance(self._source, VerifyingSource):
             return self._source.verified_chunks(blob.digest, blob.size)
         return verified(self._source.chunks(blob.digest, blob.size), blob.digest, blob.size)
@@ -335,14 +385,21 @@ async def export(
     touch_refresh: float,
     callback: Callback = DEFAULT_CALLBACK,
     clock: Callable[[], float] = time.time,
+    learned: Callable[[Mapping[Digest, str]], None] | None = None,
 ) -> ExportReport:
-    """Store a manifest's blobs, then the manifest under each name.
+    """Store a manifest's blobs, then the manifest under each name, with all diffIDs.
+
+    ``learned`` is called with those that had to be worked out.
 
     Raises StoreError and IntegrityError; then no name has changed, and the blobs that were sent are
     orphaned until the next export that needs them.
     """
     started = time.perf_counter()
-    transfer = Transfer(layout, source, callback, clock=clock)
+    unknown = without_diff_id(manifest.config)
+    transfer = Transfer(layout, source, callback, clock=clock, unknown=unknown)
     await transfer.bring(blobs, touch_refresh)
-    await layout.publish(names, manifest)
+    whole = await transfer.complete(manifest)
+    if learned is not None:
+        learned(transfer.diff_ids)
+    await layout.publish(names, whole)
     return transfer.report(names, time.perf_counter() - started)

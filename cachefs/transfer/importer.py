@@ -7,6 +7,7 @@ a build: the step just runs again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from contextlib import suppress
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cachefs.wire.cacheconfig import Layer
 
 T = TypeVar("T")
+
+logger = logging.getLogger("cachefs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,9 @@ class CachedResult:
 async def load_manifests(layout: Layout, names: Sequence[str]) -> list[Manifest | Miss]:
     """Each name's manifest, or why it cannot be read. Raises UsageError for an invalid name."""
     found = await read_names(names, layout.read, store_errors=True)
+    for manifest in found.values():
+        if not isinstance(manifest, CacheError) and manifest.left_out:
+            logger.warning("builders refuse %s: %s", manifest.name, manifest.left_out)
     return [
         missed(name, each) if isinstance(each, CacheError) else each for name, each in found.items()
     ]

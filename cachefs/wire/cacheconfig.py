@@ -50,6 +50,11 @@ class Layer(Struct, omit_defaults=True, gc=False):
         """The blob's size in bytes, 0 if unknown."""
         return self.annotations.size if self.annotations else 0
 
+    @property
+    def diff_id(self) -> str:
+        """The digest of the uncompressed archive, empty if unknown."""
+        return self.annotations.diff_id if self.annotations else ""
+
 
 class Result(Struct, gc=False):
     """A record's result: the layer with this index and all layers below it."""

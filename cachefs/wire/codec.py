@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from cachefs.collector import collection_paused
 from cachefs.errors import ManifestError
 from cachefs.wire.bounds import MAX_RECORDS, check_bounds, too_large
-from cachefs.wire.cacheconfig import CacheConfig
+from cachefs.wire.cacheconfig import (
+    CacheConfig,
+    Chain,
+    Layer,
+    Link,
+    Record,
+    RecordIndex,
+    Result,
+)
 from cachefs.wire.go_json import go_json
 from cachefs.wire.rules import check
+from cachefs.wire.subset import without_records
 
 _decoder: Final = msgspec.json.Decoder(CacheConfig)
+
+
+class Written(NamedTuple):
+    """A manifest as a builder may have written it.
+
+    Attributes:
+        config: the part that is valid.
+        left_out: why records are not in that part; empty if nothing was left out.
+    """
+
+    config: CacheConfig
+    left_out: str = ""
+
+
+class _Record(Struct):
+    """A record whose inputs a builder may have left without alternatives, as ``null``."""
+
+    layers: tuple[Result, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    digest: str = ""
+    inputs: tuple[tuple[Link, ...] | None, ...] = ()
+
+
+class _Config(Struct):
+    layers: list[Layer] = []
+    records: list[_Record] = []
+
+
+_lenient_decoder: Final = msgspec.json.Decoder(_Config)
 
 
 def decode(raw: bytes, max_records: int = MAX_RECORDS) -> CacheConfig:
@@ -28,11 +67,52 @@ def decode(raw: bytes, max_records: int = MAX_RECORDS) -> CacheConfig:
             config = _decoder.decode(raw)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ManifestError(f"the manifest is not a cache config: {error}") from error
-        count = len(config.records) + len(config.layers)
-        if count > max_records:
-            raise too_large(f"{count} records and layers", max_records)
+        _check_count(config, max_records)
         check(config)
     return config
+
+
+def _check_count(config: CacheConfig | _Config, max_records: int) -> None:
+    count = len(config.records) + len(config.layers)
+    if count > max_records:
+        raise too_large(f"{count} records and layers", max_records)
+
+
+def decode_written(raw: bytes, max_records: int = MAX_RECORDS) -> Written:
+    """Parse and check a manifest that a builder wrote, even if builders refuse to read it.
+
+    BuildKit's exporter leaves out links that would close a loop. If these are all alternatives of
+    an input, it writes ``null`` for them, and its importer refuses the manifest. Such records are
+    left out, and so is what has no alternative without them; all layers stay. Raises ManifestError
+    if the manifest is invalid in any other way.
+    """
+    check_bounds(raw, max_records)
+    try:
+        return Written(decode(raw, max_records))
+    except ManifestError as refused:
+        with collection_paused():
+            try:
+                found = _lenient_decoder.decode(raw)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                raise refused from None
+            _check_count(found, max_records)
+            unsatisfied = [i for i, record in enumerate(found.records) if None in record.inputs]
+            if not unsatisfied:
+                raise
+            config = CacheConfig(found.layers, [_with_links(record) for record in found.records])
+            check(config)
+            part = without_records(config, {RecordIndex(index) for index in unsatisfied})
+        count = len(config.records) - len(part.records)
+        return Written(
+            part,
+            f"record {unsatisfied[0]} has an input without alternatives; {count} of "
+            f"{len(config.records)} records are left out",
+        )
+
+
+def _with_links(record: _Record) -> Record:
+    inputs = tuple(alternatives for alternatives in record.inputs if alternatives is not None)
+    return Record(record.layers, record.chains, record.digest, inputs)
 
 
 def encode(config: CacheConfig) -> bytes:

@@ -14,12 +14,13 @@ from cachefs.wire.cacheconfig import (
     Record,
     RecordIndex,
     Result,
+    record_indexes,
 )
 from cachefs.wire.canonical import moved
 from cachefs.wire.walks import fold_stacks, parents_first, topological
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
     from cachefs.wire.cacheconfig import Chain
 
@@ -60,6 +61,20 @@ def subset(
             for old in new_record
         ],
     )
+
+
+def without_records(config: CacheConfig, gone: Collection[RecordIndex]) -> CacheConfig:
+    """The config without these records, and without what no alternative satisfies any more.
+
+    All layers stay.
+    """
+    kept = [index for index in record_indexes(config.records) if index not in gone]
+    new_record = _kept_records(config.records, frozenset(kept))
+    records = [
+        Record(source.layers, source.chains, source.digest, _kept_inputs(source, new_record))
+        for source in map(config.records.__getitem__, new_record)
+    ]
+    return CacheConfig(config.layers, records)
 
 
 def result_layers(records: Sequence[Record]) -> Iterator[LayerIndex]:

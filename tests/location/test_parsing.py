@@ -395,7 +395,7 @@ def test_fields_are_csv_by_go_s_rules() -> None:
         (f"{S3},name=a;", "is empty"),
         (f"{S3},prefix=../", "'..'"),
         (f"{S3},prefix=.,blobs_prefix=./,manifests_prefix=m", "'..'"),
-        (f"{S3},prefix=/ci/", "begins with '/'"),
+        (f"{S3},prefix=//ci/", "begins with '/'"),
         (f"{S3},prefix=ci//", "empty component"),
         (f"{S3},manifests_prefix=:,name=:a", "'::'"),
         (f"{AZBLOB},prefix=a/../b", "'..'"),

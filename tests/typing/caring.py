@@ -14,7 +14,7 @@ assert_type(verified.faults, list[cachefs.Fault])
 for fault in verified.faults:
     # Every kind is named: the types end here, so that a new kind shows up as an error below.
     match fault.kind:
-        case "manifest" | "missing" | "archived" | "damaged" | "size":
+        case "manifest" | "refused" | "missing" | "archived" | "damaged" | "size":
             pass
         case other:
             assert_type(other, Never)

@@ -1,0 +1,275 @@
+"""Joining records that a builder takes for one, and tying together what it imports apart.
+
+Both are done to a union of manifests, so that a builder finds in it whatever it would have found in
+them, in whatever order it goes through the records: see "Merging" in ``docs/format.md``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import chain, combinations
+from typing import TYPE_CHECKING, Final
+
+from cachefs.digest import Digest
+from cachefs.errors import ManifestError
+from cachefs.wire.cacheconfig import CacheConfig, Link, Record, RecordIndex, record_indexes
+from cachefs.wire.walks import in_order, link_targets, topological
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+Alternative = tuple[RecordIndex, str]
+
+TIE: Final = str(Digest.of(b"cachefs: every record of this manifest"))
+"""The digest of the record that ties a union together. No step has it."""
+
+
+def joined(config: CacheConfig) -> CacheConfig:
+    """The config in which records are one that a builder takes for one when it imports them.
+
+    These are records with the same digest that share, for every input, at least one alternative:
+    the joined record has the alternatives and the results of both. That may make the inputs of
+    other records equal, so it is repeated. A link that closes a loop of joined records is left out,
+    as a builder does. The layers are those of the argument, which is not changed.
+    """
+    alike = _alike(config.records)
+    if not alike:
+        return config
+    classes = _Classes(config.records)
+    while classes.join_upwards(alike):
+        pass
+    while classes.join(list(_overlaps(classes, alike))):
+        pass
+    return CacheConfig(config.layers, classes.records())
+
+
+def tied(config: CacheConfig) -> CacheConfig:
+    """The config with a record on top of all its leaves, if a builder would lose links without.
+
+    A leaf is a record that no other is built on. A builder imports what is below one leaf after
+    the other, in random order. A record that an earlier leaf has brought, and that it reaches from
+    a later leaf more than once, keeps only the first of these links. With a single leaf nothing is
+    lost. Nothing is ever found by the tie itself, because no step has its digest.
+    """
+    above = _links_to(config.records)
+    leaves = [index for index in record_indexes(config.records) if not above[index]]
+    if not _may_lose_links(config.records, above, leaves):
+        return config
+    tie = Record(digest=TIE, inputs=(tuple(Link(link=index) for index in leaves),))
+    return CacheConfig(config.layers, [*config.records, tie])
+
+
+def _links_to(records: Sequence[Record]) -> list[list[RecordIndex]]:
+    """For each record, those that link to it, as often as they do."""
+    above: list[list[RecordIndex]] = [[] for _ in records]
+    for index, targets in zip(record_indexes(records), link_targets(records), strict=True):
+        for target in targets:
+            above[target].append(index)
+    return above
+
+
+def _may_lose_links(
+    records: Sequence[Record],
+    above: Sequence[Sequence[RecordIndex]],
+    leaves: Sequence[RecordIndex],
+) -> bool:
+    """Whether one leaf may bring a record that another then reaches by two links of its own."""
+    if len(leaves) < 2:
+        return False
+    bit = {leaf: 1 << position for position, leaf in enumerate(leaves)}
+    # The leaves that each record is below, as a set of bits.
+    reached = [0] * len(records)
+    for index in reversed(topological(records)):
+        for one in above[index]:
+            reached[index] |= reached[one]
+        reached[index] |= bit.get(index, 0)
+        links = Counter(reached[one] for one in above[index])
+        pairs = chain(
+            combinations(links, 2), ((of, of) for of, count in links.items() if count > 1)
+        )
+        if any(one & other and reached[index] & ~(one | other) for one, other in pairs):
+            return True
+    return False
+
+
+def _alike(records: Sequence[Record]) -> list[list[RecordIndex]]:
+    """Groups of several records that have the same digest and the same number of inputs."""
+    groups: dict[tuple[str, int], list[RecordIndex]] = defaultdict(list)
+    for index in record_indexes(records):
+        groups[records[index].digest, len(records[index].inputs)].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+class _Classes:
+    """Records in classes, each of which is to become one record; at first, each is on its own."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self._joined_to = [*record_indexes(records)]
+        self._cut: set[tuple[int, RecordIndex]] = set()
+
+    def of(self, index: RecordIndex) -> RecordIndex:
+        """The record that stands for the class of this one."""
+        to = self._joined_to
+        while to[index] != index:
+            to[index] = index = to[to[index]]
+        return index
+
+    def members(self, indexes: Iterable[RecordIndex]) -> dict[RecordIndex, list[RecordIndex]]:
+        """The classes of these records, each with its members among them."""
+        members: dict[RecordIndex, list[RecordIndex]] = defaultdict(list)
+        for index in indexes:
+            members[self.of(index)].append(index)
+        return members
+
+    def inputs(self, members: Sequence[RecordIndex]) -> list[set[Alternative]]:
+        """For each input, the alternatives of these records together, as classes."""
+        return [
+            {
+                (self.of(link.link), link.selector)
+                for index, alternatives in zip(members, of_all, strict=True)
+                for link in alternatives
+                if (index, link.link) not in self._cut
+            }
+            for of_all in zip(*(self._records[index].inputs for index in members), strict=True)
+        ]
+
+    def join_upwards(self, alike: Iterable[Sequence[RecordIndex]]) -> bool:
+        """Join records from the roots up, each with those before it, unless that closes a loop.
+
+        What is built on joined records is joined in the same pass. Returns whether another pass
+        may join more.
+        """
+        before = self._joined_to.copy()
+        wanted = {index for group in alike for index in group}
+        known: dict[tuple[str, int, int, Alternative], set[RecordIndex]] = defaultdict(set)
+        inputs: dict[RecordIndex, list[set[Alternative]]] = {}
+        for index in topological(self._records):
+            if index not in wanted:
+                continue
+            digest, own = self._records[index].digest, self.inputs([index])
+            keys = [
+                [(digest, len(own), at, alternative) for alternative in alternatives]
+                for at, alternatives in enumerate(own)
+            ]
+            near = min(
+                ({self.of(i) for key in of for i in known.get(key, ())} for of in keys),
+                key=len,
+                default=set(),
+            )
+            for other in near:
+                if not any(map(set.isdisjoint, own, inputs[other])):
+                    own = [one | more for one, more in zip(own, inputs[other], strict=True)]
+                    self._join(index, other)
+            inputs[self.of(index)] = own
+            for key in chain.from_iterable(keys):
+                known[key].add(index)
+        if self._joined_to != before and self._have_loop():
+            self._joined_to = before
+            return False
+        return [self.of(i) for i in before] != [self.of(i) for i in self._joined_to]
+
+    def join(self, pairs: Sequence[tuple[RecordIndex, RecordIndex]]) -> bool:
+        """Join pairs of classes, or the first if that closes a loop. Returns whether it did."""
+        before = self._joined_to.copy()
+        for one, other in pairs:
+            self._join(one, other)
+        if self._have_loop():
+            self._joined_to = before
+            # One at a time: without the links that are left out, others may share nothing.
+            self._cut_loops(self._join(*min(pairs)))
+        return bool(pairs)
+
+    def _join(self, one: RecordIndex, other: RecordIndex) -> RecordIndex:
+        first, second = sorted((self.of(one), self.of(other)))
+        self._joined_to[second] = first
+        return first
+
+    def _cut_loops(self, joined_class: RecordIndex) -> None:
+        """Leave out the links of a class to what is built on it."""
+        above: dict[RecordIndex, list[RecordIndex]] = defaultdict(list)
+        for index, links in enumerate(self._links()):
+            for target in links:
+                above[self.of(target)].append(RecordIndex(index))
+        built = {joined_class}
+        waiting = [joined_class]
+        while waiting:
+            new = {self.of(index) for index in above[waiting.pop()]} - built
+            built |= new
+            waiting += new
+        for index, links in enumerate(self._links()):
+            if self.of(RecordIndex(index)) == joined_class:
+                self._cut |= {(index, target) for target in links if self.of(target) in built}
+
+    def _links(self) -> list[list[RecordIndex]]:
+        """The records that each record links to, without what was cut."""
+        return [
+            [target for target in targets if (index, target) not in self._cut]
+            for index, targets in enumerate(link_targets(self._records))
+        ]
+
+    def _have_loop(self) -> bool:
+        targets: list[list[RecordIndex]] = [[] for _ in self._records]
+        for index, links in enumerate(self._links()):
+            targets[self.of(RecordIndex(index))] += map(self.of, links)
+        try:
+            in_order(targets, list(chain.from_iterable(targets)))
+        except ManifestError:
+            return True
+        return False
+
+    def records(self) -> list[Record]:
+        """One record for each class."""
+        members = self.members(record_indexes(self._records))
+        new = {old: RecordIndex(position) for position, old in enumerate(members)}
+        return [self._as_one(group, new) for group in members.values()]
+
+    def _as_one(
+        self, members: Sequence[RecordIndex], new: dict[RecordIndex, RecordIndex]
+    ) -> Record:
+        records = [self._records[index] for index in members]
+        links = (
+            tuple(Link(selector=selector, link=new[one]) for one, selector in sorted(alternatives))
+            for alternatives in self.inputs(members)
+        )
+        return Record(
+            tuple({(r.layer, r.created_at): r for x in records for r in x.layers}.values()),
+            tuple({(c.layers, c.created_at): c for x in records for c in x.chains}.values()),
+            records[0].digest,
+            tuple(links),
+        )
+
+
+def _overlaps(
+    classes: _Classes, alike: Iterable[Sequence[RecordIndex]]
+) -> Iterator[tuple[RecordIndex, RecordIndex]]:
+    """Pairs of classes that share an alternative for every input."""
+    for group in alike:
+        inputs = {one: classes.inputs(of) for one, of in classes.members(group).items()}
+        with_alternative: list[dict[Alternative, list[RecordIndex]]] = []
+        for column in zip(*inputs.values(), strict=True):
+            found: dict[Alternative, list[RecordIndex]] = defaultdict(list)
+            for one, alternatives in zip(inputs, column, strict=True):
+                for alternative in alternatives:
+                    found[alternative].append(one)
+            with_alternative.append(found)
+        for one, own in inputs.items():
+            candidates = _fewest(with_alternative, own)
+            for other in candidates:
+                if other < one and not any(map(set.isdisjoint, own, inputs[other])):
+                    yield one, other
+
+
+def _fewest(
+    with_alternative: Sequence[dict[Alternative, list[RecordIndex]]],
+    own: Sequence[set[Alternative]],
+) -> set[RecordIndex]:
+    """The classes that share an alternative for the input for which the fewest do."""
+    return min(
+        (
+            {other for alternative in alternatives for other in found[alternative]}
+            for found, alternatives in zip(with_alternative, own, strict=True)
+        ),
+        key=len,
+        default=set(),
+    )
