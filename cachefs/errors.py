@@ -22,6 +22,8 @@ Errors of filesystem libraries are mapped to these in one place,
 
 from __future__ import annotations
 
+from cachefs.masking import mask_text
+
 
 class CacheError(Exception):
     """The base of every error that cachefs raises on purpose.
@@ -50,11 +52,11 @@ class CacheError(Exception):
         self.digest = digest
 
     def __str__(self) -> str:
-        """One line: what was being done, where, and what happened."""
+        """One line: what was being done, where, and what happened. Secrets in it are masked."""
         where = " ".join(
             part for part in (self.operation, self.side, self.key or self.digest) if part
         )
-        return f"{where}: {self.reason}" if where else self.reason
+        return mask_text(f"{where}: {self.reason}" if where else self.reason)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes with their attributes."""

@@ -10,6 +10,7 @@ import fsspec
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.http_credentials import with_credentials_apart
 from cachefs.filesystems.s3 import S3Filesystem
 from cachefs.filesystems.s3_options import s3fs_options
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
     from cachefs.location.options import AzureOptions, Location, S3Options
 
+_HTTP: Final = ("http", "https")
 _EXTRAS: Final = {
     "s3": "s3",
     "s3a": "s3",
@@ -40,7 +42,14 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         return _with_obstore(location, location.s3), _root(location.url)
     kind = _filesystem_class(location.protocol)
     options: dict[str, Any] = {"skip_instance_cache": True}
-    options |= kind._get_kwargs_from_urls(location.url)
+    url = location.url
+    if location.protocol in _HTTP:
+        kind, url = with_credentials_apart(kind, url)
+    try:
+        options |= kind._get_kwargs_from_urls(url)
+        root = kind._strip_protocol(url)
+    except ValueError:  # its text may quote a password
+        raise LocationError(f"the {location.protocol}:// URL is not valid: check it") from None
     options |= _options(location)
     if location.s3 is not None:
         fs = _s3fs(kind, options | dict(location.storage_options))
@@ -50,7 +59,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
             fs = kind(**options | dict(location.storage_options))
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
-    return adapt(fs, parallelism), f"{kind._strip_protocol(location.url).rstrip('/')}/"
+    return adapt(fs, parallelism), f"{root.rstrip('/')}/"
 
 
 def _s3fs(kind: Any, options: dict[str, Any]) -> Any:

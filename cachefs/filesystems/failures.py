@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import BatchError
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
-from cachefs.location.masking import mask_urls
+from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -250,4 +250,4 @@ def _status(error: Exception) -> int | None:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return mask_urls(text.splitlines()[0])[:300]
+    return mask_text(text.splitlines()[0])[:300]
