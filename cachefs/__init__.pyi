@@ -13,6 +13,7 @@ from .errors import (
     IntegrityError,
     LocationError,
     ManifestError,
+    NoCacheError,
     NotFoundError,
     StoreError,
     UnreachableError,
@@ -23,7 +24,7 @@ from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
-from .operations.diff import CacheDiff, Change, Divergence
+from .operations.diff import CacheDiff, Change, Divergence, NamesDiff
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
 from .operations.plan import Plan
@@ -82,6 +83,8 @@ __all__ = [
     "NameSummary",
     "NameUsage",
     "NamedManifest",
+    "NamesDiff",
+    "NoCacheError",
     "NotFoundError",
     "Part",
     "Plan",

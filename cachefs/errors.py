@@ -7,6 +7,7 @@
     ├── IntegrityError                bytes that do not match their digest or size
     ├── ManifestError (ValueError)    a manifest that is not valid
     ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not valid
+    ├── NoCacheError (LookupError)    there is no cache at the location
     ├── UsageError (ValueError)       a call that is wrong whatever the store contains
     │   ├── LocationError             a location or attribute that is not valid
     │   └── CacheNameError            a name that would leave the cache or that some stores change
@@ -83,6 +84,14 @@ class ManifestError(CacheError, ValueError):
 
 class LayerError(CacheError, ValueError):
     """The layer archive would write outside, exceeds a limit, or is not a valid archive."""
+
+
+class NoCacheError(CacheError, LookupError):
+    """There is no cache at the location; the reason says what is near, such as a mistyped prefix.
+
+    A cache whose names have all been removed is still a cache. A bucket or host that does not exist
+    is a StoreError.
+    """
 
 
 class UsageError(CacheError, ValueError):

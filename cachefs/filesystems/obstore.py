@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Page, Stat
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.parts import part_size
 
@@ -73,6 +73,15 @@ class ObstoreFilesystem(BlockingFilesystem):
             if limit and objects and len(chunk) >= limit:
                 return Page(objects, complete=False)
         return Page(objects, complete=True)
+
+    async def folder(self, path: str) -> Folder:
+        """List with a delimiter."""
+        store, root, key = self._open(path)
+        found = await store.list_with_delimiter_async(key.rstrip("/") or None)
+        return Folder(
+            sorted(f"{root}{folder.rstrip('/')}/" for folder in found["common_prefixes"]),
+            [_stat(root, meta) for meta in found["objects"]],
+        )
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """Send one GET, or request ranges of a large object.

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing, task_group
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Page, Stat
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Filesystem, Folder, Page, Stat
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.s3_body import Body
 
@@ -77,16 +77,18 @@ class S3Filesystem(Filesystem):
         answer = await self.fs._call_s3(
             "list_objects_v2", Bucket=bucket, Prefix=key_prefix, MaxKeys=limit, **start
         )
-        objects = [
-            Stat(
-                f"{bucket}/{item['Key']}",
-                item["Size"],
-                item["LastModified"].timestamp(),
-                item.get("ETag", ""),
-            )
-            for item in answer.get("Contents", ())
-        ]
-        return Page(objects, not answer.get("IsTruncated"))
+        return Page(_objects(bucket, answer), not answer.get("IsTruncated"))
+
+    async def folder(self, path: str) -> Folder:
+        """One LIST: the first 1,000 folders and objects."""
+        bucket, _, key = path.partition("/")
+        answer = await self.fs._call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=key, Delimiter="/", MaxKeys=1000
+        )
+        return Folder(
+            [f"{bucket}/{item['Prefix']}" for item in answer.get("CommonPrefixes", ())],
+            _objects(bucket, answer),
+        )
 
     async def explain(self, path: str) -> None:
         """One LIST: unlike that of a HEAD, its response has a body with the reason."""
@@ -282,6 +284,19 @@ class S3Filesystem(Filesystem):
         else:
             with suppress(FileNotFoundError):
                 await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
+
+
+def _objects(bucket: str, answer: dict[str, Any]) -> list[Stat]:
+    """The objects in the response to a LIST."""
+    return [
+        Stat(
+            f"{bucket}/{item['Key']}",
+            item["Size"],
+            item["LastModified"].timestamp(),
+            item.get("ETag", ""),
+        )
+        for item in answer.get("Contents", ())
+    ]
 
 
 def _status(error: OSError) -> int | None:

@@ -24,13 +24,15 @@ class SFTPFilesystem(Filesystem):
     """
 
     touches = True
+    sets_times = True
+    has_directories = True
 
     def __init__(self, fs: AbstractFileSystem, parallelism: int = 4) -> None:
         super().__init__(fs, parallelism)
         self._ftp: Any = fs.ftp
         # A thread instead of a lock: a call runs to its end even if its caller was cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cachefs-sftp")
-        for name in ("find", "info", "makedirs", "put_file", "rm_file"):
+        for name in ("find", "info", "ls", "makedirs", "put_file", "rm_file"):
             setattr(self.fs, f"_{name}", partial(self._alone, getattr(fs, name)))
 
     async def _alone(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -45,6 +47,10 @@ class SFTPFilesystem(Filesystem):
     async def _touch(self, stat: Stat) -> None:
         """Set the file's time to now."""
         await self._alone(self._ftp.utime, stat.path, None)
+
+    async def set_time(self, path: str, modified: float) -> None:
+        """Set the file's time, which SFTP has in whole seconds."""
+        await self._alone(self._ftp.utime, path, (modified, modified))
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         found: bytes = await self._alone(self._read, path, start, end)

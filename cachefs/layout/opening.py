@@ -41,4 +41,4 @@ def open_layout(
         location.layout_kind == "auto" and Path(root, "oci-layout").exists()
     ):
         return OCILayout(store, location.oci, location.digest)
-    return KeyedLayout(store, location.blobs, location.manifests)
+    return KeyedLayout(store, location.blobs, location.manifests, location.prefix)

@@ -190,9 +190,10 @@ def test_ls_of_tags(oci: Path) -> None:
 
 
 def test_ls_of_nothing_says_so_on_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "manifests").mkdir()
     ended = run("ls", str(tmp_path))
     assert (ended.status, ended.out) == (0, "")
-    assert ended.err == f"no names at {tmp_path}/\n"
+    assert ended.err == f"no names at {tmp_path}/: the cache is empty\n"
     assert run("ls", "--json", str(tmp_path)) == Ended(0, "[]\n", "")
 
 
