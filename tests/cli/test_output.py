@@ -92,7 +92,6 @@ def test_statuses_of_errors() -> None:
         (["ls"], "Missing argument 'LOCATION'"),
         (["copy", "a", "b", "--bad"], "No such option '--bad'"),
         (["ls", "type=s3,bukket=x"], "bukket"),
-        (["copy", "nowhere-at-all", "target"], "there is nothing to copy"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
