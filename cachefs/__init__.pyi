@@ -14,6 +14,7 @@ from .errors import (
     IntegrityError,
     LocationError,
     ManifestError,
+    NoCacheError,
     NotFoundError,
     StoreError,
     UnreachableError,
@@ -24,7 +25,7 @@ from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
-from .operations.diff import CacheDiff, Change, Divergence
+from .operations.diff import CacheDiff, Change, Divergence, NamesDiff
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
 from .operations.plan import Plan
@@ -85,6 +86,8 @@ __all__ = [
     "NameSummary",
     "NameUsage",
     "NamedManifest",
+    "NamesDiff",
+    "NoCacheError",
     "NotFoundError",
     "Part",
     "Plan",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from cachefs.cache import as_caches, resolved
+from cachefs.amount import Amount
 from cachefs.concurrency import run
-from cachefs.errors import LocationError
+from cachefs.errors import LocationError, NoCacheError
 from cachefs.location.keys import as_names
 from cachefs.operations import merge as merging
 from cachefs.operations.copy import Copy, CopyPlan, Senders, renamed, unless_ignored
 from cachefs.operations.merge import MergePlan, MergeSource
 from cachefs.operations.mirror import require_whole
 from cachefs.operations.prune import default_grace
+from cachefs.sides import as_caches, resolved
+from cachefs.transfer.exporter import ExportReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from cachefs.cache import CacheLike
     from cachefs.location.keys import Names
     from cachefs.location.options import Location
-    from cachefs.transfer.exporter import ExportReport
+
+
+logger = logging.getLogger("cachefs")
 
 
 def plan_copy(
@@ -34,13 +39,30 @@ def plan_copy(
     *,
     delete: bool = False,
     repair: bool = False,
+    ignore_missing: bool = False,
     executor: Executor | None = None,
 ) -> CopyPlan:
-    """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`."""
-    work, goal = _prepared(source, target, delete=delete, repair=repair, executor=executor)
-    plan = run(work.plan())
+    """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`.
+
+    The plan keeps the manifests that were read, and executing it copies these.
+    """
+    try:
+        work, goal = _prepared(
+            source,
+            target,
+            delete=delete,
+            repair=repair,
+            ignore_missing=ignore_missing,
+            executor=executor,
+        )
+        plan = run(work.plan())
+    except NoCacheError as error:
+        if not ignore_missing:
+            raise
+        return _nothing(error)
+    execute = plan.work
     return plan.remembering(
-        lambda _plan, callback: unless_ignored(lambda: work.execute(callback), goal)
+        lambda plan, callback: unless_ignored(lambda: execute(plan, callback), goal)
     )
 
 
@@ -50,6 +72,7 @@ def copy(
     *,
     delete: bool = False,
     repair: bool = False,
+    ignore_missing: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
     executor: Executor | None = None,
 ) -> ExportReport:
@@ -57,7 +80,10 @@ def copy(
 
     All names of the source, or those that its location gives, keep their names unless the target's
     location gives others; an OCI tag is a name. Blobs that the target has are not sent, and every
-    blob is verified while it is copied.
+    blob is verified while it is copied. A name that holds the same already is not written again,
+    unless it is older than the source's. If all names are copied and the target can set times (on a
+    disk or by SFTP, in a keyed cache), its names get the times of the source's, so that their ages
+    mean the same.
 
     Args:
         source: where to copy from.
@@ -67,16 +93,30 @@ def copy(
         repair: mend manifests that builders refuse to import: records with an input that nothing
             satisfies are left out, and missing diffIDs are worked out. Without it they are copied
             as they are, and a warning is logged.
+        ignore_missing: copy nothing if there is no cache or the names given do not exist, and log
+            a warning: a first build has no cache yet.
         callback: an fsspec callback that receives the number of bytes sent.
         executor: other processes or machines that send the blobs: any
             ``concurrent.futures.Executor``, as for :meth:`Cache.verify`.
 
-    Raises LocationError, UsageError, StoreError, and CopyError if some names could not be copied;
-    the others have been copied then. With the target's ``ignore-error``, StoreError and CopyError
-    are logged as a warning and set in the report.
+    Raises NoCacheError, LocationError, UsageError, StoreError, and CopyError if some names could
+    not be copied; the others have been copied then. With the target's ``ignore-error``, StoreError
+    and CopyError are logged as a warning and set in the report.
     """
-    work, goal = _prepared(source, target, delete=delete, repair=repair, executor=executor)
-    return run(unless_ignored(lambda: work.execute(callback), goal))
+    try:
+        work, goal = _prepared(
+            source,
+            target,
+            delete=delete,
+            repair=repair,
+            ignore_missing=ignore_missing,
+            executor=executor,
+        )
+        return run(unless_ignored(lambda: work.execute(callback), goal))
+    except NoCacheError as error:
+        if not ignore_missing:
+            raise
+        return _nothing(error).execute()
 
 
 def plan_merge(
@@ -119,12 +159,32 @@ def merge(
     return plan_merge(sources, target, names).execute(callback=callback)
 
 
+def _nothing(error: NoCacheError) -> CopyPlan:
+    """The plan of a copy whose source does not exist. Logs a warning with what is near."""
+    logger.warning("nothing to copy: %s", error)
+
+    async def nothing(_plan: CopyPlan, _callback: Callback) -> ExportReport:
+        return ExportReport(names=[])
+
+    plan = CopyPlan(
+        names={},
+        unreadable={},
+        refused={},
+        upload=Amount(),
+        touch=Amount(),
+        keep=Amount(),
+        remove=[],
+    )
+    return plan.remembering(nothing)
+
+
 def _prepared(
     source: CacheLike,
     target: CacheLike,
     *,
     delete: bool,
     repair: bool,
+    ignore_missing: bool,
     executor: Executor | None,
 ) -> tuple[Copy, Location]:
     """A copy that is ready to be planned or executed, and the location of its target."""
@@ -138,13 +198,16 @@ def _prepared(
     chosen = origin.layout.selected(origin.location.names)
     if delete:
         require_whole(chosen, goal.location.names)
+    names, times = run(renamed(origin.layout, chosen, goal.location.names))
     work = Copy(
         origin.layout,
         goal.layout,
-        run(renamed(origin.layout, chosen, goal.location.names)),
+        names,
         touch_refresh=options.touch_refresh,
         grace=default_grace(options.touch_refresh) if delete else None,
         senders=None if executor is None else Senders(executor, origin.spec, goal.spec),
         repair=repair,
+        ignore_missing=ignore_missing,
+        times=times,
     )
     return work, goal.location

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Unpack
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
@@ -18,19 +17,20 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import as_names, key_fault
-from cachefs.location.options import Location
-from cachefs.location.parsing import parse
 from cachefs.operations import diff, draw, inspect, usage
 from cachefs.operations.copy import unless_ignored
+from cachefs.operations.nearby import require_cache
 from cachefs.operations.prune import PrunePlan, PruneReport, default_grace, plan_prune
 from cachefs.operations.repair import RepairPlan, RepairReport, plan_repair
 from cachefs.operations.verify import VerifyReport, verify
+from cachefs.sides import as_caches, located, resolved
 from cachefs.transfer import diff_ids, exporter, importer
 from cachefs.transfer.importer import CachedResult, Miss, load_manifests, missed
 from cachefs.transfer.sources import as_source
 from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from cachefs.graph import Matches, Mode
     from cachefs.layout.base import Layout, NamedManifest
-    from cachefs.location.attributes import Role
     from cachefs.location.keys import Names
     from cachefs.location.keywords import LocationKeywords
+    from cachefs.location.options import Location
     from cachefs.operations.diff import CacheDiff
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
@@ -68,6 +68,12 @@ class Cache:
 
     The argument ``names`` of a method is one name or several. Without it, a method uses the names
     that the location gives; if there are none, the method's documentation says which it uses.
+
+    Where there is no cache, :meth:`names`, :meth:`summaries`, ``in`` and :meth:`load` find nothing,
+    because the first build has none. What would be a wrong answer then raises NoCacheError:
+    :meth:`require_exists`, :meth:`usage`, :meth:`diff`, :meth:`verify`, :meth:`plan_prune` and
+    :meth:`plan_repair`, and for their sources :func:`copy` and :func:`merge`. A cache whose names
+    have all been removed is no such place.
 
     Attributes:
         location: where the cache is. Its text and repr show no secrets.
@@ -122,6 +128,13 @@ class Cache:
         """All names in the cache, sorted; none if there is no cache yet. Raises StoreError."""
         return run(self._layout.names())
 
+    def require_exists(self) -> None:
+        """Raise NoCacheError, which says what is near, unless there is a cache, even without names.
+
+        Raises StoreError if the bucket does not exist, or the store fails.
+        """
+        run(require_cache(self._layout))
+
     def manifest(self, name: str) -> Manifest:
         """One name's manifest.
 
@@ -144,22 +157,27 @@ class Cache:
         """The space that the cache uses: by name, and shared, orphaned and missing blobs.
 
         By default all names are listed; the other figures always concern the whole cache. The
-        figures of a name whose manifest is unreadable state its fault. Raises StoreError,
-        ManifestError if the names cannot be listed, and UsageError for a location with a digest.
+        figures of a name whose manifest is unreadable state its fault. Raises NoCacheError,
+        StoreError, ManifestError if the names cannot be listed, and UsageError for a location with
+        a digest.
         """
-        return run(usage.measure(self._layout, as_names(names) or self.location.names))
+        found = run(usage.measure(self._layout, as_names(names) or self.location.names))
+        if not found.referenced.blobs:
+            self.require_exists()
+        return found
 
     def diff(self, other: CacheLike) -> CacheDiff:
         """How another cache differs from this one.
 
-        Compared are the names that each location gives, or else all. To compare two names of one
+        Compared are the names that each location gives, or else all: first by name, then what all
+        of them need together. To compare two names of one
         cache: ``cache.with_names("a").diff(cache.with_names("b"))``. Raises UsageError for a name
-        that does not exist, ManifestError, IntegrityError and StoreError.
+        that does not exist, NoCacheError, ManifestError, IntegrityError and StoreError.
         """
         side = resolved(other, "import", None)
         first = run(diff.load(self._layout, self._selected()))
         second = run(diff.load(side.layout, side.layout.selected(side.location.names)))
-        return diff.compare(first, second)
+        return diff.compare_named(first, second)
 
     def draw(self, name: str, language: Language = "mermaid") -> str:
         """A drawing of a name's records and layers, as text. Raises what :meth:`manifest` does."""
@@ -271,7 +289,7 @@ class Cache:
                 ``concurrent.futures.Executor``, such as Dask's ``Client.get_executor()``. A
                 process pool has to spawn, not fork. Credentials are sent to its workers.
 
-        Raises UsageError and StoreError.
+        Raises NoCacheError, UsageError and StoreError.
         """
         work = verify(
             self._layout,
@@ -281,7 +299,10 @@ class Cache:
             callback=callback,
             workers=self._workers(executor),
         )
-        return run(work)
+        report = run(work)
+        if not report.blobs.blobs:
+            self.require_exists()
+        return report
 
     def plan_prune(
         self,
@@ -300,8 +321,9 @@ class Cache:
                 touched; by default 72 hours, and more if ``touch_refresh`` is more than a day.
             executor: other processes or machines that list the blobs, as for :meth:`verify`.
 
-        Raises UsageError, ManifestError, IntegrityError and StoreError: anything that is not
-        understood stops it. Executing the plan raises the same errors.
+        Raises NoCacheError, UsageError, ManifestError, IntegrityError and StoreError: anything that
+        is not understood stops it, and so do manifests beside these that need the same blobs and
+        are not given by ``also``. Executing the plan raises the same errors.
         """
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
@@ -338,11 +360,15 @@ class Cache:
                 replica.
             callback: an fsspec callback that receives the number of bytes read to verify.
 
-        Raises UsageError, and StoreError if this cache or a replica fails.
+        Raises UsageError, NoCacheError if this cache or a replica does not exist, and StoreError if
+        one fails.
         """
+        sources = [resolved(one, "import", "source").layout for one in as_caches(replicas)]
+        for layout in (self._layout, *sources):
+            run(require_cache(layout))
         work = plan_repair(
             self._layout,
-            [resolved(one, "import", "source").layout for one in as_caches(replicas)],
+            sources,
             self._selected(names),
             touch_refresh=self.location.export.touch_refresh,
             read_data=read_data,
@@ -411,42 +437,4 @@ def open(  # noqa: A001 - its name outside is cachefs.open
 
     Raises LocationError, which says what would be valid.
     """
-    return Cache(_located(location, None, storage_options, attributes), fs)
-
-
-class Resolved(NamedTuple):
-    """One side of an operation: its location, its layout, and what a worker needs to open it."""
-
-    location: Location
-    layout: Layout
-    spec: CacheSpec
-
-
-def as_caches(caches: CacheLike | Sequence[CacheLike]) -> Sequence[CacheLike]:
-    """One cache or several as a sequence: text is one location, and a cache is not its names."""
-    return [caches] if isinstance(caches, str | os.PathLike | Location | Cache) else caches
-
-
-def resolved(cache: CacheLike, role: Role | None, side: str | None) -> Resolved:
-    """Resolve a cache or a location's text to a side, which errors name. Raises LocationError."""
-    location = cache.location if isinstance(cache, Cache) else _located(cache, role, None, {})
-    if role == "export":
-        location.require_no_recompression()
-    if isinstance(cache, Cache):
-        return Resolved(location, cache.layout.with_side(side), cache.spec._replace(side=side))
-    return Resolved(location, open_layout(location, side=side), CacheSpec(location, side=side))
-
-
-def _located(
-    location: str | os.PathLike[str] | Location,
-    role: Role | None,
-    storage_options: Mapping[str, Any] | None,
-    attributes: Mapping[str, Any],
-) -> Location:
-    if isinstance(location, Location):
-        if storage_options or attributes:
-            raise UsageError(
-                "attributes and storage_options go with the text of a location, not with a Location"
-            )
-        return location
-    return parse(location, role=role, storage_options=storage_options, **attributes)
+    return Cache(located(location, None, storage_options, attributes), fs)

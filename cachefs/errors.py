@@ -7,6 +7,7 @@
     ├── IntegrityError                bytes that do not match their digest or size
     ├── ManifestError (ValueError)    a manifest that is not valid
     ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not valid
+    ├── NoCacheError (LookupError)    there is no cache at the location
     ├── UsageError (ValueError)       a call that is wrong whatever the store contains
     │   ├── LocationError             a location or attribute that is not valid
     │   └── CacheNameError            a name that would leave the cache or that some stores change
@@ -22,6 +23,8 @@ Errors of filesystem libraries are mapped to these in one place,
 """
 
 from __future__ import annotations
+
+from cachefs.masking import mask_text
 
 
 class CacheError(Exception):
@@ -51,11 +54,11 @@ class CacheError(Exception):
         self.digest = digest
 
     def __str__(self) -> str:
-        """One line: what was being done, where, and what happened."""
+        """One line: what was being done, where, and what happened. Secrets in it are masked."""
         where = " ".join(
             part for part in (self.operation, self.side, self.key or self.digest) if part
         )
-        return f"{where}: {self.reason}" if where else self.reason
+        return mask_text(f"{where}: {self.reason}" if where else self.reason)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes with their attributes."""
@@ -82,6 +85,14 @@ class ManifestError(CacheError, ValueError):
 
 class LayerError(CacheError, ValueError):
     """The layer archive would write outside, exceeds a limit, or is not a valid archive."""
+
+
+class NoCacheError(CacheError, LookupError):
+    """There is no cache at the location; the reason says what is near, such as a mistyped prefix.
+
+    A cache whose names have all been removed is still a cache. A bucket or host that does not exist
+    is a StoreError.
+    """
 
 
 class UsageError(CacheError, ValueError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
-from cachefs.filesystems.base import TEMPORARY, WHOLE, Filesystem, Page, Stat
+from cachefs.filesystems.base import TEMPORARY, WHOLE, Filesystem, Folder, Page, Stat
 from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
 from cachefs.filesystems.forking import OfThisProcess
 from cachefs.filesystems.patience import NoProgressError
@@ -114,6 +114,14 @@ class Store:
             async with closing(self.filesystem.list_pages(self.root + prefix, start)) as pages:
                 while (page := await self._bound(_next(pages))) is not None:
                     yield [self._keyed(stat) for stat in page]
+
+    @_explained
+    async def folder(self, key: str) -> Folder:
+        """List what is directly in a folder, whose key ends in ``/`` or is empty for the root."""
+        with mapped("list", self.root + key, self.side):
+            found = await self._bound(self.filesystem.folder(self.root + key))
+        folders = [path[len(self.root) :] for path in found.folders]
+        return Folder(folders, [self._keyed(stat) for stat in found.objects])
 
     @_explained
     async def read(self, key: str, limit: int) -> bytes:
@@ -225,6 +233,12 @@ class Store:
                 raise failure
             there.append(failure is None)
         return there
+
+    async def set_time(self, key: str, modified: float) -> None:
+        """Set when an object was modified, in seconds since 1970, if the filesystem can do that."""
+        if self.filesystem.sets_times:
+            with mapped("set the time of", self.root + key, self.side):
+                await self._bound(self.filesystem.set_time(self.root + key, modified))
 
     @_explained
     async def delete(self, key: str) -> None:

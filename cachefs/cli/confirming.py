@@ -7,8 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import to_builtins
 
 from cachefs.cli.exits import Exit
+from cachefs.cli.failing import error_object
 from cachefs.cli.options import json_option
 from cachefs.cli.output import print_json
 
@@ -29,7 +31,7 @@ class Confirmation:
     """
 
     def __init__(self, *, dry_run: bool, yes: bool, as_json: bool) -> None:
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         self._yes = yes
         self._as_json = as_json
 
@@ -60,7 +62,7 @@ class Confirmation:
         if not self._as_json:
             show(plan)
         report = None
-        if work is not None and not self._dry_run:
+        if work is not None and not self.dry_run:
             if question is not None:
                 self._ask(question)
             report = work(plan)
@@ -69,6 +71,14 @@ class Confirmation:
         if self._as_json:
             print_json({"plan": plan, "report": report})
         return report
+
+    def report(self, report: R, tell: Callable[[R], None], error: Exception | None = None) -> None:
+        """Print the report of what was done without a plan; in JSON, with the error if any."""
+        if self._as_json:
+            document = to_builtins(report)
+            print_json(document | {"error": error_object(error)} if error else document)
+        else:
+            tell(report)
 
     def _ask(self, question: str) -> None:
         """Ask on the terminal, on standard error, unless --yes was given."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
-from msgspec import to_builtins
+from msgspec.structs import replace
 
 import cachefs
 from cachefs.amount import Amount
+from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import error_object, one_line, tell
+from cachefs.cli.failing import one_line, tell
 from cachefs.cli.locations import LocationType
-from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import amount, blobs_and_bytes, print_json
+from cachefs.cli.options import common_options
+from cachefs.cli.output import amount, blobs_and_bytes
 from cachefs.cli.progress import progress_bar
+from cachefs.cli.prune import print_removals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachefs import CopyError, CopyPlan
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
 
@@ -30,10 +36,21 @@ if TYPE_CHECKING:
 @click.option(
     "--repair", is_flag=True, help="Mend manifests that builders refuse to import, on their way."
 )
-@json_option
+@click.option(
+    "--ignore-missing",
+    is_flag=True,
+    help="Succeed if SRC, or a name that it gives, does not exist, as before a first build.",
+)
+@confirmation_options
 @common_options
 def command(
-    source: Location, target: Location, *, delete: bool, repair: bool, as_json: bool
+    source: Location,
+    target: Location,
+    *,
+    delete: bool,
+    repair: bool,
+    ignore_missing: bool,
+    confirmation: Confirmation,
 ) -> Exit:
     """Copy a cache, as it is, from SRC to DST.
 
@@ -41,22 +58,53 @@ def command(
     gives others. Blobs that DST has are not sent; every blob is verified while it is copied.
 
     If a name cannot be copied, it stays in DST as it was, and the exit status is 1; --delete then
-    removes nothing. Blobs are deleted as by "cachefs prune": none younger than 72 hours.
+    removes nothing. --delete asks before it removes names or deletes blobs. Blobs are deleted as by
+    "cachefs prune": none younger than 72 hours.
     """
-    failure = None
-    try:
-        with progress_bar("copying") as callback:
-            report = cachefs.copy(source, target, delete=delete, repair=repair, callback=callback)
-    except cachefs.CopyError as error:
-        report = error.report
-        failure = error
-        tell(error)
-    if as_json:
-        document = to_builtins(report)
-        print_json(document | {"error": error_object(failure)} if failure else document)
-    else:
-        click.echo(_line(report))
-    return Exit.FAULTS if failure else Exit.DONE
+    failures: list[CopyError] = []
+
+    def reported(work: Callable[..., ExportReport]) -> ExportReport:
+        try:
+            with progress_bar("copying") as callback:
+                return work(callback=callback)
+        except cachefs.CopyError as error:
+            failures.append(error)
+            tell(error)
+            return replace(error.report, error=str(error))
+
+    if not (delete or confirmation.dry_run):
+        copy = partial(cachefs.copy, source, target, repair=repair, ignore_missing=ignore_missing)
+        confirmation.report(reported(copy), _print_report, *failures)
+        return Exit.FAULTS if failures else Exit.DONE
+    plan = cachefs.plan_copy(
+        source, target, delete=delete, repair=repair, ignore_missing=ignore_missing
+    )
+    confirmation.execute(
+        plan,
+        None if plan.is_empty else lambda plan: reported(plan.execute),
+        show=_print_plan,
+        tell=_print_report,
+        question=None if plan.prune is None or plan.prune.is_empty else "Copy, and delete these?",
+    )
+    return Exit.FAULTS if failures or plan.unreadable else Exit.DONE
+
+
+def _print_plan(plan: CopyPlan) -> None:
+    for reason in plan.unreadable.values():
+        click.echo(one_line(f"not to be copied: {reason}"), err=True)
+    parts = [
+        f"{verb} {blobs_and_bytes(part)}"
+        for verb, part in (("send", plan.upload), ("touch", plan.touch), ("keep", plan.keep))
+    ]
+    names = one_line(", ".join(new for each in plan.names.values() for new in each)) or "none"
+    click.echo(f"copy {amount(len(plan.names), 'name')}: {names}; {', '.join(parts)}")
+    if plan.prune is not None:
+        click.echo()
+        print_removals(plan.prune)
+
+
+def _print_report(report: ExportReport) -> None:
+    click.echo(_line(report))
 
 
 def _line(report: ExportReport) -> str:
@@ -71,6 +119,8 @@ def _line(report: ExportReport) -> str:
         if part != Amount() or verb == "sent"
     ]
     names = f"{amount(len(report.names), 'name')}: {one_line(', '.join(report.names)) or 'none'}"
+    if report.unchanged:
+        names += f" ({len(report.unchanged):,} unchanged)"
     if report.removed:
         names += f"; removed {amount(len(report.removed), 'name')}: "
         names += one_line(", ".join(report.removed))

@@ -18,7 +18,7 @@ from cachefs.cli.output import amount, digest, print_json, print_table, size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cachefs import Cache, CacheDiff, Change, Divergence
+    from cachefs import Cache, CacheDiff, Change, Divergence, NamesDiff
     from cachefs.location.options import Location
 
 PAIR: Final = 2
@@ -35,9 +35,14 @@ PAIR: Final = 2
     type=NAME,
     help="Compare this name. May be given twice.",
 )
+@click.option(
+    "--details", is_flag=True, help="Also show the digests, and where the chains first differ."
+)
 @json_option
 @common_options
-def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json: bool) -> Exit:
+def command(
+    locations: tuple[Location, ...], names: tuple[str, ...], *, details: bool, as_json: bool
+) -> Exit:
     """Show how B differs from A: two caches, or two names of one cache.
 
     \b
@@ -49,9 +54,12 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
     The first --name belongs to A, the second to B. Without --name, each location contributes the
     names given by its name=..., or all names together.
 
-    What is gained (+) is in B but not in A; what is lost (-) is in A but not in B. Two records are
-    equal if their digests and everything that they are built on are equal. A record that differs
-    only in what it is built on is both gained and lost, and is marked ~. Times are not compared.
+    Names come first, then what all of them need together. What is gained (+) is in B but not in A;
+    what is lost (-) is in A but not in B; a name that both have is marked ~ if it changed. Two
+    records are equal if their digests and everything that they are built on are equal. A record
+    that differs only in what it is built on is both gained and lost, and with --details marked ~.
+    Times are not compared.
+
     The exit status is 0 if nothing differs, else 1.
     """  # noqa: D301 - click's mark, not a backslash
     first, second = _sides(locations, names)
@@ -59,9 +67,12 @@ def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json:
     if as_json:
         print_json(to_builtins(found) | {"equal": found.is_equal})
     elif found.is_equal:
-        click.echo(f"equal: {amount(found.records.kept, 'record')}")
+        named = "" if found.names is None else f"{amount(found.names.kept, 'name')}, "
+        click.echo(f"equal: {named}{amount(found.records.kept, 'record')}")
     else:
         _print(found)
+        if details:
+            _print_details(found)
     return Exit.DONE if found.is_equal else Exit.FAULTS
 
 
@@ -80,14 +91,36 @@ def _sides(locations: tuple[Location, ...], names: tuple[str, ...]) -> tuple[Cac
 
 
 def _print(found: CacheDiff) -> None:
-    parts = [("records", found.records), ("results", found.results), ("layers", found.layers)]
-    parts.append(("blobs", found.blobs))
-    rows = [(what, f"{len(c.gained):,}", f"{len(c.lost):,}", f"{c.kept:,}") for what, c in parts]
-    rows.append(("bytes of blobs", size(found.gained.bytes), size(found.lost.bytes), ""))
+    if found.names is not None:
+        _print_names(found.names)
+    rows = [("bytes of blobs", size(found.gained.bytes), size(found.lost.bytes), "")]
+    parts = [("blobs", found.blobs), *_parts(found)]
+    rows += [(what, f"{len(c.gained):,}", f"{len(c.lost):,}", f"{c.kept:,}") for what, c in parts]
     print_table(("", "gained", "lost", "kept"), rows, right="gained|lost|kept")
+
+
+def _print_names(names: NamesDiff) -> None:
+    marked = (("+", "only in B", names.gained), ("-", "only in A", names.lost))
+    rows = [
+        (mark, name, what)
+        for mark, what, group in (*marked, ("~", "changed", names.changed))
+        for name in group
+    ]
+    if rows:
+        print_table(("", "name", "is"), rows)
+        click.echo()
+    click.echo(f"{amount(names.kept, 'name')} the same")
+    click.echo()
+
+
+def _parts(found: CacheDiff) -> tuple[tuple[str, Change], ...]:
+    return (("layers", found.layers), ("results", found.results), ("records", found.records))
+
+
+def _print_details(found: CacheDiff) -> None:
     lines = [
         (mark, what.removesuffix("s"), digest(one))
-        for what, change in parts[:3]
+        for what, change in _parts(found)
         for mark, digests in _marked(change)
         for one in digests
     ]

@@ -9,6 +9,7 @@ from cachefs.errors import (
     DigestError,
     IntegrityError,
     ManifestError,
+    NoCacheError,
     NotFoundError,
     StoreError,
     UsageError,
@@ -23,6 +24,7 @@ class Exit(IntEnum):
     USAGE = 2
     STORE = 3
     DAMAGED = 4
+    NO_CACHE = 5
     INTERRUPTED = 130
 
 
@@ -35,12 +37,15 @@ MEANINGS = {
     Exit.USAGE: "usage error",
     Exit.STORE: "the store refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",
+    Exit.NO_CACHE: "there is no cache at the location",
     Exit.INTERRUPTED: "interrupted",
 }
 
 
 def status_of(error: CacheError) -> Exit:
     """The exit status for an error."""
+    if isinstance(error, NoCacheError):
+        return Exit.NO_CACHE
     if isinstance(error, UsageError | DigestError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):

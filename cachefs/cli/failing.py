@@ -7,13 +7,14 @@ import logging
 import click
 
 from cachefs.errors import CacheError
+from cachefs.masking import mask_text
 
 logger = logging.getLogger("cachefs")
 
 
 def tell(error: Exception, message: str | None = None) -> None:
     """Print the error as one line on standard error; with ``--verbose``, also log its causes."""
-    text = one_line(str(error) if message is None else message)
+    text = one_line(mask_text(str(error) if message is None else message))
     click.echo(f"cachefs: error: {text}", err=True)
     cause = error.__cause__
     while cause is not None:
@@ -27,10 +28,10 @@ def error_object(error: Exception, message: str | None = None) -> dict[str, str 
     known = error if isinstance(error, CacheError) else CacheError("")
     return {
         "type": type(error).__name__,
-        "message": str(error) if message is None else message,
+        "message": mask_text(str(error) if message is None else message),
         "operation": known.operation,
         "side": known.side,
-        "key": known.key,
+        "key": None if known.key is None else mask_text(known.key),
     }
 
 

@@ -68,6 +68,7 @@ def _only_name(cache: cachefs.Cache) -> str:
     given = cache.default_names if cache.location.digest else cache.location.names
     names = given or [each.name for each in cache.names()]
     if not names:
+        cache.require_exists()
         raise NotFoundError("there are no names to draw", key=str(cache.location))
     if len(names) > 1:
         raise click.UsageError(f"there are {len(names)} names: choose one with --name")

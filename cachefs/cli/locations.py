@@ -6,13 +6,13 @@ import difflib
 import os
 from collections import ChainMap
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
 import cachefs
+from cachefs.cli.failing import one_line
 from cachefs.cli.options import chosen_engine
 from cachefs.errors import AccessError, CacheError, NotFoundError
 from cachefs.location.options import Location
@@ -90,11 +90,9 @@ NAME: Final = NameType()
 
 
 def say_empty(cache: Cache) -> None:
-    """Say on standard error that there are no names, and the reason if it is known."""
-    reason = ""
-    if cache.location.protocol == "file" and not Path(cache.location.url).exists():
-        reason = ": there is no such directory"
-    click.echo(f"no names at {cache.location}{reason}", err=True)
+    """Say on standard error that the cache has no names. Raises NoCacheError if there is none."""
+    cache.require_exists()
+    click.echo(one_line(f"no names at {cache.location}: the cache is empty"), err=True)
 
 
 @contextmanager
@@ -107,7 +105,10 @@ def named(cache: Cache, name: str) -> Iterator[None]:
         yield
     except NotFoundError as error:
         with suppress(AccessError):
-            error.reason = _missing(name, [each.name for each in cache.names()])
+            there = [each.name for each in cache.names()]
+            if not there:
+                cache.require_exists()
+            error.reason = _missing(name, there)
         raise
 
 

@@ -31,6 +31,8 @@ def command(location: Location, *, as_json: bool) -> Exit:
     """
     cache = cachefs.open(location)
     summaries = cache.summaries()
+    if all(summary.modified is None and summary.fault for summary in summaries):
+        cache.require_exists()
     if as_json:
         print_json(summaries)
     elif not summaries:

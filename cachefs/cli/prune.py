@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,6 +10,7 @@ import cachefs
 from cachefs.cli import quantities
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
+from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
 from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, size
@@ -18,6 +19,9 @@ from cachefs.operations.prune import PrunePlan
 if TYPE_CHECKING:
     from cachefs import PruneReport
     from cachefs.location.options import Location
+
+SHOWN: Final = 20
+"""Maximum number of names that stay which a plan lists; --json has all."""
 
 
 @click.command("prune")
@@ -100,6 +104,16 @@ def command(
 
 
 def _print_plan(plan: PrunePlan) -> None:
+    print_removals(plan)
+    click.echo(_staying([name.name for name in plan.staying[0]]))
+    for one in plan.missing_blobs:
+        click.echo(one_line(f"{one.name} lacks {amount(len(one.blobs), 'blob')}"), err=True)
+    if plan.fits is False:
+        click.echo("what has to stay is larger than --max-size", err=True)
+
+
+def print_removals(plan: PrunePlan) -> None:
+    """Print which names and blobs go."""
     if plan.remove:
         rows = [
             (
@@ -114,8 +128,6 @@ def _print_plan(plan: PrunePlan) -> None:
         columns = ("remove", "reason", "written", "frees", "later")
         print_table(columns, rows, right="frees|later")
         click.echo()
-    for one in plan.missing_blobs:
-        click.echo(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
     click.echo(
         f"delete {blobs_and_bytes(plan.frees)}; keep {blobs_and_bytes(plan.kept)}; orphaned, but "
         f"within the grace period: {blobs_and_bytes(plan.waiting)}"
@@ -128,8 +140,13 @@ def _print_plan(plan: PrunePlan) -> None:
             "lifecycle rule with NoncurrentVersionExpiration deletes them",
             err=True,
         )
-    if plan.fits is False:
-        click.echo("what has to stay is larger than --max-size", err=True)
+
+
+def _staying(names: list[str]) -> str:
+    """The names that stay; of many, the first ones."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    shown = one_line(", ".join(names[:SHOWN])) or "none"
+    return f"{amount(len(names), 'name')} will stay: {shown}{more}"
 
 
 def _print_report(report: PruneReport) -> None:

@@ -42,6 +42,8 @@ def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exi
     cache = cachefs.open(location)
     by_digest = cache.default_names if cache.location.digest else ()
     details = _details(cache, names or cache.location.names or by_digest)
+    if all(one.fault for one in details):
+        cache.require_exists()
     if as_json:
         print_json(details)
     elif not details:

@@ -66,6 +66,13 @@ class Page(NamedTuple):
     complete: bool
 
 
+class Folder(NamedTuple):
+    """What is directly in a folder: the paths of its folders, each ending in ``/``, and objects."""
+
+    folders: list[str]
+    objects: list[Stat]
+
+
 class Filesystem:
     """Any fsspec filesystem, without listing caches, whose objects are seen whole or not at all.
 
@@ -88,6 +95,12 @@ class Filesystem:
 
     touches = False
     """Whether :meth:`touch_batch` works; otherwise old blobs are uploaded again."""
+
+    sets_times = False
+    """Whether :meth:`set_time` works."""
+
+    has_directories = False
+    """Whether an object cannot have the path of a folder, as on a disk."""
 
     _prefetches = False
     """Whether ranges of an object may be requested in parallel, because a server sends them."""
@@ -147,6 +160,20 @@ class Filesystem:
         """List the first ``limit`` objects with the prefix whose paths come after ``after``."""
         objects = [stat for stat in await self.list(prefix) if stat.path > after]
         return Page(objects[:limit], len(objects) <= limit)
+
+    async def folder(self, path: str) -> Folder:
+        """List what is directly in a folder, given with its last slash; at least 1,000 items."""
+        bare = path.rstrip("/")
+        try:
+            found = await self.fs._ls(bare or path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return Folder([], [])
+        inside = [(self._below(bare, i["name"]), i) for i in found]
+        inside = [(at, info) for at, info in inside if at.startswith(f"{bare}/") and at != path]
+        return Folder(
+            sorted(f"{at.rstrip('/')}/" for at, info in inside if info["type"] == "directory"),
+            sorted(self._from_info(at, info) for at, info in inside if info["type"] == "file"),
+        )
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """Read an object in chunks. A known ``size`` saves a look-up.
@@ -237,6 +264,10 @@ class Filesystem:
             return None
 
         return await self._each(stats, touch, LOOKUP_PARALLELISM)
+
+    async def set_time(self, path: str, modified: float) -> None:
+        """Set when the object was modified, in seconds since 1970. Raises FileNotFoundError."""
+        raise NotImplementedError(f"this filesystem cannot set the time of {path}")
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:  # noqa: ARG002 - for stores that can compare
         """Delete the object. One that does not exist is not an error.

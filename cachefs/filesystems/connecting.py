@@ -12,6 +12,7 @@ from fsspec.config import apply_config
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.http_credentials import with_credentials_apart
 from cachefs.filesystems.obstore import used_before_fork
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import S3Filesystem
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.s3_options import S3Settings
     from cachefs.location.options import AzureOptions, Location, S3Options
 
+_HTTP: Final = ("http", "https")
 _EXTRAS: Final = {
     "s3": "s3",
     "s3a": "s3",
@@ -50,7 +52,14 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         return _s3(location, location.s3), _root(location.url)
     kind = _filesystem_class(location.protocol)
     options: dict[str, Any] = {"skip_instance_cache": True}
-    options |= kind._get_kwargs_from_urls(location.url)
+    url = location.url
+    if location.protocol in _HTTP:
+        kind, url = with_credentials_apart(kind, url)
+    try:
+        options |= kind._get_kwargs_from_urls(url)
+        root = kind._strip_protocol(url)
+    except ValueError:  # its text may quote a password
+        raise LocationError(f"the {location.protocol}:// URL is not valid: check it") from None
     if location.azure is not None:
         options |= _adlfs_options(location.azure)
     if location.protocol in _SSH:
@@ -58,7 +67,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         limits = ("timeout", "banner_timeout", "auth_timeout")
         options |= dict.fromkeys(limits, _patience(location))
     options |= location.storage_options
-    if location.protocol in ("http", "https"):
+    if location.protocol in _HTTP:
         from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
 
         options = with_headers_kept(apply_config(kind, options))
@@ -68,7 +77,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
     adapted = adapt(fs, location.export.upload_parallelism, _patience(location))
-    return adapted, f"{kind._strip_protocol(location.url).rstrip('/')}/"
+    return adapted, f"{root.rstrip('/')}/"
 
 
 def _s3(location: Location, s3: S3Options) -> Filesystem:

@@ -19,7 +19,7 @@ from cachefs.errors import (
     UnreachableError,
 )
 from cachefs.filesystems.patience import NoProgressError
-from cachefs.location.masking import mask_urls
+from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -338,4 +338,4 @@ def _status(error: BaseException) -> int | None:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return mask_urls(text.splitlines()[0])[:300]
+    return mask_text(text.splitlines()[0])[:300]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import closing
 from cachefs.errors import NotFoundError
-from cachefs.filesystems.base import CHUNK_SIZE, Stat, is_hidden
+from cachefs.filesystems.base import CHUNK_SIZE, Folder, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.parts import in_parts
@@ -51,6 +51,8 @@ class LocalFilesystem(BlockingFilesystem):
     """
 
     touches = True
+    sets_times = True
+    has_directories = True
     _several_threads = False
     _responds = False
 
@@ -74,6 +76,10 @@ class LocalFilesystem(BlockingFilesystem):
     async def list(self, prefix: str) -> list[Stat]:
         """Every file whose path starts with the prefix, in the order of paths."""
         return await asyncio.to_thread(lambda: sorted(_walk(prefix)))
+
+    async def folder(self, path: str) -> Folder:
+        """What the directory contains, in one call in a thread."""
+        return await asyncio.to_thread(_folder, path)
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002 - files need no size
         """The file's bytes in chunks."""
@@ -103,6 +109,10 @@ class LocalFilesystem(BlockingFilesystem):
             with suppress(FileNotFoundError):
                 Path(temporary).unlink()
             raise
+
+    async def set_time(self, path: str, modified: float) -> None:
+        """Set the file's time, in one call in a thread."""
+        await asyncio.to_thread(os.utime, path, (modified, modified))
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """Compare and delete the file in one call in a thread, but not in one step."""
@@ -141,6 +151,19 @@ def _walk(prefix: str) -> Iterator[Stat]:
                     stat = _stat(path)
                     if stat is not None:
                         yield stat
+
+
+def _folder(path: str) -> Folder:
+    folders: list[str] = []
+    objects: list[Stat] = []
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as found:
+        for item in found:
+            at = f"{path}{item.name}"
+            if item.is_dir():
+                folders.append(f"{at}/")
+            elif item.is_file() and (stat := _stat(at)) is not None:
+                objects.append(stat)
+    return Folder(sorted(folders), sorted(objects))
 
 
 async def file_chunks(path: Path, shown_to: Show | None = None) -> AsyncIterator[bytes]:
@@ -270,7 +293,7 @@ def _put(temporary: str, path: str, chunks: Iterable[bytes], *, synced: bool = T
         if synced:
             _settle(temporary, path)
         else:
-            Path(temporary).replace(path)
+            _replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
@@ -303,8 +326,19 @@ def _sync(root: str) -> None:
         os.close(folder)
 
 
+def _replace(temporary: str, path: str) -> None:
+    """Rename the file; empty folders, left where objects were deleted, are not in its way."""
+    try:
+        Path(temporary).replace(path)
+    except IsADirectoryError:
+        with suppress(OSError):
+            for folder, _, _ in os.walk(path, topdown=False):
+                Path(folder).rmdir()  # only if it is empty
+        Path(temporary).replace(path)
+
+
 def _settle(temporary: str, path: str) -> None:
-    Path(temporary).replace(path)
+    _replace(temporary, path)
     folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

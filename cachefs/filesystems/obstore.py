@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing
 from cachefs.errors import UsageError
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Page, Stat
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.parts import part_size
@@ -140,6 +140,15 @@ class ObstoreFilesystem(BlockingFilesystem):
             yield Page(objects, complete)
             if complete:
                 return
+
+    async def folder(self, path: str) -> Folder:
+        """List with a delimiter."""
+        store, root, key = self._open(path)
+        found = await store.list_with_delimiter_async(key.rstrip("/") or None)
+        return Folder(
+            sorted(f"{root}{folder.rstrip('/')}/" for folder in found["common_prefixes"]),
+            [_stat(root, meta) for meta in found["objects"]],
+        )
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """Send one GET, or request ranges of a large object.

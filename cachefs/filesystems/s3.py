@@ -20,6 +20,7 @@ from cachefs.filesystems.base import (
     TEMPORARY,
     WHOLE,
     Filesystem,
+    Folder,
     Page,
     Stat,
     joined,
@@ -135,6 +136,17 @@ class S3Filesystem(Filesystem):
         except (OSError, NotImplementedError):
             return False
         return bool(answer.get("Status") == "Enabled")
+
+    async def folder(self, path: str) -> Folder:
+        """One LIST: the first 1,000 folders and objects."""
+        bucket, _, key = path.partition("/")
+        answer = await self.fs._call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=key, Delimiter="/", MaxKeys=1000
+        )
+        return Folder(
+            [f"{bucket}/{item['Prefix']}" for item in answer.get("CommonPrefixes", ())],
+            [_listed(bucket, item) for item in answer.get("Contents", ())],
+        )
 
     async def explain(self, path: str) -> None:
         """One LIST: unlike that of a HEAD, its response has a body with the reason."""

@@ -25,7 +25,7 @@ from botocore.utils import get_environ_proxies
 
 from cachefs.errors import LocationError
 from cachefs.filesystems.s3_credentials import CredentialSource
-from cachefs.location.masking import mask_urls
+from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,7 +137,7 @@ def _configuring() -> Iterator[None]:
     except (ProfileNotFound, LocationError):
         raise
     except (BotoCoreError, TypeError, ValueError) as error:
-        reason = mask_urls(" ".join(str(error).split()) or type(error).__name__)
+        reason = mask_text(" ".join(str(error).split()) or type(error).__name__)
         raise LocationError(f"the configuration for S3 is not valid: {reason}") from error
 
 

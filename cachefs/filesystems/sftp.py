@@ -19,6 +19,8 @@ class SFTPFilesystem(Filesystem):
     """
 
     touches = True
+    sets_times = True
+    has_directories = True
 
     # A thread instead of a lock: a call runs to its end even if its caller was cancelled.
     _threads_for_calls = 1
@@ -53,6 +55,10 @@ class SFTPFilesystem(Filesystem):
     async def _touch(self, stat: Stat) -> None:
         """Set the file's time to now."""
         await self._blocking(lambda: self._ftp.utime(stat.path, None))
+
+    async def set_time(self, path: str, modified: float) -> None:
+        """Set the file's time, which SFTP has in whole seconds."""
+        await self._blocking(lambda: self._ftp.utime(path, (modified, modified)))
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         found: bytes = await self._blocking(self._read, path, start, end)

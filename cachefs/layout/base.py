@@ -82,6 +82,7 @@ class Layout(ABC):
         store: where they are.
         blob_prefix: the beginning of every blob's key, up to its hexadecimal digits.
         manifest_prefix: the beginning of every manifest's key; empty if one object lists all names.
+        prefix: the attribute ``prefix``, with which all keys begin.
         default_name: the name to use if none is given.
         digest: the one manifest to read, if the cache was opened by a digest, else None.
         builder_limit: bytes of a cache config above which builders refuse to import it from this
@@ -92,6 +93,7 @@ class Layout(ABC):
     store: Store
     blob_prefix: str
     manifest_prefix: str = ""
+    prefix: str = ""
     default_name: str
     digest: str | None = None
     builder_limit: int | None = None
@@ -143,11 +145,23 @@ class Layout(ABC):
         """
 
     @abstractmethod
-    async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
+    async def publish(
+        self, names: Sequence[str], manifest: Manifest, modified: float | None = None
+    ) -> None:
         """Write the manifest under each name, atomically, replacing what was there.
 
-        All of its blobs must be in the store. Raises StoreError.
+        All of its blobs must be in the store. With ``modified``, in seconds since 1970, the names
+        get this time if the store can set the time of a name. Raises StoreError, and CacheNameError
+        for a name that this store cannot have beside another one.
         """
+
+    @abstractmethod
+    async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
+        """Whether the name already holds what :meth:`publish` would write. Raises StoreError."""
+
+    async def date(self, name: NamedManifest, modified: float) -> bool:  # noqa: ARG002 - for stores that can
+        """Set when a name was written, in seconds since 1970. Returns False if it cannot."""
+        return False
 
     @abstractmethod
     async def remove(self, names: Collection[str]) -> None:

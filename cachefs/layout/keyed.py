@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from cachefs.concurrency import for_each
 from cachefs.digest import Digest
-from cachefs.errors import ManifestError
+from cachefs.errors import (
+    AccessError,
+    CacheNameError,
+    IntegrityError,
+    ManifestError,
+    NotFoundError,
+    StoreError,
+    UnreachableError,
+)
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.location.keys import check_name, key_fault
@@ -32,8 +40,9 @@ class KeyedLayout(Layout):
 
     default_name = "buildkit"
 
-    def __init__(self, store: Store, blobs: str, manifests: str) -> None:
+    def __init__(self, store: Store, blobs: str, manifests: str, prefix: str = "") -> None:
         self.store = store
+        self.prefix = prefix
         self.blob_prefix = f"{blobs}sha256:"
         self.manifest_prefix = manifests
 
@@ -76,7 +85,9 @@ class KeyedLayout(Layout):
             raise
         return Manifest(name, config, raw, left_out)
 
-    async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
+    async def publish(
+        self, names: Sequence[str], manifest: Manifest, modified: float | None = None
+    ) -> None:
         """Write the bytes that were read, or what a builder would have written."""
         if lost := {key for others in manifest.annotations.values() for key in others}:
             logger.warning(
@@ -86,9 +97,46 @@ class KeyedLayout(Layout):
                 len(manifest.annotations),
                 ", ".join(sorted(lost)),
             )
-        raw = manifest.raw if manifest.raw is not None else codec.encode(manifest.config)
+        raw = _raw(manifest)
         for name in names:
-            await self.store.put(self.manifest_prefix + check_name(name), raw)
+            key = self.manifest_prefix + check_name(name)
+            try:
+                await self.store.put(key, raw)
+            except (AccessError, UnreachableError):
+                raise
+            except StoreError as error:
+                if (other := await self._in_the_way(name)) is None:
+                    raise
+                raise _not_both(name, other, self.store) from error
+            if modified is not None:
+                await self.store.set_time(key, modified)
+
+    async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
+        """Compare the sizes, and then the bytes."""
+        raw = _raw(manifest)
+        if name.size != len(raw):
+            return False
+        try:
+            return await self.store.read(name.key, limit=len(raw)) == raw
+        except (NotFoundError, IntegrityError):
+            return False
+
+    async def date(self, name: NamedManifest, modified: float) -> bool:
+        """Set the manifest's time."""
+        try:
+            await self.store.set_time(name.key, modified)
+        except NotFoundError:
+            return False
+        return self.store.filesystem.sets_times
+
+    async def _in_the_way(self, name: str) -> str | None:
+        """Another name because of which a disk cannot have this one; None if there is none."""
+        if not self.store.filesystem.has_directories:
+            return None
+        for there in await self.names():
+            if there.name.startswith(f"{name}/") or name.startswith(f"{there.name}/"):
+                return there.name
+        return None
 
     async def remove(self, names: Collection[str]) -> None:
         """Delete the manifests."""
@@ -112,6 +160,21 @@ class KeyedLayout(Layout):
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""
         return {Digest(layer.blob) for layer in (await self.read(name)).config.layers}
+
+
+def _raw(manifest: Manifest) -> bytes:
+    return manifest.raw if manifest.raw is not None else codec.encode(manifest.config)
+
+
+def _not_both(name: str, other: str, store: Store) -> CacheNameError:
+    return CacheNameError(
+        f"{name!r} cannot be beside {other!r} here, because a directory of files has no file and "
+        "folder of one name: use another name, or an OCI image layout, which has both "
+        "(type=local,dest=DIR)",
+        operation="write",
+        side=store.side,
+        key=store.root,
+    )
 
 
 def _require_annotations(config: CacheConfig) -> None:

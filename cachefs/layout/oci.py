@@ -111,8 +111,15 @@ class OCILayout(Layout):
         parts = await self._parts(name)
         return {Digest(d.digest) for d in (top, parts.config, *parts.layers)}
 
-    async def publish(self, names: Sequence[str], manifest: Manifest) -> None:
-        """Write the config, then the manifest, then the index that names it."""
+    async def publish(
+        self, names: Sequence[str], manifest: Manifest, modified: float | None = None
+    ) -> None:
+        """Write the config, then the manifest, then the index that names it.
+
+        Times stay as they are written: they belong to the index, which all tags share, and to
+        blobs, where they protect from a prune.
+        """
+        del modified
         raw = self.encode(manifest.config)
         if len(raw) > self.builder_limit:
             logger.warning(
@@ -122,17 +129,28 @@ class OCILayout(Layout):
                 len(raw),
                 self.builder_limit,
             )
-        descriptor = _descriptor(cacheconfig.MEDIA_TYPE, raw)
+        descriptor, top, top_raw = self._described(manifest, raw)
         await self._put_blob(descriptor, raw)
+        await self._put_blob(top, top_raw)
+        await self.store.put("oci-layout", oci.LAYOUT)
+        tags = {check_name(name): replace(top, annotations={oci.REF_NAME: name}) for name in names}
+        await self._retag(tags)
+
+    async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
+        """Compare the digests, and look up the manifest and its config."""
+        config, top, _ = self._described(manifest, self.encode(manifest.config))
+        keys = [self.blob_key(Digest(part.digest)) for part in (config, top)]
+        return name.key == keys[1] and None not in await self.store.stat_batch(keys)
+
+    def _described(self, manifest: Manifest, raw: bytes) -> tuple[Descriptor, Descriptor, bytes]:
+        """The descriptors of a cache config and of its manifest, and the manifest's bytes."""
+        descriptor = _descriptor(cacheconfig.MEDIA_TYPE, raw)
         layers = [
             self._layer_descriptor(layer, manifest.annotations.get(layer.blob, {}))
             for layer in manifest.config.layers
         ]
         top, top_raw = self._compose(descriptor, layers)
-        await self._put_blob(top, top_raw)
-        await self.store.put("oci-layout", oci.LAYOUT)
-        tags = {check_name(name): replace(top, annotations={oci.REF_NAME: name}) for name in names}
-        await self._retag(tags)
+        return descriptor, top, top_raw
 
     def encode(self, config: CacheConfig) -> bytes:
         """The cache config without its annotations, which are in the layers' descriptors."""

@@ -47,7 +47,7 @@ def open_layout(
     ):
         layout = OCILayout(store, location.oci, location.digest)
     else:
-        layout = KeyedLayout(store, location.blobs, location.manifests)
+        layout = KeyedLayout(store, location.blobs, location.manifests, location.prefix)
     layout.max_records = location.max_records
     return layout
 

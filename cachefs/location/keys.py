@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import CacheNameError
+from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,5 +59,5 @@ def check_name(name: str) -> str:
     if not isinstance(name, str):
         raise CacheNameError(f"a name is text, not {type(name).__name__}")
     if (reason := key_fault(name)) is not None:
-        raise CacheNameError(f"the name {name[:80]!r} {reason}")
+        raise CacheNameError(f"the name {mask_text(name)[:80]!r} {reason}")
     return name

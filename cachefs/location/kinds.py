@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.digest import Digest
 from cachefs.errors import DigestError, LocationError
-from cachefs.location.masking import Secret, mask_url
+from cachefs.location.masking import Secret
+from cachefs.masking import MASK, mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,14 +41,25 @@ _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9$][\w.\-]*|arn:[\w:/\-]+", re.ASCII)
 _HTTP: Final = re.compile(r"https?://(?:[\w.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:[/?].*)?", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SECOND: Final = re.compile(
+    r"(=\s*|[;\s|&]\s*[\w.\-]*(?:secret|token|passw|key|sig|cred)[\w.\-]*\s*[:\s]\s*)\S.*",
+    re.DOTALL | re.IGNORECASE,
+)
+"""The value of a second attribute within a value."""
+
 _TRUE: Final = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE: Final = ("0", "f", "F", "FALSE", "false", "False")
 
 
 def quoted(value: object) -> str:
-    """Format a value for an error message: short, on one line, without passwords."""
+    """Format a value for an error message: short, on one line, without secrets.
+
+    What follows an ``=`` is masked: it may be the value of another attribute, because a comma was
+    mistyped.
+    """
     if isinstance(value, str | os.PathLike):
-        return f'"{repr(mask_url(os.fsdecode(value))[:80])[1:-1]}"'
+        shown = _SECOND.sub(rf"\1{MASK}", mask_url(os.fsdecode(value)))
+        return f'"{repr(shown[:80])[1:-1]}"'
     small = isinstance(value, float) or (isinstance(value, int) and abs(value) < _LONGEST)
     return repr(value) if small else type(value).__name__
 

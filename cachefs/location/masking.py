@@ -1,16 +1,11 @@
-"""Hiding secrets: a wrapper for text, and functions that mask URLs, texts and reprs."""
+"""Hiding secrets: a wrapper for text, and a repr that masks URLs."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any
 
-MASK: Final = "***"
-
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>]+")
-_PASSWORD: Final = re.compile(r"\A([^/:]*):.*@", re.DOTALL)
+from cachefs.masking import MASK, mask_text, mask_url
 
 
 class Secret:
@@ -41,26 +36,8 @@ class Secret:
         return (Secret, (self._value,))
 
 
-def mask_url(url: str) -> str:
-    """Mask the password of a URL and its query, which may contain a signature.
-
-    If it is unclear where a password ends, more is masked rather than less. The scheme may be
-    missing, because errors also show mistyped URLs.
-    """
-    found = _SCHEME.match(url)
-    scheme = found[0] if found else ""
-    rest = _PASSWORD.sub(rf"\1:{MASK}@", url[len(scheme) :])
-    plain, query, _ = rest.partition("?")
-    return f"{scheme}{plain}{query and query + MASK}"
-
-
-def mask_urls(text: str) -> str:
-    """Mask every URL in a text, such as the message of a library."""
-    return _URL.sub(lambda found: mask_url(found[0]), text)
-
-
 class Masked:
-    """Gives a dataclass the usual repr, with masked URLs and without ``repr=False`` fields."""
+    """Gives a dataclass the usual repr, with secrets masked and without ``repr=False`` fields."""
 
     __slots__ = ()
 
@@ -70,4 +47,8 @@ class Masked:
 
 
 def _masked(value: Any) -> Any:
-    return mask_url(value) if isinstance(value, str) and "://" in value else value
+    if isinstance(value, tuple):
+        return tuple(map(_masked, value))
+    if not isinstance(value, str):
+        return value
+    return mask_url(value) if "://" in value else mask_text(value)

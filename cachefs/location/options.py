@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cachefs.errors import CacheNameError, LocationError
 from cachefs.location.keys import as_names, check_name, key_fault
 from cachefs.location.kinds import quoted
-from cachefs.location.masking import MASK, Masked, Secret, mask_url
+from cachefs.location.masking import Masked, Secret
+from cachefs.masking import MASK, mask_text, mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,5 +205,5 @@ class Location(Masked):
     def __str__(self) -> str:
         """The folder, as short text without secrets."""
         if self.protocol == "file":
-            return f"{self.url}{self.prefix}"
-        return f"{mask_url(self.url).removesuffix(f'?{MASK}')}{self.prefix}"
+            return mask_text(f"{self.url}{self.prefix}")
+        return mask_text(f"{mask_url(self.url).removesuffix(f'?{MASK}')}{self.prefix}")

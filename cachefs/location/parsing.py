@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 _S3_PROTOCOLS: Final = ("s3", "s3a")
 _BUCKET_PROTOCOLS: Final = (*_S3_PROTOCOLS, "gs", "gcs")
+_HTTP_PROTOCOLS: Final = ("http", "https")
+_HOST_PROTOCOLS: Final = (*_HTTP_PROTOCOLS, "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
+_USER: Final = re.compile(r"[^#\[\]]*")
+_HOST: Final = re.compile(r"(?:[^\s@:\[\]/]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 def parse(
@@ -194,7 +198,13 @@ def _folder(url: str | os.PathLike[str]) -> _Root:
         raise LocationError(
             "an S3 URL of a folder cannot have a query, such as ?versionId=: remove it"
         )
-    return _Root(f"{protocol}://{_remote(protocol, rest)}{question}{query}", protocol, "keyed")
+    root = _remote(protocol, rest)
+    if question and protocol in _HTTP_PROTOCOLS:
+        raise LocationError(
+            f"an {protocol} URL of a folder cannot have a query, such as a signature or a token: "
+            "it would be valid for one object only"
+        )
+    return _Root(f"{protocol}://{root}{question}{query}", protocol, "keyed")
 
 
 def _remote(protocol: str, rest: str) -> str:
@@ -207,6 +217,13 @@ def _remote(protocol: str, rest: str) -> str:
             raise LocationError(
                 f"{protocol}:// is not followed by a bucket: write {protocol}://bucket/folder/"
             ) from None
+    user, _, name = host.rpartition("@")
+    if protocol in _HOST_PROTOCOLS and not (_HOST.fullmatch(name) and _USER.fullmatch(user)):
+        raise LocationError(
+            f"the {protocol}:// URL has no host, or its port is not a number: write "
+            f"{protocol}://host/folder/ or {protocol}://user@host:port/folder/, and in a password "
+            "%2F, %3F, %23 and %40 for '/', '?', '#' and '@'"
+        )
     path = path.removesuffix("/")
     for part in (host.rpartition("@")[2], path):
         if part and (reason := key_fault(part)) is not None:

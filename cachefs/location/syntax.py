@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import LocationError
 from cachefs.location.attributes import ATTRIBUTES, NAMES_KNOWN, TYPE, unknown
+from cachefs.location.kinds import FOLDER, PATH
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
@@ -33,12 +34,23 @@ _FIELD: Final = re.compile(r'(?:\A|,)"?\s*([A-Za-z][\w.\-]*)\s*=')
 _CSV_FIELD: Final = r'(?:"(?:[^"]|"")*"|[^",\r\n]*)'
 _RECORD: Final = re.compile(rf"{_CSV_FIELD}(?:,{_CSV_FIELD})*")
 _SECRETS: Final = frozenset(attribute.name for attribute in ATTRIBUTES if attribute.secret)
+_FREE: Final = frozenset(a.name for a in ATTRIBUTES if a.kind in {FOLDER, PATH})
+"""Attributes whose values may contain ``name=`` of an attribute, unless that is a secret one."""
+
+
+def _after_separator(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds one of these attributes after something that was typed for a comma."""
+    return re.compile(rf"[;\s|&?,]\s*({'|'.join(map(re.escape, names))})\s*=", re.IGNORECASE)
+
+
+_ANY_INSIDE: Final = _after_separator(NAMES_KNOWN)
+_SECRET_INSIDE: Final = _after_separator(_SECRETS)
 
 
 def in_attribute_form(text: str | os.PathLike[str]) -> bool:
     """Whether this is the builders' form, ``key=value,...``, and not a URL or a path.
 
-    Raises LocationError for a mixture of both.
+    Raises LocationError for a mixture of both, and for a URL or path with a secret in it.
     """
     if not isinstance(text, str):
         return False
@@ -53,12 +65,19 @@ def in_attribute_form(text: str | os.PathLike[str]) -> bool:
             f"{known[0]}= follows text that is not an attribute: write type=fsspec,url=... and "
             f'then {known[0]}=..., or type=fsspec,"url=..." for a folder with a comma in its name'
         )
+    if (secret := _SECRET_INSIDE.search(text)) is not None:
+        raise LocationError(
+            f"{secret[1]}= is inside a URL or path: separate attributes with commas only, as in "
+            "type=s3,bucket=...,access_key_id=..."
+        )
     return False
 
 
 def read_attributes(text: str) -> dict[str, str]:
     """Read text in attribute form, by name. Raises LocationError, which shows no value."""
     pairs = [_pair(number, field) for number, field in enumerate(_fields(text), 1)]
+    for name, value in pairs:
+        _require_one(name, value)
     if (type_ := dict(pairs).get("type")) is not None:
         TYPE.read(type_)  # first, because each type has different attributes
     settings: dict[str, str] = {}
@@ -79,6 +98,16 @@ def _pair(number: int, field: str) -> tuple[str, str]:
             'both as a whole, as in "name=a,b"'
         )
     return name.strip().lower(), value
+
+
+def _require_one(name: str, value: str) -> None:
+    """Raise LocationError if the value contains another attribute. Shows no value."""
+    inside = (_SECRET_INSIDE if name in _FREE else _ANY_INSIDE).search(value)
+    if inside is not None and name in NAMES_KNOWN:
+        raise LocationError(
+            f"the value of {name} contains {inside[1]}=: separate attributes with commas only, "
+            "without spaces or semicolons"
+        )
 
 
 def read_keywords(keywords: Mapping[str, object]) -> dict[str, object]:

@@ -11,11 +11,14 @@ from msgspec.structs import replace
 
 from cachefs.amount import Amount
 from cachefs.concurrency import run
-from cachefs.errors import CacheError, UsageError
+from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
-from cachefs.operations.mirror import remove_others
+from cachefs.operations.mirror import plan_removal, remove_others
+from cachefs.operations.nearby import require_cache
 from cachefs.operations.plan import Plan
+from cachefs.operations.prune import PrunePlan  # noqa: TC001 - msgspec resolves it when decoding
 from cachefs.operations.publication import without_refused
+from cachefs.operations.publishing import Publishing
 from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.lookup import slices
@@ -65,6 +68,8 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
         touch: blobs that the target has and whose time will be renewed.
         keep: blobs that the target has and that are recent enough.
         remove: names of the target that will be removed, because the source lacks them.
+        prune: what a mirror removes and deletes afterwards; None for other copies, and for a target
+            without names.
     """
 
     names: dict[str, list[str]]
@@ -74,11 +79,12 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
     touch: Amount
     keep: Amount
     remove: list[str]
+    prune: PrunePlan | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to copy and nothing to remove."""
-        return not (self.names or self.unreadable or self.remove)
+        return not (self.names or self.unreadable) and (self.prune is None or self.prune.is_empty)
 
 
 class Senders(NamedTuple):
@@ -101,6 +107,8 @@ class Copy:
             the target, and orphaned blobs older than this are deleted. None to remove nothing.
         senders: other processes or machines that send the blobs.
         repair: mend manifests that builders refuse to import.
+        ignore_missing: skip names that the source does not have.
+        times: when names of the source were written, in seconds since 1970, for the new names.
     """
 
     def __init__(
@@ -113,6 +121,8 @@ class Copy:
         grace: float | None = None,
         senders: Senders | None = None,
         repair: bool = False,
+        ignore_missing: bool = False,
+        times: Mapping[str, float] | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -121,35 +131,54 @@ class Copy:
         self._grace = grace
         self._senders = senders
         self._repair = repair
+        self._ignore_missing = ignore_missing
+        self._times = times or {}
 
     async def plan(self) -> CopyPlan:
         """Read the source's manifests, and compare their blobs with the target's. Writes nothing.
 
-        Raises StoreError.
+        Raises NoCacheError, StoreError, and for a mirror the errors of a prune.
         """
-        manifests, refused = await self._read()
-        plan = await plan_export(self._target, _blobs(manifests), self._touch_refresh)
-        kept = {name for new in self._names.values() for name in new}
-        others = set() if self._grace is None else {n.name for n in await self._target.names()}
+        read = await self._read()
+        prune = await self._plan_removal(read)
+        plan = await plan_export(self._target, _blobs(read.manifests), self._touch_refresh)
         return CopyPlan(
-            names={manifest.name: list(self._names[manifest.name]) for manifest in manifests},
-            unreadable=refused,
-            refused={manifest.name: why for manifest in manifests if (why := manifest.refusal)},
+            names={manifest.name: list(self._names[manifest.name]) for manifest in read.manifests},
+            unreadable=read.refused,
+            refused={m.name: why for m in read.manifests if (why := m.refusal)},
             upload=Amount.of(blob.size or 0 for blob in plan.upload),
             touch=Amount.of(blob.size or 0 for blob, _ in plan.touch),
             keep=Amount.of(blob.size or 0 for blob in plan.keep),
-            remove=sorted(others - kept),
-        ).remembering(lambda _plan, callback: self.execute(callback))
+            remove=[] if prune is None else sorted(one.manifest.name for one in prune.remove),
+            prune=prune,
+        ).remembering(lambda plan, callback: self._execute(read, plan.prune, callback))
 
     async def execute(self, callback: Callback = DEFAULT_CALLBACK) -> ExportReport:
         """Copy, then remove what is to be removed.
 
         A name whose blobs the source lacks is not published and stays as it was in the target; the
-        others are copied. Then CopyError is raised. Raises StoreError if the target fails.
+        others are copied. Then CopyError is raised. Raises the errors of :meth:`plan` before
+        anything is written, and StoreError if the target fails.
         """
+        read = await self._read()
+        return await self._execute(read, await self._plan_removal(read), callback)
+
+    async def _plan_removal(self, read: _Read) -> PrunePlan | None:
+        if self._grace is None:
+            return None
+        wanted = {new for name in self._names for new in self._names[name]}
+        becoming = {
+            new: frozenset(RecordGraph(manifest.config).blobs())
+            for manifest in read.manifests
+            for new in self._names[manifest.name]
+        }
+        return await plan_removal(self._target, wanted, becoming, self._grace)
+
+    async def _execute(
+        self, read: _Read, prune: PrunePlan | None, callback: Callback
+    ) -> ExportReport:
         started = time.perf_counter()
-        manifests, refused = await self._read()
-        unknown = {blob for one in manifests for blob in without_diff_id(one.config)}
+        unknown = {blob for one in read.manifests for blob in without_diff_id(one.config)}
         transfer = Transfer(
             self._target,
             LayoutSource(self._source),
@@ -157,27 +186,38 @@ class Copy:
             tolerant=True,
             unknown=unknown if self._repair else (),
         )
-        blobs = _blobs(manifests)
+        blobs = _blobs(read.manifests)
         sent = await self._send_spread(blobs, callback)
         # What workers sent is kept now. What they could not send is tried again here.
         await transfer.bring(blobs, self._touch_refresh)
-        done: list[str] = []
-        for manifest in manifests:
+        refused = dict(read.refused)
+        whole: list[Manifest] = []
+        for manifest in read.manifests:
             lost = [b for b in RecordGraph(manifest.config).blobs() if b in transfer.failures]
             if lost:
                 why = transfer.failures[lost[0]]
                 refused[manifest.name] = f"{manifest.name} lacks {len(lost)} blobs: {why}"
-                continue
-            if manifest.refusal:
-                manifest = await self._mended(manifest, transfer)  # noqa: PLW2901 - in its place
-            await self._target.publish(self._names[manifest.name], manifest)
-            done += self._names[manifest.name]
-        report = sent.added_to(transfer.report(done, time.perf_counter() - started))
+            elif manifest.refusal:
+                whole.append(await self._mended(manifest, transfer))
+            else:
+                whole.append(manifest)
+        publishing = Publishing(self._target, self._names, self._times)
+        await publishing.publish(whole)
+
+        def report() -> ExportReport:
+            done = transfer.report(publishing.done(whole), time.perf_counter() - started)
+            return sent.added_to(replace(done, unchanged=sorted(publishing.unchanged)))
+
+        found = report()
+        if prune is not None and not refused:
+            found = await remove_others(self._source, self._target, prune, found)
+            if publishing.clashes:  # a name that was removed may have been in the way
+                await publishing.publish([m for m in whole if m.name in publishing.clashes])
+                found = replace(found, names=report().names)
+        refused |= {name: f"{name}: {error}" for name, error in publishing.clashes.items()}
         if refused:
-            raise CopyError.of(list(refused.values()), report)
-        if self._grace is not None:
-            report = await remove_others(self._source, self._target, report, self._grace)
-        return report
+            raise CopyError.of(list(refused.values()), found)
+        return found
 
     async def _mended(self, manifest: Manifest, transfer: Transfer) -> Manifest:
         """With ``repair``, what builders do not refuse of the manifest; else it, with a warning."""
@@ -191,16 +231,19 @@ class Copy:
         )
         return manifest
 
-    async def _read(self) -> tuple[list[Manifest], dict[str, str]]:
+    async def _read(self) -> _Read:
         """The manifests that can be copied, and why the others cannot."""
-        manifests: list[Manifest] = []
-        refused: dict[str, str] = {}
+        read = _Read([], {})
         for name, found in (await read_manifests(self._source, self._names)).items():
-            if isinstance(found, CacheError):
-                refused[name] = f"{name}: {found}"
+            if isinstance(found, NotFoundError) and self._ignore_missing:
+                logger.warning("%s is not there, so it is not copied", name)
+            elif isinstance(found, CacheError):
+                read.refused[name] = f"{name}: {found}"
             else:
-                manifests.append(found)
-        return manifests, refused
+                read.manifests.append(found)
+        if not read.manifests:
+            await require_cache(self._source)
+        return read
 
     async def _send_spread(self, blobs: Mapping[Digest, int], callback: Callback) -> Sent:
         """Have workers send the blobs, if there are workers."""
@@ -219,6 +262,13 @@ class Copy:
         parts = await spread(self._senders.executor, send_part, tasks, advance)
         uploaded = sum((part.uploaded for part in parts), Amount())
         return Sent(uploaded, sum((part.touched for part in parts), Amount()))
+
+
+class _Read(NamedTuple):
+    """What was read from the source: manifests, and why the others cannot be copied."""
+
+    manifests: list[Manifest]
+    refused: dict[str, str]
 
 
 class Sent(NamedTuple):
@@ -259,24 +309,27 @@ def _blobs(manifests: Sequence[Manifest]) -> dict[Digest, int]:
 
 async def renamed(
     source: Layout, wanted: Sequence[str], new_names: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    """Each name to copy, with its names in the target.
+) -> tuple[dict[str, tuple[str, ...]], dict[str, float]]:
+    """Each name to copy, with its names in the target; and the times of all names if listed.
 
     These are all names, or the wanted ones. They keep their names unless the target gives others.
-    Raises UsageError if there is nothing to copy or several names would become one.
+    Raises NoCacheError, and UsageError if the source is empty or several names would become one.
     """
-    chosen = list(wanted) or [name.name for name in await source.names()]
+    listed = [] if wanted else await source.names()
+    chosen = list(wanted) or [name.name for name in listed]
+    times = {name.name: name.modified for name in listed if name.modified is not None}
     if not chosen:
+        await require_cache(source)
         raise UsageError(
-            "there is nothing to copy: no names were found; check the location's prefixes",
+            "there is nothing to copy: the cache has no names",
             operation="copy",
             side="source",
             key=source.store.root,
         )
     if not new_names:
-        return {name: (name,) for name in chosen}
+        return {name: (name,) for name in chosen}, times
     if len(chosen) == 1:
-        return {chosen[0]: tuple(new_names)}
+        return {chosen[0]: tuple(new_names)}, times
     raise UsageError(
         f"{len(chosen)} names of the source ({', '.join(chosen[:5])}) cannot all become "
         f"{';'.join(new_names)}; give the source's name, or leave out the target's"

@@ -12,10 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cachefs.amount import Amount
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
+from cachefs.operations.nearby import require_cache
 from cachefs.transfer.manifests import read_names
 from cachefs.wire.cacheconfig import NO_PARENT
 from cachefs.wire.walks import fold_stacks, topological
@@ -62,10 +64,27 @@ class Divergence(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class NamesDiff(Struct, frozen=True, kw_only=True):
+    """How the names of two sides differ; each list is sorted.
+
+    Attributes:
+        gained: names that only the second side has.
+        lost: names that only the first side has.
+        changed: names that both have, with other records, results, layers or blobs.
+        kept: how many names are the same on both sides.
+    """
+
+    gained: list[str]
+    lost: list[str]
+    changed: list[str]
+    kept: int
+
+
 class CacheDiff(Struct, frozen=True, kw_only=True):
     """How the second side differs from the first.
 
     Attributes:
+        names: names; None if one name was compared with one other name.
         records: digests of records. A record whose inputs differ is both gained and lost.
         results: digests of records that both sides have, with a result that one of them lacks.
         layers: blobs of layers. A layer whose parent differs is both gained and lost.
@@ -75,6 +94,7 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
         divergence: where the chains first differ; None if no record is gained.
     """
 
+    names: NamesDiff | None
     records: Change
     results: Change
     layers: Change
@@ -87,21 +107,40 @@ class CacheDiff(Struct, frozen=True, kw_only=True):
     def is_equal(self) -> bool:
         """Whether nothing differs."""
         changes = (self.records, self.results, self.layers, self.blobs)
-        return not any(change.gained or change.lost for change in changes)
+        named = self.names
+        return not (
+            any(change.gained or change.lost for change in changes)
+            or (named is not None and (named.gained or named.lost or named.changed))
+        )
 
 
-async def load(layout: Layout, names: Collection[str] = ()) -> RecordGraph:
-    """The union of these names' records, by default of all names.
+class Named(NamedTuple):
+    """What one side has by name; ``is_one`` if it is one name that was asked for."""
 
-    Raises UsageError for names that do not exist, ManifestError and IntegrityError if a manifest is
-    unreadable, and StoreError: a partial comparison would be misleading.
+    graphs: dict[str, RecordGraph]
+    is_one: bool
+
+    @property
+    def union(self) -> RecordGraph:
+        """The records of all names."""
+        graphs = list(self.graphs.values())
+        return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
+
+
+async def load(layout: Layout, names: Collection[str] = ()) -> Named:
+    """The records of these names, by default of all names.
+
+    Raises NoCacheError, UsageError for names that do not exist, ManifestError and IntegrityError if
+    a manifest is unreadable, and StoreError: a partial comparison would be misleading.
     """
     wanted = list(names) or [name.name for name in await layout.names()]
+    if not wanted:
+        await require_cache(layout)
 
     async def read(name: str) -> RecordGraph:
         return RecordGraph((await layout.read(name)).config)
 
-    graphs: list[RecordGraph] = []
+    graphs: dict[str, RecordGraph] = {}
     absent: list[str] = []
     for name, found in (await read_names(wanted, read)).items():
         if isinstance(found, NotFoundError):
@@ -109,14 +148,41 @@ async def load(layout: Layout, names: Collection[str] = ()) -> RecordGraph:
         elif isinstance(found, CacheError):
             raise found
         else:
-            graphs.append(found)
+            graphs[name] = found
     if absent:
+        if not graphs:
+            await require_cache(layout)
         raise UsageError(
             f"there is no {', '.join(sorted(absent))} to compare; 'cachefs ls' lists the names",
             operation="read",
             key=layout.store.root,
         )
-    return graphs[0] if len(graphs) == 1 else RecordGraph.union(graphs)
+    return Named(graphs, is_one=len(names) == 1)
+
+
+def compare_named(first: Named, second: Named) -> CacheDiff:
+    """How the second side differs from the first, by name and together."""
+    found = compare(first.union, second.union)
+    if first.is_one and second.is_one:
+        return found
+    return replace(found, names=_names(first.graphs, second.graphs))
+
+
+def _names(first: Mapping[str, RecordGraph], second: Mapping[str, RecordGraph]) -> NamesDiff:
+    both = first.keys() & second.keys()
+    changed = [name for name in both if not _is_same(first[name], second[name])]
+    return NamesDiff(
+        gained=sorted(second.keys() - first.keys()),
+        lost=sorted(first.keys() - second.keys()),
+        changed=sorted(changed),
+        kept=len(both) - len(changed),
+    )
+
+
+def _is_same(first: RecordGraph, second: RecordGraph) -> bool:
+    # Mostly they are equal to the byte, which is found out much faster.
+    same = (first.layers, first.records) == (second.layers, second.records)
+    return same or compare(first, second).is_equal
 
 
 def compare(first: RecordGraph, second: RecordGraph) -> CacheDiff:
@@ -128,6 +194,7 @@ def compare(first: RecordGraph, second: RecordGraph) -> CacheDiff:
     results_of_a = {(content, r) for content in both for r in a.results.get(content, ())}
     results_of_b = {(content, r) for content in both for r in b.results.get(content, ())}
     return CacheDiff(
+        names=None,
         records=_change(a.records, b.records),
         results=Change(
             gained=sorted(a.records[content] for content, _ in results_of_b - results_of_a),

@@ -118,7 +118,7 @@ async def _require_clear(layout: Layout) -> None:
 def no_names(layout: Layout) -> UsageError:
     """The error for a layout without names."""
     return UsageError(
-        "no names were found, so every blob would be deleted: check the location and its prefixes",
+        "the cache has no names, so every blob would be deleted: check its manifests prefix",
         operation="prune",
         key=layout.store.root,
     )

@@ -19,6 +19,7 @@ from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.location.keys import check_name
+from cachefs.operations.nearby import require_cache
 from cachefs.operations.plan import Plan
 from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
@@ -237,8 +238,9 @@ async def _read_all(sources: Sequence[MergeSource]) -> list[_Read]:
     for source in sources:
         names = source.names or [name.name for name in await source.layout.names()]
         if not names:
+            await require_cache(source.layout)
             raise UsageError(
-                "there is nothing to merge: no names were found; check the location's prefixes",
+                "there is nothing to merge: the cache has no names",
                 operation="merge",
                 key=source.layout.store.root,
             )

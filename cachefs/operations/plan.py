@@ -39,11 +39,16 @@ class Plan(Struct, Generic[R], frozen=True, kw_only=True, dict=True):
         Raises UsageError for a plan without its caches, and the errors documented by the method
         that made the plan.
         """
-        work = self.__dict__.get("_work")
+        result: R = run(self.work(self, callback))
+        return result
+
+    @property
+    def work(self) -> Callable[[Any, Callback], Coroutine[Any, Any, R]]:
+        """What :meth:`execute` runs. Raises UsageError for a plan without its caches."""
+        work: Callable[[Any, Callback], Coroutine[Any, Any, R]] | None = self.__dict__.get("_work")
         if work is None:
             raise UsageError("this plan was copied or decoded and has lost its caches: plan again")
-        result: R = run(work(self, callback))
-        return result
+        return work
 
     def remembering(self, work: Callable[[Any, Callback], Coroutine[Any, Any, R]]) -> Self:
         """The plan; :meth:`execute` passes it to this coroutine function, with a callback."""

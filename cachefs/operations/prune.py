@@ -20,21 +20,23 @@ between the prune's look-up and its delete, which immediately follow each other.
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from cachefs.amount import Amount
-from cachefs.errors import StoreError, UsageError
+from cachefs.errors import UsageError
 from cachefs.filesystems.base import Stat
 from cachefs.layout.base import NamedManifest  # noqa: TC001 - msgspec resolves it when decoding
+from cachefs.operations.beside import manifests_beside
 from cachefs.operations.delete import BlobRemoval, Deletion, is_past
-from cachefs.operations.mark import Marks, no_names
+from cachefs.operations.mark import Marks
+from cachefs.operations.observe import Seen, missing_blobs, observe, prefixes_of
 from cachefs.operations.plan import Plan
 from cachefs.operations.retention import Candidate, PrunePolicy, choose
-from cachefs.transfer.lookup import list_blobs, look_up
-from cachefs.transfer.workers import list_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -43,15 +45,14 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout
     from cachefs.transfer.workers import Workers
 
+logger = logging.getLogger("cachefs")
+
 GRACE: Final = 72 * 3600.0
 """The default grace period in seconds: a blob is left alone for this long after it was written or
 touched, because a writer may take that long from its first look-up of a blob to its manifest."""
 
 LONGEST_BUILD: Final = 48 * 3600.0
 """Seconds that the default grace period allows for a build on top of ``touch_refresh``."""
-
-MAX_SKEW: Final = 300.0
-"""Seconds by which the store's clock may differ from this machine's."""
 
 
 class NameRemoval(Struct, frozen=True, kw_only=True):
@@ -124,7 +125,8 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
         leftovers: leftovers of interrupted writes that will be deleted.
         waiting: orphaned blobs within the grace period.
         kept: blobs that stay because they are needed.
-        staying: the names that stay, for each layout.
+        staying: the names that stay as they are, for each layout.
+        unmatched: patterns of the policy that match no name.
         fits: whether the rest is within the policy's ``max_size``, None if it has none.
         versioned: whether the store keeps what is deleted as earlier versions, so that it frees no
             space until a lifecycle rule of the bucket deletes those.
@@ -141,6 +143,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     waiting: Amount
     kept: Amount
     staying: list[list[NamedManifest]]
+    unmatched: list[str]
     fits: bool | None = None
     versioned: bool = False
 
@@ -165,6 +168,7 @@ async def plan_prune(
     grace: float = GRACE,
     clock: Callable[[], float] = time.time,
     workers: Workers | None = None,
+    becoming: Mapping[str, frozenset[Digest]] | None = None,
 ) -> PrunePlan:
     """Find what to remove and delete. Writes only a small object, to read the store's time.
 
@@ -176,115 +180,48 @@ async def plan_prune(
         clock: this machine's time, in seconds since 1970.
         workers: other processes or machines that list the blobs.
 
-    Raises UsageError if there are no names at all, ManifestError, IntegrityError and StoreError if
-    anything cannot be listed, read or understood, and StoreError if the clocks differ.
+        becoming: names that are about to be written, with the blobs they will need then.
+
+    Logs a warning for each pattern of the policy that matches no name: it may be mistyped.
+
+    Raises NoCacheError, UsageError if there are no names at all, or if other manifests beside these
+    need the same blobs, ManifestError, IntegrityError and StoreError if anything cannot be listed,
+    read or understood, and StoreError if the clocks differ.
     """
     policy = policy or PrunePolicy()
     policy.check()
     if grace < 0:
         raise UsageError("the grace period is negative")
-    seen = await _observe(layouts, grace, clock, workers)
-    missing = await _missing(layouts[0], seen)
-    plan = _plan(seen, missing, policy, grace)
+    seen = await observe(layouts, grace, clock, workers)
+    await _require_all(layouts, seen.blobs)
+    missing = await missing_blobs(layouts[0], seen)
+    plan = _plan(seen, missing, policy, grace, becoming or {})
+    for pattern in plan.unmatched:
+        logger.warning("the pattern %r matches no name, so it keeps nothing", pattern)
     return plan.remembering(lambda plan, _callback: execute_prune(layouts, plan))
 
 
-class _Seen(NamedTuple):
-    """The content of a store. Ages are measured against ``reference``, in seconds since 1970."""
-
-    reference: float
-    marks: Marks
-    blobs: dict[Digest, Stat]
-    leftovers: list[Stat]
-    versioned: bool
-
-    def age(self, modified: float | None) -> float | None:
-        return None if modified is None else self.reference - modified
-
-
-async def _observe(
-    layouts: Sequence[Layout],
-    grace: float,
-    clock: Callable[[], float],
-    workers: Workers | None,
-) -> _Seen:
-    layout = layouts[0]
-    _prefixes(layouts)
-    for each in layouts:  # before anything is written there
-        if not await each.names():
-            raise no_names(each)
-    reference = await _reference_time(layout, clock)
-    marks = Marks(layouts)
-    await marks.look()
-    blobs = await (list_spread(workers) if workers else list_blobs(layout))
-    leftovers = await _leftovers(layout, marks.names(0), reference - grace)
-    await marks.look(settled=reference)
-    marks.require_names()
-    return _Seen(reference, marks, blobs, leftovers, await layout.store.keeps_versions())
-
-
-def _prefixes(layouts: Sequence[Layout]) -> list[str]:
-    """The path prefixes of blobs and of each layout's manifests. Raises UsageError."""
-    blobs = {layout.store.root + layout.blob_prefix for layout in layouts}
-    if len(blobs) > 1:
+async def _require_all(layouts: Sequence[Layout], stored: Collection[Digest]) -> None:
+    """Raise UsageError if other manifests beside these need the same blobs."""
+    beside = await manifests_beside(layouts, stored)
+    if beside:
+        layout = layouts[0]
+        relative = [key.removeprefix(layout.prefix) for key in beside]
+        prefixes = " and ".join(f"manifests_prefix={prefix}" for prefix in relative)
         raise UsageError(
-            f"{', '.join(sorted(blobs))} have no blobs in common: prune them one by one"
-        )
-    for layout in layouts:
-        layout.require_names("prune")
-    return [*blobs, *(layout.store.root + layout.manifest_prefix for layout in layouts)]
-
-
-async def _reference_time(layout: Layout, clock: Callable[[], float]) -> float:
-    """The store's time. Raises StoreError if it has none, or differs too much from ours."""
-    before = clock()
-    reference = await layout.store.clock(layout.blob_prefix)
-    after = clock()
-    if reference is None:
-        raise StoreError(
-            "the store has no times, so the age of a blob is unknown",
+            f"other manifests need blobs of this cache, which would be deleted: give --also (also= "
+            f"in Python) the same location with {prefixes}, or move away what is not in use",
             operation="prune",
-            key=layout.store.root,
+            key=layout.store.root + beside[0],
         )
-    skew = max(before - reference, reference - after, 0.0)
-    if skew > MAX_SKEW:
-        raise StoreError(
-            f"its clock and ours differ by {skew:.0f} seconds, but a prune depends on ages: set "
-            f"the clocks (up to {MAX_SKEW:.0f} seconds are accepted)",
-            operation="prune",
-            key=layout.store.root,
-        )
-    return reference
-
-
-async def _leftovers(layout: Layout, names: Sequence[NamedManifest], before: float) -> list[Stat]:
-    """What interrupted writes left next to blobs and manifests, older than the grace period."""
-    found: dict[tuple[str, str], Stat] = {}
-    for prefix in sorted(layout.temporary_prefixes(names)):
-        for stat in await layout.store.unfinished(prefix):
-            if stat.modified is not None and stat.modified <= before:
-                found[stat.path, stat.version] = stat
-    return list(found.values())
-
-
-async def _missing(layout: Layout, seen: _Seen) -> dict[str, list[Digest]]:
-    """The blobs that names need and that are still missing when they are looked up once more."""
-    lost = {
-        digest
-        for name in seen.marks.names(0)
-        for digest in seen.marks.needs(0, name.name)
-        if digest not in seen.blobs
-    }
-    lost -= set(await look_up(layout, lost)) if lost else set()
-    return {
-        name.name: sorted(missing)
-        for name in seen.marks.names(0)
-        if (missing := lost & seen.marks.needs(0, name.name))
-    }
 
 
 def _plan(
-    seen: _Seen, missing: Mapping[str, list[Digest]], policy: PrunePolicy, grace: float
+    seen: Seen,
+    missing: Mapping[str, list[Digest]],
+    policy: PrunePolicy,
+    grace: float,
+    becoming: Mapping[str, frozenset[Digest]],
 ) -> PrunePlan:
     marks = seen.marks
     sizes = {digest: stat.size for digest, stat in seen.blobs.items()}
@@ -295,12 +232,17 @@ def _plan(
         policy,
         sizes,
     )
-    orphans = seen.blobs.keys() - _needed(marks, removals)
+
+    def is_settled(name: str) -> bool:
+        """Whether it needs after the copy what it needs now; if not, it is read again."""
+        return name not in becoming or becoming[name] == marks.needs(0, name)
+
+    orphans = seen.blobs.keys() - _needed(marks, removals, becoming)
     old = {d for d in orphans if is_past(seen.blobs[d], seen.reference, grace)}
     freed = _freed(removals, marks, orphans)
     kept = _amount(sizes, seen.blobs.keys() - orphans)
     return PrunePlan(
-        prefixes=_prefixes(marks.layouts),
+        prefixes=prefixes_of(marks.layouts),
         reference_time=seen.reference,
         grace=grace,
         remove=[
@@ -323,28 +265,45 @@ def _plan(
         waiting=_amount(sizes, orphans - old),
         kept=kept,
         staying=[
-            [name for name in marks.names(position) if position > 0 or name.name not in removals]
-            for position in range(len(marks.layouts))
+            [
+                name
+                for name in marks.names(0)
+                if name.name not in removals and is_settled(name.name)
+            ],
+            *(marks.names(position) for position in range(1, len(marks.layouts))),
+        ],
+        unmatched=[
+            pattern
+            for pattern in (*policy.keep_last, *policy.keep)
+            if not any(fnmatchcase(name, pattern) for name in listed)
         ],
         fits=None if policy.max_size is None else kept.bytes <= policy.max_size,
         versioned=seen.versioned,
     )
 
 
-def _written(name: NamedManifest, seen: _Seen) -> float | None:
+def _written(name: NamedManifest, seen: Seen) -> float | None:
     """When a name was written. Tags share one index and its time, but not their manifests."""
     digest = seen.marks.layouts[0].digest_of(name.key)
     stat = None if digest is None else seen.blobs.get(digest)
     return name.modified if stat is None else stat.modified
 
 
-def _needed(marks: Marks, removals: Collection[str]) -> set[Digest]:
-    """The blobs that are needed once these names are removed."""
-    needed = set(marks.unnamed)
+def _needed(
+    marks: Marks, removals: Collection[str], becoming: Mapping[str, frozenset[Digest]]
+) -> set[Digest]:
+    """The blobs that are needed once these names are removed and the others are written."""
+    needed = set(marks.unnamed).union(*becoming.values())
     for position in range(len(marks.layouts)):
         for name in marks.names(position):
-            if position > 0 or name.name not in removals:
-                needed |= marks.needs(position, name.name)
+            now = marks.needs(position, name.name)
+            if position > 0:
+                needed |= now
+            elif name.name in becoming:
+                # If it stays as it is, so do the objects that describe its blobs.
+                needed |= now if becoming[name.name] <= now else set()
+            elif name.name not in removals:
+                needed |= now
     return needed
 
 
@@ -364,7 +323,7 @@ def _amount(sizes: Mapping[Digest, int], digests: Collection[Digest]) -> Amount:
     return Amount.of(sizes[digest] for digest in digests)
 
 
-def _blob_removal(digest: Digest, seen: _Seen) -> BlobRemoval:
+def _blob_removal(digest: Digest, seen: Seen) -> BlobRemoval:
     stat = seen.blobs[digest]
     age = seen.age(stat.modified) or 0.0
     return BlobRemoval(digest=str(digest), size=stat.size, age=age, version=stat.version)
@@ -387,7 +346,7 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     """
     started = time.perf_counter()
     layout = layouts[0]
-    if _prefixes(layouts) != plan.prefixes:
+    if prefixes_of(layouts) != plan.prefixes:
         raise UsageError(f"the plan is for {', '.join(plan.prefixes)}; execute it there")
     removed, spared = await _remove(layout, [removal.manifest for removal in plan.remove])
     marks = Marks(layouts)

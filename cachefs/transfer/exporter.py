@@ -59,6 +59,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         names: the names that were published.
+        unchanged: those of them that a copy found as they should be, and did not write again.
         uploaded: blobs that were sent.
         touched: blobs that were already stored and whose time was renewed.
         kept: blobs that were already stored and recent enough.
@@ -74,6 +75,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
     kept: Amount = Amount()
     seconds: float = 0.0
     error: str | None = None
+    unchanged: list[str] = []
     removed: list[str] = []
     deleted: Amount = Amount()
 

@@ -192,6 +192,21 @@ class TestContract(FilesystemContract):
         assert backend.unfinished_uploads() == []
 
 
+def test_a_folder_is_listed_without_what_is_below(store: Store) -> None:
+    async def work() -> None:
+        for key in ("f/a", "f/in/side", "f/in/two", "f/x y/1", "fa/b", "top"):
+            await store.put(key, b"12")
+        found = await store.folder("f/")
+        assert found.folders == ["f/in/", "f/x y/"]
+        assert [(stat.path, stat.size) for stat in found.objects] == [("f/a", 2)]
+        top = await store.folder("")
+        assert {"f/", "fa/"} <= set(top.folders)
+        assert "top" in [stat.path for stat in top.objects]
+        assert await store.folder("f/nothing/") == ([], [])
+
+    run(work())
+
+
 # --- temporary files, large copies, many pages ---------------------------------------------------
 
 

@@ -108,3 +108,13 @@ def test_a_cache_goes_there_twice_and_back(
     for name in ("app", "app-v2"):
         copied = (tmp_path / "manifests" / name).read_bytes()
         assert copied == (source / "manifests" / name).read_bytes()
+
+
+def test_a_folder_is_listed(fs: PlainFileSystem) -> None:
+    store = Store(adapt(fs), "root/")
+    for key in KEYS:
+        run(store.put(key, b"1"))
+    found = run(store.folder(""))
+    assert (found.folders, found.objects) == (["b/", "bb/", "team/"], [])
+    assert [stat.path for stat in run(store.folder("team/")).objects] == ["team/app"]
+    assert run(store.folder("none/")) == ([], [])

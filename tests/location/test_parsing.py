@@ -22,9 +22,10 @@ from cachefs.errors import CacheNameError, LocationError, UsageError
 from cachefs.location.attributes import ATTRIBUTES, Attribute
 from cachefs.location.keys import check_name
 from cachefs.location.kinds import parse_duration
-from cachefs.location.masking import Secret, mask_url
+from cachefs.location.masking import Secret
 from cachefs.location.options import ExportOptions, Location, OCIOptions
 from cachefs.location.parsing import parse
+from cachefs.masking import mask_url
 
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 S3 = "type=s3,bucket=b,region=r"

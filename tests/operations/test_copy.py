@@ -70,3 +70,34 @@ def test_a_failure_that_is_to_be_ignored_is_in_the_plans_report(tmp_path: Path) 
     assert report.names == ["other"]
     assert report.error is not None
     assert "main" in report.error
+
+
+def test_names_that_clash_on_a_disk_do_not_stop_the_others(tmp_path: Path) -> None:
+    source = cachefs.open(f"type=local,dest={tmp_path / 'source'}")
+    for name in ("feature", "feature/x", "main"):
+        cachefs.copy(filled(tmp_path / "made").with_names("main"), source.with_names(name))
+    with pytest.raises(cachefs.CopyError, match="'feature/x' cannot be beside 'feature' here") as e:
+        cachefs.copy(source, tmp_path / "target")
+    assert "type=local,dest=DIR" in str(e.value)
+    assert e.value.report.names == ["feature", "main"]
+    assert list(cachefs.open(tmp_path / "target")) == ["feature", "main"]
+    both = f"type=local,dest={tmp_path / 'both'}"
+    cachefs.copy(source, both)
+    assert list(cachefs.open(both)) == ["feature", "feature/x", "main"]
+
+
+def test_a_first_build_has_no_cache_to_copy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(cachefs.NoCacheError):
+        cachefs.copy(tmp_path / "none", tmp_path / "target")
+    report = cachefs.copy(tmp_path / "none", tmp_path / "target", ignore_missing=True)
+    assert report.names == []
+    assert "there is nothing here" in caplog.text
+    source = filled(tmp_path / "source").with_names(["main", "branch"])
+    assert cachefs.plan_copy(source, tmp_path / "target", ignore_missing=True).execute().names == [
+        "main"
+    ]
+    assert "branch is not there" in caplog.text
+    with pytest.raises(cachefs.CopyError, match="branch"):
+        cachefs.copy(source, tmp_path / "target")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -272,13 +273,37 @@ def test_the_table_and_the_document_say_the_same(keyed: str) -> None:
     assert document["records"]["gained"] == found.records.gained
     assert document["divergence"]["reason"] == "digest differs"
     assert document["equal"] is False
-    text = call("diff", *arguments).output
+    assert "sha256:" not in call("diff", *arguments).output
+    text = call("diff", "--details", *arguments).output
     rows = [line.split() for line in text.splitlines()]
     assert ["records", *map(str, (len(found.records.gained), len(found.records.lost)))] == next(
         row[:3] for row in rows if row[:1] == ["records"]
     )
     assert [row[2] for row in rows if row[:2] == ["+", "layer"]] == found.layers.gained
     assert text.splitlines()[-1].startswith("the chains diverge at record sha256:")
+
+
+def test_names_come_first(keyed: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        shutil.copytree(keyed, folder)
+    manifests = second / "manifests"
+    shutil.copy(manifests / "app-v2", manifests / "new")
+    shutil.copy(first / "manifests" / "app", first / "manifests" / "same")
+    shutil.copy(first / "manifests" / "app", manifests / "same")
+    (manifests / "app").replace(manifests / "app-v2")
+    found = cachefs.open(first).diff(second)
+    expected = cachefs.NamesDiff(gained=["new"], lost=["app"], changed=["app-v2"], kept=1)
+    assert found.names == expected
+    lines = call("diff", str(first), str(second)).output.splitlines()
+    marked = [["+", "new"], ["-", "app"], ["~", "app-v2"]]
+    assert [line.split()[:2] for line in lines[1:4]] == marked
+    assert lines[5] == "1 name the same"
+    # Everything is there under other names, which is a difference too.
+    assert found.records.gained == found.records.lost == []
+    assert not found.is_equal
+    assert call("diff", str(first), str(second)).return_value == 1
+    assert call("diff", keyed, keyed).output.startswith("equal: 2 names, ")
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import cachefs
 from cachefs.cli.main import program
+from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 
 
@@ -87,8 +90,12 @@ def test_after_a_name_that_could_not_be_copied_nothing_is_deleted(
 
 def test_an_empty_source_deletes_nothing(tmp_path: Path, target: Path) -> None:
     before = files(target)
-    with pytest.raises(cachefs.UsageError, match="nothing to copy"):
+    with pytest.raises(cachefs.NoCacheError, match="there is nothing here"):
         cachefs.copy(tmp_path / "empty", target, delete=True)
+    (tmp_path / "manifests").mkdir()
+    with pytest.raises(cachefs.UsageError, match="nothing to copy"):
+        cachefs.copy(tmp_path, target, delete=True)
+    assert cachefs.copy(tmp_path / "empty", target, delete=True, ignore_missing=True).names == []
     assert files(target) == before
 
 
@@ -128,8 +135,123 @@ def test_a_bucket_is_mirrored_to_a_directory(
     )
 
 
-def test_the_command_says_what_went(source: Path, target: Path) -> None:
-    done = CliRunner().invoke(program, ["copy", "--delete", str(source), str(target)])
+def copied(*arguments: object) -> Result:
+    return CliRunner().invoke(program, ["copy", *map(str, arguments)])
+
+
+def test_the_command_shows_a_plan_and_asks(source: Path, target: Path) -> None:
+    before = files(target)
+    for options, status in ((["--delete"], 2), (["--delete", "--dry-run"], 0)):
+        done = copied(source, target, *options)
+        assert done.exit_code == status, done.output
+        assert "app-v2  not in the source" in done.output
+        assert "delete 2 blobs" in done.output
+        assert files(target) == before
+    done = copied(source, target, "--delete", "--yes")
     assert done.exit_code == 0, done.output
     assert "removed 1 name: app-v2" in done.output
-    assert "deleted" in done.output
+    assert "deleted 2 blobs" in done.output
+    assert files(target) == files(source)
+    # Nothing is lost, so nothing is asked.
+    assert copied(source, target, "--delete").exit_code == 0
+
+
+def test_the_command_prints_plan_and_report_as_json(source: Path, target: Path) -> None:
+    document = json.loads(copied(source, target, "--delete", "--yes", "--json").output)
+    assert document["plan"]["remove"] == document["report"]["removed"] == ["app-v2"]
+    assert document["plan"]["prune"]["frees"] == document["report"]["deleted"]
+
+
+def test_a_name_that_came_after_the_plan_stays(source: Path, target: Path) -> None:
+    plan = cachefs.plan_copy(source, target, delete=True)
+    for folder, name in ((source, "app-v2"), (target, "other")):
+        shutil.copy(target / "manifests" / "app", folder / "manifests" / name)
+    assert plan.execute().removed == []
+    assert list(cachefs.open(target)) == ["app", "app-v2", "other"]
+    assert cachefs.open(target).verify(read_data=1.0).faults == []
+
+
+def test_other_manifests_over_the_same_blobs_stop_a_mirror(source: Path, target: Path) -> None:
+    (target / "others").mkdir()
+    shutil.move(target / "manifests" / "app-v2", target / "others" / "app-v2")
+    before = files(target)
+    with pytest.raises(cachefs.UsageError, match="manifests_prefix=others/"):
+        cachefs.copy(source, target, delete=True)
+    assert files(target) == before
+
+
+def test_a_name_in_the_way_is_removed_before(source: Path, target: Path) -> None:
+    """A file where the source has a folder, and the reverse."""
+    manifests = source / "manifests"
+    for first, second in (("branch", "branch/x"), ("branch/x", "branch")):
+        for name in ("branch", "branch/x"):
+            if (manifests / name).is_file():
+                (manifests / name).unlink()
+        if first == "branch/x":
+            (manifests / "branch").rmdir()
+        (manifests / second).parent.mkdir(exist_ok=True)
+        shutil.copy(manifests / "app", manifests / second)
+        aged(source)
+        cachefs.copy(source, target, delete=True)
+        assert sorted(cachefs.open(target)) == ["app", second]
+        assert cachefs.open(target).verify(read_data=1.0).faults == []
+
+
+def test_names_keep_their_ages_where_files_have_times(source: Path, tmp_path: Path) -> None:
+    aged(source, days=20.0)
+    mirror = tmp_path / "mirror"
+    cachefs.copy(source, mirror)
+    ages = [
+        (mirror / "manifests" / "app").stat().st_mtime,
+        (source / "manifests" / "app").stat().st_mtime,
+    ]
+    assert ages[0] == pytest.approx(ages[1], abs=0.01)
+    aged(source, days=1.0)
+    report = cachefs.copy(source, mirror)
+    assert report.unchanged == ["app"]
+    then = (source / "manifests" / "app").stat().st_mtime
+    assert (mirror / "manifests" / "app").stat().st_mtime == pytest.approx(then, abs=0.01)
+    plan = cachefs.open(mirror).plan_prune(cachefs.PrunePolicy(older_than=12 * 3600.0))
+    assert [removal.manifest.name for removal in plan.remove] == ["app"]
+
+
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
+def test_an_equal_manifest_is_not_written_again(
+    engine: str,
+    moto_s3: S3Server,
+    recording: Callable[[S3Server], RecordingProxy],
+    recorded: Path,
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "copied"
+    shutil.copytree(recorded / "s3" / "max", source)
+    aged(source)
+    proxy = recording(moto_s3)
+    bucket = proxy.server.attributes(moto_s3.bucket(), engine=engine)
+    cachefs.copy(source, bucket)
+    proxy.clear()
+    report = cachefs.copy(source, bucket)
+    assert (report.unchanged, report.uploaded.blobs) == (["app", "app-v2"], 0)
+    assert {request.method for request in proxy.requests} <= {"GET", "HEAD"}
+    assert proxy.count("GET", lambda request: "/manifests/" in request.path) == 2
+    # The source wrote it later, so its age has to become less in the bucket too.
+    then = time.time() + 60
+    os.utime(source / "manifests" / "app", (then, then))
+    assert cachefs.copy(source, bucket).unchanged == ["app-v2"]
+    mirrored = cachefs.copy(source, bucket, delete=True)
+    assert (mirrored.removed, mirrored.deleted.blobs) == ([], 0)
+
+
+def test_an_equal_tag_is_not_written_again(recorded: Path, tmp_path: Path) -> None:
+    target = f"type=local,dest={tmp_path / 'oci'}"
+    source = tmp_path / "copied"
+    shutil.copytree(recorded / "s3" / "max", source)
+    aged(source)
+    cachefs.copy(source, target)
+    index = (tmp_path / "oci" / "index.json").stat()
+    assert cachefs.copy(source, target).unchanged == ["app", "app-v2"]
+    assert (tmp_path / "oci" / "index.json").stat().st_mtime_ns == index.st_mtime_ns
+    aged(tmp_path / "oci")
+    report = cachefs.copy(source, target, delete=True)
+    assert (report.removed, report.deleted.blobs) == ([], 0)
+    assert cachefs.open(target).verify(read_data=1.0).faults == []

@@ -27,6 +27,8 @@ from cachefs.filesystems.base import Stat
 from cachefs.operations import prune
 from cachefs.operations.retention import Candidate, PrunePolicy, choose
 from cachefs.wire import codec
+from tests import programs
+from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 
 DAY = 86_400.0
@@ -175,13 +177,84 @@ def test_other_manifests_over_the_same_blobs_are_honoured(folder: Path) -> None:
     shutil.move(folder / "manifests" / "app-v2", folder / "others" / "app-v2")
     cache = cachefs.open(folder)
     other = cachefs.open(f"type=fsspec,url=file://{folder}/,manifests_prefix=others/")
-    assert cache.plan_prune().delete
     before = files(folder)
+    with pytest.raises(cachefs.UsageError, match="same location with manifests_prefix=others/"):
+        cache.plan_prune()
     assert pruned(cache, also=[other]).is_empty
     pruned(other, PrunePolicy(keep_last={"*": 0}), also=[cache])
     assert names(other) == []
     assert set(files(folder)) < set(before)
     assert all(isinstance(cache.read_blob(b), bytes) for b in cache.load("app").blobs())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("manifests/", "manifests-b/"),
+        ("manifests/a/", "manifests/b/"),
+        ("a/manifests/", "b/manifests/"),
+        ("a/manifests/", "x"),
+        ("ci-", "pr-"),
+    ],
+)
+def test_manifests_beside_are_found(folder: Path, ours: str, theirs: str) -> None:
+    for name, prefix in (("app", ours), ("app-v2", theirs)):
+        path = folder / f"{prefix}{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / "manifests" / name, path)
+    caches = [
+        cachefs.open(f"type=fsspec,url=file://{folder}/,manifests_prefix={prefix}")
+        for prefix in (ours, theirs)
+    ]
+    for one, other in (caches, reversed(caches)):
+        with pytest.raises(cachefs.UsageError, match="other manifests need blobs of this cache"):
+            one.plan_prune()
+        one.plan_prune(also=[other])
+
+
+def test_what_only_looks_like_manifests_beside_is_none(folder: Path, recorded: Path) -> None:
+    """Another cache, also without a slash in its prefix, other files, and another cache's blobs."""
+    shutil.copytree(recorded / "s3" / "max", folder / "another")
+    for part in ("blobs", "manifests"):
+        shutil.copytree(recorded / "s3" / "max" / part, folder / f"ci-{part}")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "list.json").write_text("[]")
+    (folder / "notes" / "config.json").write_text('{"layers": [], "records": []}')
+    (folder / "README").write_text("text")
+    assert cachefs.open(folder).plan_prune().remove == []
+
+
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
+def test_looking_beside_takes_one_request(
+    engine: str,
+    moto_s3: S3Server,
+    recording: Callable[[S3Server], RecordingProxy],
+    recorded: Path,
+) -> None:
+    proxy, bucket = recording(moto_s3), moto_s3.bucket()
+    cachefs.copy(recorded / "s3" / "max", moto_s3.attributes(bucket, prefix="app/"))
+    cache = cachefs.open(proxy.server.attributes(bucket, prefix="app/", engine=engine))
+    cache.plan_prune()
+    assert proxy.count(when=lambda request: "delimiter" in request.query) == 1
+    cachefs.copy(
+        recorded / "s3" / "max",
+        moto_s3.attributes(bucket, prefix="app/", manifests_prefix="others/"),
+    )
+    proxy.clear()
+    with pytest.raises(cachefs.UsageError, match="manifests_prefix=others/"):
+        cache.plan_prune()
+    assert proxy.count(when=lambda request: "delimiter" in request.query) == 2
+
+
+def test_a_pattern_that_matches_nothing_is_a_warning(folder: Path) -> None:
+    arguments = ("--keep", "mian", "--keep", "app*", "--keep-last", "pr-*=3", "--dry-run")
+    ended = programs.run("prune", str(folder), *arguments)
+    assert ended.status == 0
+    assert ended.err.splitlines() == [
+        f"cachefs: warning: the pattern {pattern!r} matches no name, so it keeps nothing"
+        for pattern in ("pr-*", "mian")
+    ]
+    assert "2 names will stay: app, app-v2" in ended.out
 
 
 def test_a_plan_remembers_the_other_manifests_it_was_made_with(folder: Path) -> None:
@@ -291,7 +364,7 @@ def test_a_doubt_stops_everything(folder: Path, how: str, error: type[Exception]
 
 
 def test_nothing_is_written_where_there_is_no_cache(tmp_path: Path) -> None:
-    with pytest.raises(cachefs.UsageError, match="no names"):
+    with pytest.raises(cachefs.NoCacheError, match="there is nothing here"):
         cachefs.open(tmp_path / "nowhere").plan_prune()
     assert list(tmp_path.iterdir()) == []
 

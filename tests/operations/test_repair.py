@@ -310,7 +310,7 @@ def test_a_replica_that_cannot_be_asked_is_an_error(
     delete(place.objects, place.blob_key(min(place.needs()["app"])))
     with pytest.raises(cachefs.StoreError):
         place.cache.plan_repair([moto_s3.attributes("no-such-bucket")])
-    with pytest.raises(cachefs.UsageError, match="no names were found"):
+    with pytest.raises(cachefs.NoCacheError, match="there is nothing here"):
         place.cache.plan_repair([moto_s3.attributes(moto_s3.bucket())])
 
 
@@ -359,5 +359,6 @@ def test_the_command(make_place: MakePlace) -> None:
 
 
 def test_the_folder_is_not_made_by_looking(tmp_path: Path) -> None:
-    assert cachefs.open(tmp_path / "none").plan_repair().is_empty
+    with pytest.raises(cachefs.NoCacheError):
+        cachefs.open(tmp_path / "none").plan_repair()
     assert not (tmp_path / "none").exists()

@@ -224,13 +224,19 @@ def test_ages_are_counted_from_the_stores_times(make_place: MakePlace) -> None:
     assert usage.undated == Amount()
 
 
-def test_a_cache_that_is_not_there_uses_nothing(tmp_path: Path) -> None:
+def test_a_cache_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for location in (str(tmp_path / "keyed"), f"type=local,dest={tmp_path / 'oci'}"):
-        usage = cachefs.open(location).usage()
-        assert usage.names == []
-        assert usage.stored == usage.referenced == Amount()
-        assert (usage.dedup, usage.oldest, usage.newest, usage.fault) == (None, None, None, None)
-        assert call("du", location).return_value == 0
+        with pytest.raises(cachefs.NoCacheError, match="there is nothing here"):
+            cachefs.open(location).usage()
+
+
+def test_an_empty_cache_uses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "manifests").mkdir()
+    usage = cachefs.open(tmp_path).usage()
+    assert usage.names == []
+    assert usage.stored == usage.referenced == Amount()
+    assert (usage.dedup, usage.oldest, usage.newest, usage.fault) == (None, None, None, None)
+    assert call("du", str(tmp_path)).return_value == 0
 
 
 def test_du_prints_tables_or_one_document(recorded: Path) -> None:

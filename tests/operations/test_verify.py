@@ -123,7 +123,10 @@ def test_blobs_that_no_name_needs_are_read_too(make_place: MakePlace) -> None:
 def test_a_store_that_cannot_be_asked_is_an_error(moto_s3: S3Server, tmp_path: Path) -> None:
     with pytest.raises(cachefs.StoreError):
         cachefs.open(moto_s3.attributes("no-such-bucket")).verify()
-    assert cachefs.open(tmp_path / "nothing").verify(read_data=1.0).names == []
+    with pytest.raises(cachefs.NoCacheError):
+        cachefs.open(tmp_path / "nothing").verify(read_data=1.0)
+    (tmp_path / "blobs").mkdir()
+    assert cachefs.open(tmp_path).verify(read_data=1.0).names == []
 
 
 def test_samples_add_up_to_everything(make_place: MakePlace) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fsspec.implementations.memory import MemoryFileSystem
 
 from cachefs.digest import Digest
-from cachefs.filesystems.base import Filesystem, Stat, is_hidden
+from cachefs.filesystems.base import Filesystem, Folder, Stat, is_hidden
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.store import Store
 from cachefs.wire import codec
@@ -99,6 +99,13 @@ class SteppedFilesystem(Filesystem):
         found = [stat for p in paths if not is_hidden(p, prefix) and (stat := self._look(p))]
         self.note(tuple((_spelled(stat.path), *stat[1:]) for stat in found))
         return found
+
+    async def folder(self, path: str) -> Folder:
+        """Without a turn: a prune only uses it to refuse, and here nothing is beside the cache."""
+        below = [found[len(path) :] for found in self.world.objects if found.startswith(path)]
+        return Folder(
+            sorted({f"{path}{one.partition('/')[0]}/" for one in below if "/" in one}), []
+        )
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: ARG002
         await self.turn(f"read {path}")
