@@ -13,9 +13,10 @@ import click
 
 from cachefs import __version__
 from cachefs.cli.exits import MEANINGS, Exit, status_of
-from cachefs.cli.failing import error_object, tell
+from cachefs.cli.failing import error_object, pattern_hint, tell
 from cachefs.cli.noise import silence
 from cachefs.cli.options import common_options
+from cachefs.cli.streams import finish, prepare
 from cachefs.errors import CacheError
 
 if TYPE_CHECKING:
@@ -56,10 +57,6 @@ NARROWEST = 30
 
 class Interrupted(Exception):  # noqa: N818 - it is not an error
     """Ctrl-C. Click must not see it: it would print an empty line."""
-
-
-class ReaderGoneError(Exception):
-    """The reader of standard output has closed it, as ``| head`` does."""
 
 
 class Commands(click.Group):
@@ -121,13 +118,18 @@ class Commands(click.Group):
             formatter.write_dl([(str(int(code)), text) for code, text in MEANINGS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn Ctrl-C and a closed pipe into exceptions that click ignores."""
+        """Run the command; turn Ctrl-C into an exception that click ignores, and name OSErrors."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise Interrupted from error
-        except BrokenPipeError as error:
-            raise ReaderGoneError from error
+        except CacheError:
+            raise
+        except OSError as error:
+            # Errors of stores are CacheErrors, and output never fails: this is the machine's.
+            from cachefs.filesystems.system import system_error
+
+            raise system_error(error, str(ctx.invoked_subcommand)) from error
 
 
 @click.group(
@@ -155,31 +157,26 @@ def program(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
+    prepare()
     silence()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # they are files
+    status = _run()
+    if (fault := finish()) is not None:
+        tell(OSError(fault))
+        status = status or Exit.FAULTS
+    _end(status)
+
+
+def _run() -> int:
+    """Run the program; errors become one line and a status."""
     try:
-        status = program.main(prog_name="cachefs", standalone_mode=False)
+        return int(program.main(prog_name="cachefs", standalone_mode=False) or 0)
     except click.ClickException as error:
-        status = _failed(error, Exit.USAGE, _advice(error))
+        return _failed(error, Exit.USAGE, _advice(error))
     except CacheError as error:
-        status = _failed(error, status_of(error))
-    except OSError as error:
-        # Errors of stores are CacheErrors, so this one comes from writing the output.
-        status = _failed(error, Exit.FAULTS, f"cannot write the output: {error.strerror or error}")
-        _drop_output()
+        return _failed(error, status_of(error))
     except (Interrupted, click.Abort):
         click.echo("cachefs: interrupted", err=True)
-        status = Exit.INTERRUPTED
-    except ReaderGoneError:
-        _drop_output()
-        status = Exit.DONE
-    _end(int(status or 0))
-
-
-def _drop_output() -> None:
-    """Discard the buffered output: writing it at exit would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INTERRUPTED
 
 
 def _end(status: int) -> NoReturn:
@@ -190,15 +187,13 @@ def _end(status: int) -> NoReturn:
     obstore alone.
     """
     if "obstore" in sys.modules:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
 
 def _failed(error: Exception, status: Exit, message: str | None = None) -> Exit:
     tell(error, message)
-    if "--json" in sys.argv:
+    if "--json" in sys.argv and _command() != "run":  # whose output is that of its own command
         from cachefs.cli.output import print_json
 
         print_json({"error": error_object(error, message)})
@@ -209,4 +204,11 @@ def _advice(error: click.ClickException) -> str:
     """Click's message, followed by the --help to see."""
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
+    if context is not None and message.startswith("Got unexpected extra argument"):
+        message += pattern_hint()
     return f"{message} (see {context.command_path if context else 'cachefs'} --help)"
+
+
+def _command() -> str | None:
+    """The command that was typed, for errors of click, which come before it is known."""
+    return next((word for word in sys.argv[1:] if word in COMMANDS), None)

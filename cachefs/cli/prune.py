@@ -10,9 +10,9 @@ import cachefs
 from cachefs.cli import quantities
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
-from cachefs.cli.locations import LOCATION
+from cachefs.cli.locations import LOCATION, location_argument
 from cachefs.cli.options import common_options
-from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, size
+from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, say, size
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("prune")
-@click.argument("location", type=LOCATION)
+@location_argument
 @click.option(
     "--older-than",
     callback=quantities.duration,
@@ -115,7 +115,7 @@ def _print_plan(plan: PrunePlan) -> None:
         print_table(columns, rows, right="frees|later")
         click.echo()
     for one in plan.missing_blobs:
-        click.echo(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
+        say(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
     click.echo(
         f"delete {blobs_and_bytes(plan.frees)}; keep {blobs_and_bytes(plan.kept)}; orphaned, but "
         f"within the grace period: {blobs_and_bytes(plan.waiting)}"

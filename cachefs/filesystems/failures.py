@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import BatchError
 from cachefs.errors import AccessError, CacheError, NotFoundError, StoreError, UnreachableError
+from cachefs.filesystems.system import system_reason
 from cachefs.location.masking import mask_urls
 
 if TYPE_CHECKING:
@@ -189,30 +190,16 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
     if names & _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
-        reason, advice = _first_line(error), _advice(error)
-        return UnreachableError, f"no response from the store ({reason}); {advice}"
-    if isinstance(error, OSError) and error.errno in _SYSTEM:
-        return _SYSTEM[error.errno]
+        said = f"no response from the store ({_first_line(error)}); {_advice(error)}"
+        return UnreachableError, said
+    # s3fs gives the errors of servers the nearest numbers, which mean disks here.
+    if isinstance(error, OSError) and not _s3_answer(error) and (reason := system_reason(error)):
+        return AccessError if error.errno == errno.EROFS else StoreError, reason
     return StoreError, f"the store failed: {_first_line(error)}"
 
 
 def _kinds(error: BaseException) -> set[str]:
     return {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
-
-
-_A_FILE: Final = "a file is in the way of a directory: give another path"
-_SYSTEM: Final[dict[int | None, Finding]] = {
-    errno.ENOSPC: (StoreError, "the store is full: free some space, then run it again"),
-    errno.EDQUOT: (StoreError, "the quota is used up: free some space, then run it again"),
-    errno.EROFS: (AccessError, "the filesystem is read-only: give another path"),
-    errno.ENOTDIR: (StoreError, _A_FILE),
-    errno.EEXIST: (StoreError, _A_FILE),
-    errno.EISDIR: (StoreError, "a directory is in the way of a file: give another path"),
-    errno.ENAMETOOLONG: (
-        StoreError,
-        "the name is too long for this filesystem: choose a shorter one",
-    ),
-}
 
 
 def _advice(error: Exception) -> str:
