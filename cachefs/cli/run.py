@@ -15,11 +15,12 @@ import msgspec
 
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
+from cachefs.cli.exits import Exit
 from cachefs.cli.failing import tell
 from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, to_json
-from cachefs.filesystems.failures import mapped
+from cachefs.filesystems.system import system_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,13 +121,12 @@ def command(
             )
         except StepError as error:
             return _failed(error, report_file)
-    if report_file is not None:
-        _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
+    status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
         outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
         for why in report.why or [""]:
             say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
-    return 0
+    return status
 
 
 def _check_expanded(command: tuple[str, ...]) -> None:
@@ -151,14 +151,20 @@ def _failed(error: StepError, report_file: Path | None) -> int:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
     if error.exit_code in (None, 0):
         tell(error)
-    if report_file is not None:
-        _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
+    _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
     return status
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
-    with mapped("write the report", str(path)):
+def _write(path: Path | None, report: dict[str, Any]) -> int:
+    """Write the report, if one is wanted, and return the status: a lost report is an error."""
+    if path is None:
+        return 0
+    try:
         path.write_text(to_json(report) + "\n", encoding="utf-8")
+    except OSError as error:
+        tell(system_error(error, "write the report", str(path)))
+        return Exit.STORE
+    return 0
 
 
 def _action(words: tuple[str, ...]) -> UserCommand:

@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import AccessError, CacheError, StoreError
@@ -80,7 +81,7 @@ def _absent(error: OSError, where: str | None) -> tuple[str, str | None]:
 
 
 def _is_temporary(path: str) -> bool:
-    return os.path.abspath(path).startswith(os.path.join(tempfile.gettempdir(), ""))  # noqa: PTH100, PTH118 - text
+    return Path(path).absolute().is_relative_to(tempfile.gettempdir())
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_prose_is_wrapped_at_spaces() -> None:
     lines = drawn([("main", "now", "1 B", reason)], 50)
     assert max(map(len, lines)) <= 50
     assert [line[:4] for line in lines] == ["name", "main", "    ", "    "]
-    assert " ".join(line[23:].strip() for line in lines[1:]) == reason
+    assert " ".join(line[21:].strip() for line in lines[1:]) == reason
 
 
 @pytest.mark.parametrize("room", [10, 24, 80])
