@@ -27,7 +27,7 @@ PAIR: Final = 2
 
 @click.command("diff")
 @click.argument("locations", metavar="[A] [B]", nargs=-1, type=LOCATION)
-@names_option("Compare this name.")
+@names_option("Compare this name; the first is A's, the second B's.")
 @json_option
 @common_options
 def command(locations: tuple[Location, ...], names: tuple[str, ...], *, as_json: bool) -> Exit:

@@ -30,7 +30,7 @@ MEANINGS = {
     Exit.DONE: "done",
     Exit.FAULTS: "done in part: the cache has faults, or some names are missing or failed",
     Exit.USAGE: "usage error",
-    Exit.STORE: "the store refused, failed or could not be reached",
+    Exit.STORE: "the store, or this machine, refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",
     Exit.INTERRUPTED: "interrupted",
 }

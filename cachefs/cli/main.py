@@ -38,6 +38,9 @@ COMMANDS = {
 }
 
 NOTES = """\
+Where two locations are expected, as by copy and diff, one alone is the second of them, and the
+first is $CACHEFS_CACHE, which must be set. Patterns such as 'pr-*' have to be quoted.
+
 With --json, standard output is one JSON document. If the whole command fails, it is
 {"error": {"type", "message", "operation", "side", "key"}}, in addition to the line on standard
 error.
@@ -149,7 +152,8 @@ def program(context: click.Context) -> None:
     """A build cache on any filesystem, in the format of BuildKit's cache back ends.
 
     A LOCATION is a path, a URL (s3://bucket/ci/) or a builder's attributes
-    (type=s3,bucket=builds,region=eu-central-1,name=app).
+    (type=s3,bucket=builds,region=eu-central-1,name=app). Without it, a command uses $CACHEFS_CACHE,
+    or else the cache in your cache directory that "cachefs run" uses by default.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -46,7 +46,11 @@ _NOT_FOUND = 127
     help="A cache to look in; the first one is also written. May be repeated. "
     "Default: $CACHEFS_CACHE, or else one in your cache directory.",
 )
-@click.option("--name", help="The name in the cache. Default: one derived from the command.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The name in the cache. Default: one derived from the command.",
+)
 @click.option(
     "--input",
     "inputs",

@@ -21,7 +21,7 @@ PROSE: Final = 24
 NARROWEST: Final = 12
 """Minimum width of the first column; below it, rows are printed as lines."""
 
-_PIECE: Final = re.compile(r".*?[/\-_.,:;=+@](?=.)|.+")
+_BREAKABLE: Final = re.compile(r".*?[/\-_.,:;=+@](?=.)|.+")
 """Where a word that is longer than the terminal is wide may be broken."""
 
 
@@ -144,12 +144,12 @@ def _broken(word: str, width: int) -> list[str]:
     if _width(word) <= width:
         return [word]
     lines = [""]
-    for piece in _PIECE.findall(word):
-        if _width(lines[-1] + piece) <= width:
-            lines[-1] += piece
+    for part in _BREAKABLE.findall(word):
+        if _width(lines[-1] + part) <= width:
+            lines[-1] += part
             continue
         lines += [""] if lines[-1] else []
-        for character in piece:
+        for character in part:
             if _width(lines[-1] + character) > width:
                 lines.append("")
             lines[-1] += character

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -427,3 +428,45 @@ def test_text_from_a_cache_does_not_reach_the_terminal_as_commands(keyed: Path) 
     shown = on_terminal("show", str(keyed), "--name", "app", NO_COLOR="1").out
     assert "\\x1b]0;" in shown
     assert "\x1b]0;" not in shown
+
+
+# --- what is not known is not told as if it were --------------------------------------------------
+
+
+def test_a_sample_that_has_no_blob_says_so(keyed: Path) -> None:
+    sampled = call("verify", str(keyed), "--read-data=0.0001%")
+    assert sampled.return_value == Exit.DONE
+    assert sampled.stdout.splitlines()[-1] == (
+        "today's sample of 0.0001 % has none of the blobs: none was read"
+    )
+    assert "sample" not in call("verify", str(keyed), "--read-data").stdout
+    assert "sample" not in call("verify", str(keyed)).stdout
+
+
+def test_age_classes_are_apart(keyed: Path) -> None:
+    blobs = sorted((keyed / "blobs").iterdir())
+    for blob, days in zip(blobs, (0.5, 3, 10, 10, 40), strict=False):
+        then = time.time() - days * 86_400
+        os.utime(blob, (then, then))
+    table = call("du", str(keyed)).stdout.partition("age of blobs")[2]
+    rows = [re.split(r" {2,}", line) for line in table.splitlines()[1:5]]
+    assert [row[0] for row in rows] == [
+        "less than 1 day",
+        "1 to 7 days",
+        "7 to 30 days",
+        "30 days or more",
+    ]
+    assert [int(row[2]) for row in rows] == [len(blobs) - 4, 1, 2, 1]
+
+
+def test_an_unknown_size_is_not_zero(tmp_path: Path) -> None:
+    graph = cachefs.RecordGraph()
+    step = graph.add("sha256:" + "5" * 64)
+    blob = cachefs.Digest.of(b"layer")
+    graph.add_result(step, graph.add_layer(blob))
+    cachefs.open(tmp_path / "cache").export(graph, {blob: b"layer"}, "app")
+    for language in ("mermaid", "dot"):
+        drawn = call("graph", str(tmp_path / "cache"), "--format", language).stdout
+        assert "size unknown" in drawn
+        assert "0 bytes" not in drawn
+    assert "  unknown  " in call("show", str(tmp_path / "cache")).stdout

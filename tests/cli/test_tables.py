@@ -66,9 +66,9 @@ def test_prose_is_wrapped_at_spaces() -> None:
 def test_a_name_longer_than_the_terminal_is_broken_after_separators(room: int) -> None:
     name = "a-name/" * 20
     lines = drawn([(name, "", "", "")], room)
-    pieces = [line for line in lines if "/" in line]
-    assert "".join(pieces) == name
-    assert all(piece.endswith(("-", "/")) for piece in pieces)
+    parts = [line for line in lines if "/" in line]
+    assert "".join(parts) == name
+    assert all(part.endswith(("-", "/")) for part in parts)
 
 
 def test_what_a_terminal_would_act_on_is_escaped() -> None:
