@@ -163,8 +163,12 @@ def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
     prepare()
     silence()
-    status = _run()
-    if (fault := finish()) is not None:
+    try:
+        status = _run()
+        fault = finish()
+    except KeyboardInterrupt:  # while a slow reader takes the last of the output
+        status, fault = int(Exit.INTERRUPTED), None
+    if fault is not None:
         tell(OSError(fault))
         status = status or Exit.FAULTS
     _end(status)

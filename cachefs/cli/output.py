@@ -122,5 +122,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: st
         right: headings, separated by ``|``, of columns that are aligned to the right.
     """
     room = get_terminal_size().columns if is_terminal() else None
-    for line in table(columns, rows, right.split("|"), room):
-        click.echo(line)
+    click.echo("\n".join(table(columns, rows, right.split("|"), room)))
