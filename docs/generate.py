@@ -41,6 +41,7 @@ ENVIRONMENT = {
     "CACHEFS_CACHE": "The location that a command uses if it is given none; for `copy` and `diff`, "
     "which take two, the first of them if it is left out.",
     "NO_COLOR, FORCE_COLOR": "Never use colours; use colours even without a terminal.",
+    "TERM": "If it is `dumb`, there is no progress bar.",
     "COLUMNS": "The width of tables, instead of the terminal's.",
     "XDG_CACHE_HOME": "The default cache of `cachefs run` and of builds is in `cachefs` below this "
     "directory; if it is not set, in `~/.cache/cachefs`.",
