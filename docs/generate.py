@@ -49,7 +49,10 @@ ENVIRONMENT = {
     "AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET": "Credentials for Azure, if the "
     "location gives no key. Read by the Azure client.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Credentials for `gs://`. Read by gcsfs.",
+    "CACHEFS_CACHE": "The location that a command uses if it is given none; for `copy` and `diff`, "
+    "which take two, the first of them if it is left out.",
     "NO_COLOR, FORCE_COLOR": "Never use colours; use colours even without a terminal.",
+    "TERM": "If it is `dumb`, there is no progress bar.",
     "COLUMNS": "The width of tables, instead of the terminal's.",
     "XDG_CACHE_HOME": "The default cache of `cachefs run` and of builds is in `cachefs` below this "
     "directory; if it is not set, in `~/.cache/cachefs`.",
@@ -138,7 +141,9 @@ def _commands() -> Iterator[str]:
     yield ""
     yield from _paragraph(
         "An [exit status](exit-status.md) means the same in every command. Results go to standard"
-        " output, as JSON with `--json`; everything else goes to standard error."
+        " output, as JSON with `--json`; everything else goes to standard error. On a terminal,"
+        " tables fit its width and digests are shortened; in a pipe, everything is there in full,"
+        " one line for each row. Characters that a terminal would act on are escaped."
     )
     yield from _usage(command_line, context)
     yield from _options(command_line, context)
@@ -197,6 +202,13 @@ def _exits() -> Iterator[str]:
     yield from _paragraph(
         "These are the same for every command, except that `cachefs run` ends with the status of"
         " its command if that has run."
+    )
+    yield from _paragraph(
+        "What is behind the standard streams never stops the work. If the reader of standard output"
+        " leaves, as `| head` does, the rest of the output is dropped and the status is that of"
+        " the work; `cachefs run` still keeps the whole output of its command. If standard output"
+        " cannot be written, for example on a full disk, the work is done too, and the status is 1"
+        " unless it is another one already. A stream that is closed counts as `/dev/null`."
     )
     yield "| status | meaning |"
     yield "|---|---|"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from msgspec.structs import replace
@@ -12,10 +12,16 @@ import cachefs
 from cachefs.amount import Amount
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import one_line, tell
-from cachefs.cli.locations import LocationType
+from cachefs.cli.failing import one_line, pattern_hint, tell
+from cachefs.cli.locations import (
+    LOCATION_TEXT,
+    LocationType,
+    chosen,
+    names_option,
+    other_location,
+)
 from cachefs.cli.options import common_options
-from cachefs.cli.output import amount, blobs_and_bytes
+from cachefs.cli.output import amount, blobs_and_bytes, say
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.prune import print_removals
 
@@ -26,10 +32,13 @@ if TYPE_CHECKING:
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
 
+PAIR: Final = 2
+"""SRC and DST."""
+
 
 @click.command("copy")
-@click.argument("source", metavar="SRC", type=LocationType("import"))
-@click.argument("target", metavar="DST", type=LocationType("export"))
+@click.argument("locations", metavar="[SRC] DST", nargs=-1, type=LOCATION_TEXT)
+@names_option("Copy this name only.")
 @click.option(
     "--delete", is_flag=True, help="Then remove names that SRC lacks, and delete orphaned blobs."
 )
@@ -44,23 +53,26 @@ if TYPE_CHECKING:
 @confirmation_options
 @common_options
 def command(
-    source: Location,
-    target: Location,
+    locations: tuple[str, ...],
+    names: tuple[str, ...],
     *,
     delete: bool,
     repair: bool,
     ignore_missing: bool,
     confirmation: Confirmation,
 ) -> Exit:
-    """Copy a cache, as it is, from SRC to DST.
+    """Copy a cache, as it is, from SRC, by default $CACHEFS_CACHE, to DST.
 
-    All names of SRC, or those that its name=... (or tag=...) gives, keep their names unless DST
-    gives others. Blobs that DST has are not sent; every blob is verified while it is copied.
+    All names of SRC, or those given with --name or by its name=... (or tag=...), keep their names
+    unless DST gives others. Blobs that DST has are not sent; every blob is verified while it is
+    copied.
 
     If a name cannot be copied, it stays in DST as it was, and the exit status is 1; --delete then
     removes nothing. --delete asks before it removes names or deletes blobs. Blobs are deleted as by
     "cachefs prune": none younger than 72 hours.
     """
+    source, target = _sides(locations)
+    source = chosen(source, names)
     failures: list[CopyError] = []
 
     def reported(work: Callable[..., ExportReport]) -> ExportReport:
@@ -91,7 +103,7 @@ def command(
 
 def _print_plan(plan: CopyPlan) -> None:
     for reason in plan.unreadable.values():
-        click.echo(one_line(f"not to be copied: {reason}"), err=True)
+        say(f"not to be copied: {reason}", err=True)
     parts = [
         f"{verb} {blobs_and_bytes(part)}"
         for verb, part in (("send", plan.upload), ("touch", plan.touch), ("keep", plan.keep))
@@ -105,6 +117,18 @@ def _print_plan(plan: CopyPlan) -> None:
 
 def _print_report(report: ExportReport) -> None:
     click.echo(_line(report))
+
+
+def _sides(typed: tuple[str, ...]) -> tuple[Location, Location]:
+    """SRC and DST. Each is parsed for its role, which is known only once both are."""
+    context = click.get_current_context()
+    if not 1 <= len(typed) <= PAIR:
+        hint = pattern_hint()
+        raise click.UsageError(f"give SRC and DST: two locations, not {len(typed)}{hint}")
+    target = LocationType("export").convert(typed[-1], None, context)
+    if len(typed) == 1:
+        return other_location(context, "DST", "SRC", "import"), target
+    return LocationType("import").convert(typed[0], None, context), target
 
 
 def _line(report: ExportReport) -> str:

@@ -10,8 +10,8 @@ from msgspec import to_builtins
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION, NAME
+from cachefs.cli.failing import one_line, pattern_hint
+from cachefs.cli.locations import LOCATION, default_location, names_option, other_location
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import amount, digest, print_json, print_table, size
 
@@ -26,15 +26,8 @@ PAIR: Final = 2
 
 
 @click.command("diff")
-@click.argument("locations", metavar="A [B]", nargs=-1, required=True, type=LOCATION)
-@click.option(
-    "--name",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    type=NAME,
-    help="Compare this name. May be given twice.",
-)
+@click.argument("locations", metavar="[A] [B]", nargs=-1, type=LOCATION)
+@names_option("Compare this name; the first is A's, the second B's.")
 @click.option(
     "--details", is_flag=True, help="Also show the digests, and where the chains first differ."
 )
@@ -52,7 +45,7 @@ def command(
       cachefs diff s3://eu/ci/ /var/cache/ci --name main --name local
 
     The first --name belongs to A, the second to B. Without --name, each location contributes the
-    names given by its name=..., or all names together.
+    names given by its name=..., or all names together. Without A, $CACHEFS_CACHE is compared.
 
     Names come first, then what all of them need together. What is gained (+) is in B but not in A;
     what is lost (-) is in A but not in B; a name that both have is marked ~ if it changed. Two
@@ -79,12 +72,18 @@ def command(
 def _sides(locations: tuple[Location, ...], names: tuple[str, ...]) -> tuple[Cache, Cache]:
     """The caches A and B, each with its names; no names mean those of the location, or all."""
     if max(len(locations), len(names)) > PAIR:
-        raise click.UsageError("give at most two locations and two --name: two sides are compared")
-    caches = [cachefs.open(location) for location in locations]
+        hint = pattern_hint()
+        raise click.UsageError(f"give at most two locations and two names to compare{hint}")
+    context = click.get_current_context()
+    caches = [cachefs.open(location) for location in locations or (default_location(context),)]
     if len(caches) == 1:
-        names = names or caches[0].location.names
-        if len(names) != PAIR:
-            raise click.UsageError("give B: another location, or two names of A with --name")
+        two_names = names or caches[0].location.names
+        if len(two_names) == PAIR:
+            names = two_names
+        elif not locations:
+            raise click.UsageError("give B: another location, or two names with --name")
+        else:
+            caches.insert(0, cachefs.open(other_location(context, "B", "A")))
     if not names:
         return caches[0], caches[-1]
     return caches[0].with_names(names[:1]), caches[-1].with_names(names[-1:])

@@ -5,26 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION, say_empty
+from cachefs.cli.locations import chosen, location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import age, amount, blobs_and_bytes, print_json, print_table, size
+from cachefs.cli.ordering import ordered, sort_option
+from cachefs.cli.output import age, amount, blobs_and_bytes, print_json, print_table, say, size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachefs import AgeClass, Amount, CacheUsage, NameUsage
     from cachefs.location.options import Location
 
+FIGURES: dict[str, Callable[[NameUsage], float]] = {
+    "age": lambda usage: usage.modified or 0.0,
+    "size": lambda usage: usage.total.bytes,
+    "unique": lambda usage: usage.unique.bytes,
+}
+
 
 @click.command("du")
-@click.argument("location", type=LOCATION)
+@location_argument
+@names_option("List this name only.")
+@sort_option(*FIGURES)
 @json_option
 @common_options
-def command(location: Location, *, as_json: bool) -> Exit:
+def command(
+    location: Location, names: tuple[str, ...], order: str | None, *, as_json: bool
+) -> Exit:
     """Show how much the cache at LOCATION uses, by name and in total.
 
     \b
@@ -36,10 +47,14 @@ def command(location: Location, *, as_json: bool) -> Exit:
     its cache right now. If a manifest cannot be read, they cannot be determined. The exit status is
     1 if a manifest cannot be read or a blob is missing.
 
-    With name=... in LOCATION, only those names are listed; the other figures cover the whole cache.
+    With --sort, those come first that are the newest or have the most bytes. If names are given,
+    only those are listed; the other figures cover the whole cache.
     """  # noqa: D301 - click's mark, not a backslash
-    cache = cachefs.open(location)
+    cache = cachefs.open(chosen(location, names))
     usage = cache.usage()
+    given = bool(cache.location.names)
+    listed = ordered(usage.names, order, lambda one: one.name, FIGURES, given=given)
+    usage = replace(usage, names=listed)
     if as_json:
         print_json(usage)
     else:
@@ -61,7 +76,7 @@ def _print_names(names: Sequence[NameUsage]) -> None:
     click.echo()
     for one in names:
         if one.fault:
-            click.echo(one_line(f"{one.name}: {one.fault}"))
+            say(f"{one.name}: {one.fault}")
 
 
 def _cells(usage: NameUsage) -> list[str]:
@@ -73,7 +88,7 @@ def _cells(usage: NameUsage) -> list[str]:
 
 def _print_cache(usage: CacheUsage) -> None:
     if usage.fault:
-        click.echo(one_line(usage.fault))
+        say(usage.fault)
     click.echo(f"stored      {blobs_and_bytes(usage.stored)}")
     click.echo(f"referenced  {blobs_and_bytes(usage.referenced)}")
     if usage.uncertain.blobs:
@@ -90,7 +105,9 @@ def _print_ages(usage: CacheUsage) -> None:
     if not usage.stored.blobs:
         return
     click.echo()
-    rows = [(_class(one), *_pair(one.amount)) for one in usage.ages]
+    starts = [0, *(one.days or 0 for one in usage.ages[:-1])]
+    classes = zip(starts, usage.ages, strict=True)
+    rows = [(_class(start, one), *_pair(one.amount)) for start, one in classes]
     if usage.undated.blobs:
         rows.append(("unknown", *_pair(usage.undated)))
     print_table(("age of blobs", "bytes", "blobs"), rows, right="bytes|blobs")
@@ -99,10 +116,13 @@ def _print_ages(usage: CacheUsage) -> None:
         click.echo(f"oldest {age(usage.oldest)}, newest {age(usage.newest)}")
 
 
-def _class(ages: AgeClass) -> str:
+def _class(start: int, ages: AgeClass) -> str:
+    """The ages in a class, none of which is in another one."""
     if ages.days is None:
-        return "older"
-    return f"less than {amount(ages.days, 'day')}"
+        return f"{amount(start, 'day')} or more"
+    if not start:
+        return f"less than {amount(ages.days, 'day')}"
+    return f"{start:,} to {amount(ages.days, 'day')}"
 
 
 def _pair(part: Amount) -> tuple[str, str]:

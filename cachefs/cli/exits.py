@@ -35,7 +35,7 @@ MEANINGS = {
         "names are missing or failed"
     ),
     Exit.USAGE: "usage error",
-    Exit.STORE: "the store refused, failed or could not be reached",
+    Exit.STORE: "the store, or this machine, refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",
     Exit.NO_CACHE: "there is no cache at the location",
     Exit.INTERRUPTED: "interrupted",

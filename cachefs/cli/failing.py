@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 
 import click
 
@@ -41,3 +43,10 @@ def one_line(text: str) -> str:
         character if character.isprintable() else repr(character)[1:-1]
         for character in " ".join(text.splitlines())
     )
+
+
+def pattern_hint() -> str:
+    """What to add to an error about too many words if several are files: a shell made them."""
+    if sum(os.path.lexists(word) for word in sys.argv[2:]) <= 1:
+        return ""
+    return "; if the shell replaced a pattern by the names of files, quote it: 'pr-*'"

@@ -8,9 +8,9 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.locations import LOCATION, NAME, named
+from cachefs.cli.locations import NAME, location_argument, named
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import print_json
+from cachefs.cli.output import print_json, say
 from cachefs.errors import NotFoundError
 from cachefs.graph import RecordGraph
 from cachefs.operations.draw import MERMAID_EDGES, draw, edges
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("graph")
-@click.argument("location", type=LOCATION)
+@location_argument
 @click.option(
     "--name", metavar="NAME", type=NAME, help="Draw this name; not needed if there is only one."
 )
@@ -53,9 +53,7 @@ def command(location: Location, name: str | None, language: Language, *, as_json
     count = len(edges(graph))
     if language == "mermaid" and count > MERMAID_EDGES:
         limit = f"Mermaid draws at most {MERMAID_EDGES} edges unless its maxEdges is raised"
-        click.echo(
-            f"cachefs: warning: {limit}: this graph has {count:,}; or use --format dot", err=True
-        )
+        say(f"cachefs: warning: {limit}: this graph has {count:,}; or use --format dot", err=True)
     if as_json:
         print_json({"name": chosen, "format": language, "text": text})
     else:
@@ -71,5 +69,5 @@ def _only_name(cache: cachefs.Cache) -> str:
         cache.require_exists()
         raise NotFoundError("there are no names to draw", key=str(cache.location))
     if len(names) > 1:
-        raise click.UsageError(f"there are {len(names)} names: choose one with --name")
+        raise click.UsageError(f"there are {len(names):,} names: choose one with --name")
     return names[0]

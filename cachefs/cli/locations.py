@@ -1,4 +1,4 @@
-"""Locations and names as arguments: parsing, completion, and help when nothing is found."""
+"""Locations and names as arguments: parsing, defaults, completion, help when nothing is found."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ import click
 from click.shell_completion import CompletionItem
 
 import cachefs
-from cachefs.cli.failing import one_line
+from cachefs.building.user_cache import user_cache
 from cachefs.cli.options import chosen_engine
-from cachefs.errors import AccessError, CacheError, NotFoundError
+from cachefs.cli.output import say
+from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cachefs import Cache
     from cachefs.location.attributes import Role
+    from cachefs.location.keys import Names
 
 MANY: Final = 5
 """Maximum number of names that an error lists."""
+
+VARIABLE: Final = "CACHEFS_CACHE"
+"""The environment variable that says where the default cache is."""
 
 
 class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
@@ -59,6 +64,15 @@ class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since 
         return [CompletionItem(incomplete, type="dir")]
 
 
+class LocationText(LocationType):
+    """The text of a location that is parsed later, when its role is known."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text unchanged."""
+        del param, ctx
+        return value
+
+
 class NameType(click.ParamType):  # type: ignore[type-arg]  # as above
     """A name in the cache whose location comes earlier on the command line."""
 
@@ -76,23 +90,85 @@ class NameType(click.ParamType):  # type: ignore[type-arg]  # as above
         del param
         # While an option lacks its value, click leaves the arguments unparsed in ctx.args.
         many = (*(ctx.params.get("locations") or ()), *ctx.args)
+        typed = [one for one in (ctx.params.get("location"), *many) if one]
         found: set[str] = set()
-        for typed in filter(None, (ctx.params.get("location"), *many)):
+        for one in typed or [None]:
             with suppress(CacheError):
-                location = LOCATION.convert(typed, None, ctx)
+                location = (
+                    default_location(ctx) if one is None else LOCATION.convert(one, None, ctx)
+                )
                 if location.protocol == "file":
                     found.update(name.name for name in cachefs.open(location).names())
         return [CompletionItem(name) for name in sorted(found) if name.startswith(incomplete)]
 
 
 LOCATION: Final = LocationType()
+LOCATION_TEXT: Final = LocationText()
 NAME: Final = NameType()
+
+
+def default_location(context: click.Context, role: Role | None = None) -> Location:
+    """Where the default cache is: ``$CACHEFS_CACHE``, or else where ``cachefs run`` keeps results.
+
+    Raises LocationError.
+    """
+    typed = os.environ.get(VARIABLE)
+    if not typed:
+        return LocationType(role).convert(user_cache() / "run", None, context)
+    try:
+        return LocationType(role).convert(typed, None, context)
+    except LocationError as error:
+        error.reason = f"${VARIABLE}: {error.reason}"
+        raise
+
+
+def other_location(
+    context: click.Context, given: str, missing: str, role: Role | None = None
+) -> Location:
+    """The default cache in place of one of two locations, only if the variable says where it is.
+
+    Where two are expected, one alone may be a mistake, so nothing else is guessed.
+    """
+    if not os.environ.get(VARIABLE):
+        raise click.UsageError(
+            f"there is one location, which is {given}: give {missing} before it, or set "
+            f"${VARIABLE} to where {missing} is"
+        )
+    return default_location(context, role)
+
+
+def location_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument LOCATION; without it, the default cache is meant."""
+
+    def located(
+        context: click.Context, _parameter: click.Parameter, value: Location | None
+    ) -> Location:
+        return default_location(context) if value is None else value
+
+    return click.argument("location", type=LOCATION, required=False, callback=located)(command)
+
+
+def names_option(about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option ``--name``, which may be repeated, as the keyword ``names``."""
+    return click.option(
+        "--name",
+        "names",
+        multiple=True,
+        metavar="NAME",
+        type=NAME,
+        help=f"{about} May be repeated.",
+    )
+
+
+def chosen(location: Location, names: Names) -> Location:
+    """The location with these names, if any are given. Raises CacheNameError."""
+    return location.with_names(names) if names else location
 
 
 def say_empty(cache: Cache) -> None:
     """Say on standard error that the cache has no names. Raises NoCacheError if there is none."""
     cache.require_exists()
-    click.echo(one_line(f"no names at {cache.location}: the cache is empty"), err=True)
+    say(f"no names at {cache.location}: the cache is empty", err=True)
 
 
 @contextmanager

@@ -8,37 +8,63 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION, say_empty
+from cachefs.cli.locations import chosen, location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import age, is_terminal, print_json, print_table, size
+from cachefs.cli.ordering import ordered, sort_option
+from cachefs.cli.output import (
+    age,
+    amount,
+    blobs_and_bytes,
+    is_terminal,
+    print_json,
+    print_table,
+    say,
+    size,
+)
+from cachefs.concurrency import run
+from cachefs.operations import inspect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from cachefs import NameSummary
+    from cachefs import Amount, NameSummary
     from cachefs.location.options import Location
+
+FIGURES: dict[str, Callable[[NameSummary], float]] = {
+    "age": lambda summary: summary.modified or 0.0,
+    "size": lambda summary: summary.bytes,
+}
 
 
 @click.command("ls")
-@click.argument("location", type=LOCATION)
+@location_argument
+@names_option("List this name only.")
+@sort_option(*FIGURES)
 @json_option
 @common_options
-def command(location: Location, *, as_json: bool) -> Exit:
-    """List the names of the cache at LOCATION, or only those given by its name=...
+def command(
+    location: Location, names: tuple[str, ...], order: str | None, *, as_json: bool
+) -> Exit:
+    """List the names of the cache at LOCATION, and their total.
+
+    With --sort=age the newest come first, with --sort=size those with the most bytes of blobs. The
+    total counts a blob that several names need once.
 
     If a manifest cannot be read, the reason is shown and the exit status is 1.
     """
-    cache = cachefs.open(location)
-    summaries = cache.summaries()
-    if all(summary.modified is None and summary.fault for summary in summaries):
+    cache = cachefs.open(chosen(location, names))
+    found = run(inspect.survey(cache.layout, cache.location.names))
+    if all(summary.modified is None and summary.fault for summary in found.names):
         cache.require_exists()
+    given = bool(cache.location.names)
+    summaries = ordered(found.names, order, lambda one: one.name, FIGURES, given=given)
     if as_json:
         print_json(summaries)
     elif not summaries:
         say_empty(cache)
     else:
         _print(summaries)
+        _print_total(summaries, found.blobs)
     return Exit.FAULTS if any(s.fault for s in summaries) else Exit.DONE
 
 
@@ -54,11 +80,22 @@ def _print(summaries: Sequence[NameSummary]) -> None:
         # A column of sentences would leave no room for the other columns.
         click.echo()
         for summary in faults:
-            click.echo(one_line(f"{summary.name}: {summary.fault}"))
+            say(f"{summary.name}: {summary.fault}")
     for summary in summaries:
         if summary.refusal:
             refused = f"{summary.name}: builders refuse to import it: {summary.refusal}"
-            click.echo(one_line(f"cachefs: warning: {refused}"), err=True)
+            say(f"cachefs: warning: {refused}", err=True)
+
+
+def _print_total(summaries: Sequence[NameSummary], blobs: Amount) -> None:
+    manifests = size(sum(summary.manifest_bytes for summary in summaries))
+    unread = sum(summary.fault is not None for summary in summaries)
+    but = f", {unread:,} of which cannot be read" if unread else ""
+    click.echo()
+    say(
+        f"total: {amount(len(summaries), 'name')}{but}; {blobs_and_bytes(blobs)}; "
+        f"{manifests} of manifests"
+    )
 
 
 def _figures(summary: NameSummary) -> list[str]:

@@ -13,9 +13,10 @@ import click
 
 from cachefs import __version__
 from cachefs.cli.exits import MEANINGS, Exit, status_of
-from cachefs.cli.failing import error_object, tell
+from cachefs.cli.failing import error_object, pattern_hint, tell
 from cachefs.cli.noise import silence
 from cachefs.cli.options import common_options
+from cachefs.cli.streams import finish, prepare
 from cachefs.errors import CacheError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ COMMANDS = {
 }
 
 NOTES = """\
+Where two locations are expected, as by copy and diff, one alone is the second of them, and the
+first is $CACHEFS_CACHE, which must be set. Patterns such as 'pr-*' have to be quoted.
+
 With --json, standard output is one JSON document. If the whole command fails, it is
 {"error": {"type", "message", "operation", "side", "key"}}, in addition to the line on standard
 error.
@@ -56,10 +60,6 @@ NARROWEST = 30
 
 class Interrupted(Exception):  # noqa: N818 - it is not an error
     """Ctrl-C. Click must not see it: it would print an empty line."""
-
-
-class ReaderGoneError(Exception):
-    """The reader of standard output has closed it, as ``| head`` does."""
 
 
 class Commands(click.Group):
@@ -121,13 +121,18 @@ class Commands(click.Group):
             formatter.write_dl([(str(int(code)), text) for code, text in MEANINGS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn Ctrl-C and a closed pipe into exceptions that click ignores."""
+        """Run the command; turn Ctrl-C into an exception that click ignores, and name OSErrors."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise Interrupted from error
-        except BrokenPipeError as error:
-            raise ReaderGoneError from error
+        except CacheError:
+            raise
+        except OSError as error:
+            # Errors of stores are CacheErrors, and output never fails: this is the machine's.
+            from cachefs.filesystems.system import system_error
+
+            raise system_error(error, str(ctx.invoked_subcommand)) from error
 
 
 @click.group(
@@ -147,7 +152,8 @@ def program(context: click.Context) -> None:
     """A build cache on any filesystem, in the format of BuildKit's cache back ends.
 
     A LOCATION is a path, a URL (s3://bucket/ci/) or a builder's attributes
-    (type=s3,bucket=builds,region=eu-central-1,name=app).
+    (type=s3,bucket=builds,region=eu-central-1,name=app). Without it, a command uses $CACHEFS_CACHE,
+    or else the cache in your cache directory that "cachefs run" uses by default.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -155,31 +161,30 @@ def program(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
+    prepare()
     silence()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # they are files
     try:
-        status = program.main(prog_name="cachefs", standalone_mode=False)
+        status = _run()
+        fault = finish()
+    except KeyboardInterrupt:  # while a slow reader takes the last of the output
+        status, fault = int(Exit.INTERRUPTED), None
+    if fault is not None:
+        tell(OSError(fault))
+        status = status or Exit.FAULTS
+    _end(status)
+
+
+def _run() -> int:
+    """Run the program; errors become one line and a status."""
+    try:
+        return int(program.main(prog_name="cachefs", standalone_mode=False) or 0)
     except click.ClickException as error:
-        status = _failed(error, Exit.USAGE, _advice(error))
+        return _failed(error, Exit.USAGE, _advice(error))
     except CacheError as error:
-        status = _failed(error, status_of(error))
-    except OSError as error:
-        # Errors of stores are CacheErrors, so this one comes from writing the output.
-        status = _failed(error, Exit.FAULTS, f"cannot write the output: {error.strerror or error}")
-        _drop_output()
+        return _failed(error, status_of(error))
     except (Interrupted, click.Abort):
         click.echo("cachefs: interrupted", err=True)
-        status = Exit.INTERRUPTED
-    except ReaderGoneError:
-        _drop_output()
-        status = Exit.DONE
-    _end(int(status or 0))
-
-
-def _drop_output() -> None:
-    """Discard the buffered output: writing it at exit would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INTERRUPTED
 
 
 def _end(status: int) -> NoReturn:
@@ -190,15 +195,13 @@ def _end(status: int) -> NoReturn:
     obstore alone.
     """
     if "obstore" in sys.modules:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
 
 def _failed(error: Exception, status: Exit, message: str | None = None) -> Exit:
     tell(error, message)
-    if "--json" in sys.argv:
+    if "--json" in sys.argv and _command() != "run":  # whose output is that of its own command
         from cachefs.cli.output import print_json
 
         print_json({"error": error_object(error, message)})
@@ -209,4 +212,11 @@ def _advice(error: click.ClickException) -> str:
     """Click's message, followed by the --help to see."""
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
+    if context is not None and message.startswith("Got unexpected extra argument"):
+        message += pattern_hint()
     return f"{message} (see {context.command_path if context else 'cachefs'} --help)"
+
+
+def _command() -> str | None:
+    """The command that was typed, for errors of click, which come before it is known."""
+    return next((word for word in sys.argv[1:] if word in COMMANDS), None)

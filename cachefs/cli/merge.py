@@ -10,7 +10,7 @@ import cachefs
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION, NAME
+from cachefs.cli.locations import LOCATION, NAME, default_location, names_option
 from cachefs.cli.options import common_options
 from cachefs.cli.output import blobs_and_bytes, print_table, size
 from cachefs.cli.progress import progress_bar
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command("merge")
-@click.argument("locations", metavar="SRC... DST", nargs=-1, required=True, type=LOCATION)
-@click.option(
-    "--name", "names", multiple=True, metavar="NAME", type=NAME, help="Merge this name of each SRC."
-)
+@click.argument("locations", metavar="[SRC...] [DST]", nargs=-1, type=LOCATION)
+@names_option("Merge this name of each SRC.")
 @click.option("--into", multiple=True, metavar="NAME", type=NAME, help="Name of the union in DST.")
 @confirmation_options
 @common_options
@@ -37,7 +35,7 @@ def command(
 ) -> Exit:
     """Merge names, of one cache or of several, into one name of DST.
 
-    If there is only one location, it is both SRC and DST:
+    If there is only one location, or none, it or the default cache is both SRC and DST:
 
     \b
       cachefs merge s3://bucket/ci/ --name main --name feature --into both
@@ -46,6 +44,7 @@ def command(
     From each SRC, the names that its name=... gives are merged, or else those of --name, or else
     all. Asks before it replaces a name of DST that is not among those merged.
     """  # noqa: D301 - click's mark, not a backslash
+    locations = locations or (default_location(click.get_current_context()),)
     sources = [cachefs.open(location) for location in locations[:-1] or locations]
     target = cachefs.open(locations[-1])
     new_names = into or (target.location.names if len(locations) > 1 else ())

@@ -1,38 +1,74 @@
-"""Printing: tables for people, plain columns for pipes, one JSON document for programs."""
+"""Printing: words for people, one JSON document for programs."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cachefs.cli.failing import one_line
+from cachefs.cli.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import JustifyMethod
-    from rich.table import Table
 
     from cachefs.amount import Amount
 
 SHORT_DIGEST = len("sha256:") + 12
 """Characters of a digest shown on a terminal: enough to tell blobs apart."""
 
-GAP = 2
-"""Spaces between columns."""
-
-NARROWEST = 16
-"""Minimum width of the widest column of a table; below it, rows are printed as lines."""
+_UNSEEN = re.compile(r"[^\n -~]")
+"""What may have to be escaped in JSON."""
 
 
 def print_json(value: Any) -> None:
     """Print the value as one JSON document on standard output."""
+    click.echo(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """The value as a JSON document that is safe to show on a terminal.
+
+    Control characters, marks that change the direction of text, and all else that cannot be seen
+    are escaped. What is not Unicode at all, from a path, is text that shows its number.
+    """
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_unicode(msgspec.to_builtins(value)))
+    text = msgspec.json.format(encoded, indent=2).decode()
+    return _UNSEEN.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    """The character, or its escapes in JSON if it is not printable."""
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at] * 256 + units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
+def _unicode(value: Any) -> Any:
+    """The same data, in which surrogates are written as text, as on the terminal."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_unicode(key): _unicode(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_unicode(item) for item in value]
+    return value
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line, with characters that a terminal would act on escaped."""
+    click.echo(one_line(text), err=err)
 
 
 def size(count: int) -> str:
@@ -43,13 +79,14 @@ def size(count: int) -> str:
 
 
 def age(modified: float | None) -> str:
-    """How long ago a time was (``3 days ago``), or ``unknown``."""
+    """How long ago a time was (``3 days ago``), in days up to a year, or ``unknown``."""
     if modified is None:
         return "unknown"
     import humanize
 
     try:
-        return humanize.naturaltime(time.time() - modified)
+        # Months would be too coarse: names are removed after 20 days or 45.
+        return humanize.naturaltime(time.time() - modified, months=False)
     except OverflowError:  # a file may have any time, also one beyond the year 9999
         return "unknown"
 
@@ -87,71 +124,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: st
         rows: the texts of the cells.
         right: headings, separated by ``|``, of columns that are aligned to the right.
     """
-    safe = [[one_line(cell) for cell in row] for row in rows]
-    aligned = [column in right.split("|") for column in columns]
-    if is_terminal():
-        _print_drawn(columns, safe, aligned)
-    else:
-        _print_plain(columns, safe, aligned)
-
-
-def _print_drawn(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
-) -> None:
-    from rich.cells import cell_len
-    from rich.console import Console
-
-    console = Console()
-    widths = [max(map(cell_len, texts)) for texts in zip(columns, *rows, strict=True)]
-    widest = widths.index(max(widths))
-    firm = sum(widths) - widths[widest] + GAP * (len(widths) - 1)
-    if firm + min(widths[widest], NARROWEST) <= console.width:
-        console.print(_across(columns, rows, right, widest))
-        return
-    for index, row in enumerate(rows):
-        if index:
-            console.print()
-        console.print(_down(columns, row))
-
-
-def _across(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], widest: int
-) -> Table:
-    """A table whose widest column is wrapped to fit."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for index, (column, is_right) in enumerate(zip(columns, right, strict=True)):
-        justify: JustifyMethod = "right" if is_right else "left"
-        table.add_column(column, justify=justify, no_wrap=index != widest, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def _down(columns: Sequence[str], row: Sequence[str]) -> Table:
-    """One row as lines, for terminals that are too narrow for the table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, GAP, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for column, cell in zip(columns, row, strict=True):
-        if cell:
-            table.add_row(column, Text(cell))
-    return table
-
-
-def _print_plain(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
-) -> None:
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    for row in (columns, *rows):
-        line = (" " * GAP).join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(row, widths, right, strict=True)
-        )
-        click.echo(line.rstrip())
+    room = get_terminal_size().columns if is_terminal() else None
+    click.echo("\n".join(table(columns, rows, right.split("|"), room)))

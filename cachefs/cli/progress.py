@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
@@ -38,7 +39,8 @@ class _Bar(Callback):  # type: ignore[misc]  # fsspec has no type information
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callback]:
     """A callback that draws a bar with bytes, rate and remaining time on standard error."""
-    if not sys.stderr.isatty():
+    # A dumb terminal cannot go back to the beginning of a line.
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield DEFAULT_CALLBACK
         return
     from rich.console import Console

@@ -11,7 +11,7 @@ from cachefs.cli import quantities
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION
+from cachefs.cli.locations import LOCATION, location_argument
 from cachefs.cli.options import common_options
 from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, size
 from cachefs.operations.prune import PrunePlan
@@ -25,7 +25,7 @@ SHOWN: Final = 20
 
 
 @click.command("prune")
-@click.argument("location", type=LOCATION)
+@location_argument
 @click.option(
     "--older-than",
     callback=quantities.duration,

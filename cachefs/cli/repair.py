@@ -10,7 +10,7 @@ import cachefs
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION
+from cachefs.cli.locations import LOCATION, location_argument, names_option
 from cachefs.cli.options import common_options
 from cachefs.cli.output import amount, blobs_and_bytes, digest, print_table, size
 from cachefs.cli.progress import progress_bar
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("repair")
-@click.argument("location", type=LOCATION)
+@location_argument
 @click.option(
     "--from",
     "replicas",
@@ -36,18 +36,20 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Remove names whose manifests cannot be read, neither here nor in a replica.",
 )
+@names_option("Repair this name only.")
 @read_data_option
 @confirmation_options
 @common_options
 def command(
     location: Location,
     replicas: tuple[Location, ...],
+    names: tuple[str, ...],
     read_data: float,
     *,
     remove_unreadable: bool,
     confirmation: Confirmation,
 ) -> Exit:
-    """Verify the cache at LOCATION and repair it: all names, or those that name=... gives.
+    """Verify the cache at LOCATION and repair it: all names, or those given.
 
     Blobs come from the caches given with --from. If none of them has a blob, the results that need
     it become misses, so that builders make them again; the rest stays usable. What builders refuse
@@ -57,7 +59,11 @@ def command(
     sources = [cachefs.open(replica) for replica in replicas]
     with progress_bar("reading") as callback:
         plan = cache.plan_repair(
-            sources, read_data=read_data, remove_unreadable=remove_unreadable, callback=callback
+            sources,
+            names,
+            read_data=read_data,
+            remove_unreadable=remove_unreadable,
+            callback=callback,
         )
 
     def execute(plan: RepairPlan) -> RepairReport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -13,10 +15,12 @@ import msgspec
 
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
-from cachefs.building.user_cache import user_cache
-from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION
+from cachefs.cli.exits import Exit
+from cachefs.cli.failing import tell
+from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
+from cachefs.cli.output import say, to_json
+from cachefs.filesystems.system import system_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +44,13 @@ _NOT_FOUND = 127
     type=LOCATION,
     metavar="LOCATION",
     help="A cache to look in; the first one is also written. May be repeated. "
-    "Default: one in your cache directory.",
+    "Default: $CACHEFS_CACHE, or else one in your cache directory.",
 )
-@click.option("--name", help="The name in the cache. Default: one derived from the command.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The name in the cache. Default: one derived from the command.",
+)
 @click.option(
     "--input",
     "inputs",
@@ -101,12 +109,14 @@ def command(
     the signal that ended it. The report of a hit or a run has the members of StepReport in Python;
     that of a failure is {"outcome": "failed", "status", "message"}.
     """  # noqa: D301 - click's mark, not a backslash
+    if inputs:
+        _check_expanded(command)
     action = _action(command)
     with _signals(action):
         try:
             report = run_cached(
                 action,
-                caches=caches or (str(user_cache() / "run"),),
+                caches=caches or (default_location(click.get_current_context()),),
                 name=name,
                 inputs=inputs,
                 outputs=outputs,
@@ -115,13 +125,24 @@ def command(
             )
         except StepError as error:
             return _failed(error, report_file)
-    if report_file is not None:
-        _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
+    status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
         outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
         for why in report.why or [""]:
-            click.echo(one_line(f"cachefs: {outcome}{': ' if why else ''}{why}"), err=True)
-    return 0
+            say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
+    return status
+
+
+def _check_expanded(command: tuple[str, ...]) -> None:
+    """Raise UsageError if the command seems to begin with the rest of a pattern's files."""
+    first = command[0]
+    options = command[: command.index("--")] if "--" in command else ()
+    ours = any(word.partition("=")[0] in {"--input", "--output", "--cache"} for word in options)
+    if os.path.lexists(first) and (ours or shutil.which(first) is None):
+        raise click.UsageError(
+            f"the command would be {first}, which is a file; if the shell replaced a pattern by "
+            "the names of files, quote it: --input '*.c'"
+        )
 
 
 def _failed(error: StepError, report_file: Path | None) -> int:
@@ -133,14 +154,21 @@ def _failed(error: StepError, report_file: Path | None) -> int:
     else:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
     if error.exit_code in (None, 0):
-        click.echo(f"cachefs: error: {one_line(str(error))}", err=True)
-    if report_file is not None:
-        _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
+        tell(error)
+    _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
     return status
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+def _write(path: Path | None, report: dict[str, Any]) -> int:
+    """Write the report, if one is wanted, and return the status: a lost report is an error."""
+    if path is None:
+        return 0
+    try:
+        path.write_text(to_json(report) + "\n", encoding="utf-8")
+    except OSError as error:
+        tell(system_error(error, "write the report", str(path)))
+        return Exit.STORE
+    return 0
 
 
 def _action(words: tuple[str, ...]) -> UserCommand:

@@ -9,32 +9,29 @@ import click
 import cachefs
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.locations import LOCATION, NAME, named, say_empty
+from cachefs.cli.locations import location_argument, named, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
+from cachefs.cli.ordering import natural
 from cachefs.cli.output import amount, digest, is_terminal, print_json, print_table, size
 from cachefs.concurrency import run
 from cachefs.operations import inspect
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
-    from cachefs import Cache, LayerDetails, NameDetails
+    from cachefs import Cache, LayerDetails, NameDetails, RecordDetails
     from cachefs.location.options import Location
 
 
 @click.command("show")
-@click.argument("location", type=LOCATION)
-@click.option(
-    "--name",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    type=NAME,
-    help="Show this name only. May be repeated.",
-)
+@location_argument
+@names_option("Show this name only.")
 @json_option
 @common_options
 def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exit:
     """Show the layers and records of the names at LOCATION, by default of all names.
+
+    A layer is on the one below it. A record's inputs are the records that it is built on, where
+    "1|2" is either of two; its result is a chain of layers, of which the top one is shown.
 
     If there are several names and one cannot be read, the reason is shown instead and the exit
     status is 1.
@@ -57,7 +54,8 @@ def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exi
 
 
 def _details(cache: Cache, names: tuple[str, ...]) -> list[NameDetails]:
-    wanted = list(dict.fromkeys(names)) or [name.name for name in cache.names()]
+    wanted = list(dict.fromkeys(names))
+    wanted = wanted or sorted((name.name for name in cache.names()), key=natural)
     if len(wanted) != 1:
         return run(inspect.describe_all(cache.layout, wanted))
     with named(cache, wanted[0]):
@@ -81,6 +79,19 @@ def _print(details: NameDetails) -> None:
         click.echo()
         columns = ("layer", "on", "blob", "size", "type", "made (UTC)")
         print_table(columns, [_row(layer) for layer in details.layers], right="layer|on|size")
+    if details.records:
+        click.echo()
+        rows = [_record_row(record) for record in details.records]
+        print_table(("record", "digest", "inputs", "result"), rows, right="record")
+
+
+def _record_row(record: RecordDetails) -> tuple[str, ...]:
+    return (
+        str(record.index),
+        digest(record.digest),
+        ", ".join("|".join(map(str, alternatives)) for alternatives in record.inputs),
+        ", ".join(f"layer {top}" for top in record.results),
+    )
 
 
 def _row(layer: LayerDetails) -> tuple[str, ...]:
@@ -88,7 +99,7 @@ def _row(layer: LayerDetails) -> tuple[str, ...]:
         str(layer.index),
         "" if layer.parent == -1 else str(layer.parent),
         digest(layer.blob),
-        size(layer.size),
+        size(layer.size) if layer.size else "unknown",
         _kind(layer.media_type),
         _moment(layer.created_at),
     )

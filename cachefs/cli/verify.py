@@ -8,9 +8,9 @@ import click
 
 import cachefs
 from cachefs.cli.exits import Exit
-from cachefs.cli.locations import LOCATION, NAME, say_empty
+from cachefs.cli.locations import location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import amount, blobs_and_bytes, digest, print_json, print_table
+from cachefs.cli.output import amount, blobs_and_bytes, digest, print_json, print_table, say
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ read_data_option = click.option(
 
 
 @click.command("verify")
-@click.argument("location", type=LOCATION)
-@click.option(
-    "--name", "names", multiple=True, metavar="NAME", type=NAME, help="Verify this name only."
-)
+@location_argument
+@names_option("Verify this name only.")
 @read_data_option
 @json_option
 @common_options
@@ -71,6 +69,8 @@ def command(location: Location, names: tuple[str, ...], read_data: float, *, as_
             say_empty(cache)
         print_faults(report.faults)
         click.echo(_line(report))
+        if read_data and report.blobs.blobs and not report.read.blobs:
+            say(f"today's sample of {100 * read_data:.3g} % has none of the blobs: none was read")
     return Exit.FAULTS if report.faults else Exit.DONE
 
 

@@ -19,6 +19,7 @@ from cachefs.errors import (
     UnreachableError,
 )
 from cachefs.filesystems.patience import NoProgressError
+from cachefs.filesystems.system import system_reason
 from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
@@ -242,8 +243,9 @@ def _by_type(error: Exception, operation: str) -> Finding:
             return UnreachableError, refused
         reason, advice = _first_line(error), _advice(error)
         return UnreachableError, f"no response from the store ({reason}); {advice}"
-    if isinstance(error, OSError) and error.errno in _SYSTEM:
-        return _SYSTEM[error.errno]
+    # s3fs gives the errors of servers the nearest numbers, which mean disks here.
+    if isinstance(error, OSError) and not _s3_answer(error) and (said := system_reason(error)):
+        return AccessError if error.errno == errno.EROFS else StoreError, said
     return StoreError, f"the store failed: {_first_line(error)}"
 
 
@@ -274,21 +276,6 @@ def _is_unreachable(error: BaseException) -> bool:
 
 def _kinds(error: BaseException) -> set[str]:
     return {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
-
-
-_A_FILE: Final = "a file is in the way of a directory: give another path"
-_SYSTEM: Final[dict[int | None, Finding]] = {
-    errno.ENOSPC: (StoreError, "the store is full: free some space, then run it again"),
-    errno.EDQUOT: (StoreError, "the quota is used up: free some space, then run it again"),
-    errno.EROFS: (AccessError, "the filesystem is read-only: give another path"),
-    errno.ENOTDIR: (StoreError, _A_FILE),
-    errno.EEXIST: (StoreError, _A_FILE),
-    errno.EISDIR: (StoreError, "a directory is in the way of a file: give another path"),
-    errno.ENAMETOOLONG: (
-        StoreError,
-        "the name is too long for this filesystem: choose a shorter one",
-    ),
-}
 
 
 def _refused_certificate(error: Exception) -> str | None:

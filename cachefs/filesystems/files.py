@@ -7,6 +7,8 @@ import tempfile
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from cachefs.filesystems.system import temporary_files
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from typing import IO
@@ -30,8 +32,12 @@ def write_all(file: IO[bytes], chunks: Iterable[bytes]) -> None:
 @asynccontextmanager
 async def spooled(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Write the chunks to a temporary file and yield its path. It is deleted at the end."""
-    with tempfile.NamedTemporaryFile(prefix="cachefs-") as file:
+    with temporary_files():
+        temporary = tempfile.NamedTemporaryFile(prefix="cachefs-")  # noqa: SIM115 - closed below
+    with temporary as file:
         async for chunk in chunks:
-            await asyncio.to_thread(write_all, file, [chunk])
-        await asyncio.to_thread(file.flush)
+            with temporary_files():
+                await asyncio.to_thread(write_all, file, [chunk])
+        with temporary_files():
+            await asyncio.to_thread(file.flush)
         yield file.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,12 +39,13 @@ def open_layout(
     else:
         fs, root = unwrapped(fs, location.url.partition("://")[2] or location.url)
         filesystem = _adapted(fs, location)
-    if location.protocol == "file" and Path(root).is_file():
+    # What may not be looked at is no error yet: the first request states it.
+    if location.protocol == "file" and os.path.isfile(root.removesuffix("/")):  # noqa: PTH113
         raise LocationError(f"{Path(root)} is a file, not a directory")
     store = Store(filesystem, root, side, partial(_reopened, location, fs))
     layout: Layout
     if location.layout_kind == "oci" or (
-        location.layout_kind == "auto" and Path(root, "oci-layout").exists()
+        location.layout_kind == "auto" and os.path.exists(os.path.join(root, "oci-layout"))  # noqa: PTH110, PTH118
     ):
         layout = OCILayout(store, location.oci, location.digest)
     else:

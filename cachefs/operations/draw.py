@@ -101,7 +101,7 @@ def _nodes(graph: RecordGraph) -> Iterator[Node]:
         text = [f"record {index}", _short(record.digest)]
         yield Node(f"r{index}", text, "result" if has_result else "record")
     for index, layer in enumerate(graph.layers):
-        size = f"{layer.annotations.size:,} bytes" if layer.annotations else ""
+        size = f"{layer.size:,} bytes" if layer.size else "size unknown"
         text = [line for line in (f"layer {index}", _short(layer.blob), size) if line]
         yield Node(f"l{index}", text, "layer")
 

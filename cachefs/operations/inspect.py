@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from cachefs.amount import Amount
 from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph
 from cachefs.transfer.manifests import read_names
@@ -14,6 +15,7 @@ from cachefs.wire.walks import fold_stacks
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from cachefs.digest import Digest
     from cachefs.layout.base import Layout, Manifest, NamedManifest
 
 
@@ -90,19 +92,33 @@ class NameDetails(Struct, frozen=True, kw_only=True):
     refusal: str = ""
 
 
-async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSummary]:
+class Survey(Struct, frozen=True, kw_only=True):
+    """Summaries of names, and the distinct blobs of all that could be read, as they state them."""
+
+    names: list[NameSummary]
+    blobs: Amount
+
+
+async def survey(layout: Layout, names: Collection[str] = ()) -> Survey:
     """Summarize every name, or these in their order.
 
     The summary of a name that does not exist or cannot be read states its fault. Raises StoreError.
     """
     listed = {name.name: name for name in await layout.names()}
     wanted = list(names or listed)
+    sizes: dict[Digest, int] = {}
 
     async def read(name: str) -> NameSummary:
-        return _summary(listed[name], await layout.read(name))
+        return _summary(listed[name], await layout.read(name), sizes)
 
     found = await read_names([name for name in wanted if name in listed], read)
-    return [_faulty_summary(listed.get(n), n, found.get(n)) for n in wanted]
+    summaries = [_faulty_summary(listed.get(n), n, found.get(n)) for n in wanted]
+    return Survey(names=summaries, blobs=Amount.of(sizes.values()))
+
+
+async def summarize(layout: Layout, names: Collection[str] = ()) -> list[NameSummary]:
+    """The summaries of :func:`survey`."""
+    return (await survey(layout, names)).names
 
 
 def _faulty_summary(
@@ -136,9 +152,12 @@ def _or_fault(name: str, found: NameDetails | CacheError) -> NameDetails:
     return NameDetails(name=name, fault=str(found)) if isinstance(found, CacheError) else found
 
 
-def _summary(name: NamedManifest, manifest: Manifest) -> NameSummary:
+def _summary(name: NamedManifest, manifest: Manifest, every: dict[Digest, int]) -> NameSummary:
+    """The summary; the sizes of its blobs are added to those of every name."""
     graph = RecordGraph(manifest.config)
     sizes = graph.blobs()
+    for digest, size in sizes.items():
+        every[digest] = max(size, every.get(digest, 0))
     return NameSummary(
         name=name.name,
         modified=name.modified,

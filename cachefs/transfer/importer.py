@@ -21,6 +21,7 @@ from cachefs.errors import CacheError, IntegrityError, NotFoundError, UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.files import write_all
+from cachefs.filesystems.system import temporary_files
 from cachefs.store import verified
 from cachefs.transfer.manifests import read_names
 
@@ -153,7 +154,8 @@ async def open_blob(layout: Layout, digest: Digest, size: int | None = None) -> 
     async def spool() -> BinaryIO:
         file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=CHUNK_SIZE))  # noqa: SIM115 - the caller closes it
         try:
-            await _copy(layout, digest, size, file)
+            with temporary_files():
+                await _copy(layout, digest, size, file)
         except BaseException:
             file.close()
             raise

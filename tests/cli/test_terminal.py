@@ -111,6 +111,9 @@ def test_colours_are_for_terminals_that_want_them(cache: Path, tmp_path: Path) -
     assert not COLOURS.search(
         on_terminal("copy", str(cache), str(tmp_path / "2"), NO_COLOR="1").out
     )
+    dumb = on_terminal("copy", str(cache), str(tmp_path / "4"), TERM="dumb").out
+    assert dumb.startswith("copied 3 names")
+    assert "\x1b" not in dumb
     piped = run("copy", str(cache), str(tmp_path / "3"))
     assert piped.err == ""
 
