@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachefs.building import log
 from cachefs.building.build import Build
-from cachefs.building.processes import Process
+from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.restoring import PREFIX
 from cachefs.building.steps import Source
 from cachefs.cache import open as open_cache
@@ -47,7 +47,7 @@ class UserCommand:
         self.argv = tuple(argv)
         self.working_directory = working_directory
         self._output = output
-        self._process: Process | None = None
+        self._process: ForegroundProcess | None = None
 
     @property
     def key(self) -> tuple[bytes, ...]:
@@ -64,19 +64,28 @@ class UserCommand:
         directory: Path,
         environment: Mapping[str, str | None],  # noqa: ARG002 - it has all of this process's
         output: Sink,
-    ) -> Process:
+    ) -> ForegroundProcess:
         """The command, ready to run."""
 
         def tee(stream: int, data: bytes) -> None:
             output(stream, data)
             self._output(stream, data)
 
-        self._process = Process(self.argv, directory, os.environ, tee, stdin=None)
+        self._process = ForegroundProcess(self.argv, directory, os.environ, tee)
         return self._process
 
     def signal(self, number: int) -> bool:
         """Send the command a signal; False if it is not running."""
         return self._process is not None and self._process.signal(number)
+
+    def is_running(self) -> bool:
+        """Whether the command runs now."""
+        return self._process is not None and self._process.is_running()
+
+    def resize(self) -> None:
+        """Tell the command that the size of the terminal changed."""
+        if self._process is not None:
+            self._process.resize()
 
 
 def run_cached(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +15,13 @@ from cachefs.building.user_cache import user_cache
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
+from cachefs.cli.signals import forwarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cachefs.building.running import UserCommand
     from cachefs.location.options import Location
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
 
 
@@ -102,7 +99,7 @@ def command(
     that of a failure is {"outcome": "failed", "status", "message"}.
     """  # noqa: D301 - click's mark, not a backslash
     action = _action(command)
-    with _signals(action):
+    with forwarded(action):
         try:
             report = run_cached(
                 action,
@@ -127,7 +124,8 @@ def command(
 def _failed(error: StepError, report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
     if error.exit_code is None:
-        status = _NOT_FOUND
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        status = _NOT_FOUND if missing else _CANNOT_EXECUTE
     elif error.exit_code == 0:
         status = 1  # an output is missing
     else:
@@ -154,25 +152,3 @@ def _say(stream: int, data: bytes) -> None:
     target = (sys.stdout if stream == 1 else sys.stderr).buffer
     target.write(data)
     target.flush()
-
-
-@contextmanager
-def _signals(action: UserCommand) -> Iterator[None]:
-    """Forward signals to the command while it runs; otherwise they end this program as usual."""
-    before: dict[int, Any] = {}
-
-    def forward(number: int, _frame: object) -> None:
-        if not action.signal(number):
-            # An exception, so that unfinished work is cleaned up.
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    for number in _FORWARDED:
-        known = signal.getsignal(number)
-        if known != signal.SIG_IGN:
-            before[number] = known
-            signal.signal(number, forward)
-    try:
-        yield
-    finally:
-        for handled, handler in before.items():
-            signal.signal(handled, handler)
