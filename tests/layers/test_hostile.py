@@ -19,7 +19,8 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, LayerError
 from cachefs.layers import tarformat
 from cachefs.layers.compression import MEDIA_TYPES, Compression
-from cachefs.layers.extracting import LayerSource, Limits, extract_chain
+from cachefs.layers.extracting import LayerSource, extract_chain
+from cachefs.layers.limits import Limits
 from cachefs.layers.packing import pack, tree
 from tests import trees
 from tests.trees import File, Link
