@@ -18,6 +18,7 @@ from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
 from cachefs.building.scratch import Scratch
+from cachefs.building.selection import Selection
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
@@ -110,6 +111,7 @@ class Build:
         *,
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        ignore: bool = True,
     ) -> Source:
         """Declare a file, a directory or bytes as an input of steps.
 
@@ -117,15 +119,18 @@ class Build:
 
         Args:
             origin: a path, or the bytes themselves.
-            include: patterns of what to use of a directory, by default all (see
-                :mod:`cachefs.building.patterns`).
+            include: patterns of what to use of a directory, by default all. They are those of
+                ``.gitignore``.
             exclude: patterns of what to leave out.
+            ignore: leave out directories of version control, ``__pycache__``, and what
+                ``.gitignore`` and ``.cachefsignore`` files name.
         """
         if isinstance(origin, bytes):
             return Source(origin)
         if isinstance(include, str) or isinstance(exclude, str):
             raise UsageError("include and exclude must be lists of patterns, not a string")
-        return Source(Path(origin).absolute(), include, exclude)
+        selection = Selection(tuple(include), tuple(exclude), ignore)
+        return Source(Path(origin).absolute(), selection)
 
     def step(
         self,

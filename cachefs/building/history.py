@@ -118,26 +118,26 @@ def _differences(before: Parts, now: Parts) -> Iterator[str]:
             yield f"{part} was removed"
         elif before.parts[part] != now.parts[part]:
             old, new = before.files.get(part), now.files.get(part)
-            detail = "" if old is None or new is None else _changed_files(old, new)
-            yield f"{part} changed{detail}"
+            detail = changed_files(old or {}, new or {})
+            yield f"{part} changed{': ' if detail else ''}{detail}"
 
 
-def _changed_files(old: Mapping[bytes, bytes], new: Mapping[bytes, bytes]) -> str:
+def changed_files(old: Mapping[bytes, object], new: Mapping[bytes, object]) -> str:
+    """The first few names whose values differ, each with what happened to it."""
     changes = [
         f"{_named(name)} {_change(old.get(name), new.get(name))}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
     more = len(changes) - _SHOWN
-    shown = ", ".join(changes[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f": {shown}" if shown else ""
+    return ", ".join(changes[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _named(name: bytes) -> str:
     return name.decode(errors="backslashreplace") or "its content"
 
 
-def _change(old: bytes | None, new: bytes | None) -> str:
+def _change(old: object, new: object) -> str:
     if old is None:
         return "added"
     if new is None:

@@ -17,6 +17,7 @@ from cachefs.building.user_cache import read_checked, user_cache, write_checked
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from pathlib import Path
 
 _WHOLE_SECOND: Final = 1_000_000_000
@@ -43,10 +44,12 @@ class DigestIndex:
 
     Args:
         root: the directory, or the file.
+        include: the patterns of those that are read; each set of patterns has its index.
     """
 
-    def __init__(self, root: Path) -> None:
-        name = xxhash.xxh3_128_hexdigest(str(root).encode(errors="surrogateescape"))
+    def __init__(self, root: Path, include: Sequence[str] = ()) -> None:
+        label = "\0".join((str(root), *include))
+        name = xxhash.xxh3_128_hexdigest(label.encode(errors="surrogateescape"))
         self._path = user_cache() / "index" / name
         self._seen = self._read()
         self._now: dict[bytes, Seen] = {}

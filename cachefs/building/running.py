@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from cachefs.building import log
 from cachefs.building.build import Build
 from cachefs.building.foreground import ForegroundProcess
-from cachefs.building.restoring import PREFIX
-from cachefs.building.steps import Source
+from cachefs.building.inputs import as_sources, changes, left_out
+from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
-from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
     from cachefs.building.report import StepReport
@@ -97,6 +97,9 @@ def run_cached(
     outputs: Sequence[str],
     variables: Sequence[str],
     replay: Callable[[int, bytes], None],
+    exclude: Sequence[str] = (),
+    ignore: bool = True,
+    report_file: Path | None = None,
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
 
@@ -108,25 +111,56 @@ def run_cached(
         outputs: paths below the working directory.
         variables: names of variables that the result depends on.
         replay: receives the output of a hit, chunk by chunk.
+        exclude: patterns of what is not content of inputs, relative to the working directory.
+        ignore: whether ignore files count, see :class:`Selection`.
+        report_file: where the caller writes a report, which is not content of inputs either.
 
     A cache that cannot be read is a miss, and one that cannot be written causes a warning: a
     command must not fail because its cache does. Raises StepError, UsageError and LocationError.
     """
-    vertex = _step(Build(), action, inputs, outputs, variables).vertex
-    opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
+    directory = action.working_directory
+    made = [os.path.relpath(directory / output, directory) for output in outputs]
+    sources = as_sources(
+        directory,
+        inputs,
+        exclude=exclude,
+        ignore=ignore,
+        without=_own(directory, made, caches, report_file),
+    )
+    step = Build().add(action, sources, made, variables, platform=True)
+    opened = [_opened(cache, name, f"run-{step.vertex.hex[:24]}") for cache in caches]
     with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
-        step = _step(build, action, inputs, outputs, variables)
+        step = build.add(action, sources, made, variables, platform=True)
         build.obtain(step)
         report = build.report.steps[0]
         if report.outcome == "hit":
             _replay(build, step, action.working_directory, replay)
             report = build.report.steps[0]
-        if report.outcome == "ran" and _changed(step):
-            logger.warning("inputs changed while the command ran, so its result is not kept")
+        if report.outcome == "ran" and (changed := changes(sources.values())):
+            logger.warning(
+                "inputs changed while the command ran (%s), so its result is not kept", changed
+            )
             build.exports = False
         elif report.outcome == "hit" and build.is_stored(step):
             build.exports = False
-    return report
+    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+
+
+def _own(
+    directory: Path,
+    outputs: Iterable[str],
+    caches: Iterable[str | Location],
+    report_file: Path | None,
+) -> dict[Path, str]:
+    """Paths that are not content of inputs, even below one, each with what it is."""
+    locations = (open_cache(cache).location for cache in caches)
+    local = (Path(location.url) for location in locations if location.protocol == "file")
+    return (
+        dict.fromkeys(local, "a cache")
+        | {user_cache(): "files of cachefs"}
+        | ({} if report_file is None else {directory / report_file: "the report"})
+        | {directory / output: "an output" for output in outputs}
+    )
 
 
 def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
@@ -147,48 +181,3 @@ def _replay(
             with kept.open("rb") as file:
                 for stream, data in log.frames(file):
                     replay(stream, data)
-
-
-def _changed(step: Step) -> bool:
-    """Whether an input is no longer the one in the key: the command may have read either state."""
-    try:
-        return any(
-            part.node.again().digest != part.node.digest
-            for part in step.inputs.values()
-            if isinstance(part.node, Source)
-        )
-    except UsageError:
-        return True
-
-
-def _step(
-    build: Build,
-    action: UserCommand,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    variables: Sequence[str],
-) -> Step:
-    directory = action.working_directory
-    made = [os.path.relpath(directory / output, directory) for output in outputs]
-    sources = {}
-    for path in _expanded(directory, inputs):
-        # Outputs of the command, and temporary directories of a restore, are not inputs.
-        below = [glob.escape(os.path.relpath(output, path)) for output in made]
-        below.append(os.path.relpath(f"{PREFIX}*", path))
-        exclude = ["/" + name for name in below if not name.startswith("..")]
-        sources[path] = build.source(directory / path, exclude=exclude)
-    return build.add(action, sources, made, variables, platform=True)
-
-
-def _expanded(directory: Path, inputs: Sequence[str]) -> list[str]:
-    """The matching paths, relative to the directory. Raises UsageError if an input has none."""
-    paths: set[str] = set()
-    for text in inputs:
-        if os.path.lexists(directory / text):
-            found = [text]
-        else:
-            found = glob.glob(text, root_dir=directory, recursive=True)  # noqa: PTH207 - Path.glob takes no "../"
-        if not found:
-            raise UsageError(f"the input {text!r} does not exist, and no file matches it")
-        paths.update(os.path.relpath(directory / path, directory) for path in found)
-    return sorted(paths)

@@ -7,15 +7,16 @@ import hashlib
 import os
 import shutil
 import stat
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.building.index import DigestIndex, as_seen, clock
 from cachefs.building.keys import Entry, tree_digest
-from cachefs.building.patterns import Patterns
+from cachefs.building.selection import EVERYTHING, Selection, Walk
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ class Content:
     """What a source contains: its digest, and its entries by name.
 
     A single file has the empty name. ``signatures`` show whether files on disk have changed.
+    ``left_out`` is how many entries do not count, by the reason (see :class:`Walk`).
     """
 
     digest: Digest
     entries: Mapping[bytes, Entry]
     signatures: Mapping[bytes, Seen]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def part(self, path: str) -> Content:
         """The content below a path, or of the file there. Raises UsageError."""
@@ -56,55 +59,38 @@ class Content:
         return Content(tree_digest(entries), entries, {})
 
 
-def read_tree(
-    root: Path, include: Iterable[str] = (), exclude: Iterable[str] = (), *, remember: bool = True
-) -> Content:
+def read_tree(root: Path, selection: Selection = EVERYTHING, *, remember: bool = True) -> Content:
     """The content of a directory or file.
 
     Its digest covers what layers keep: names, contents of files, whether their owner may execute
-    them, targets of links, and directories, including empty ones.
+    them, targets of links, and directories, including empty ones. A directory does not count if
+    it would be empty only because of what the selection leaves out.
 
     Args:
         root: what to read. If it is a link, it is followed; links below it are not.
-        include: patterns; none means all. Parent directories are included too.
-        exclude: patterns of what is left out, whatever ``include`` says.
+        selection: what of a directory counts.
         remember: use the digest index, and update it.
 
     Raises UsageError if it does not exist, contains something that cannot be in a layer, or changes
     in the meantime.
     """
     root = Path(os.path.realpath(root))
-    reader = _Reader(root, DigestIndex(root) if remember else None)
+    reader = _Reader(root, DigestIndex(root, selection.include) if remember else None)
     if not root.is_dir():
         reader.add(b"", str(root), _status(root))
-    else:
-        wanted, unwanted = Patterns(include), Patterns(exclude)
-        for entry, name in _walk(root, unwanted):
-            if not wanted or wanted.match(name):
-                reader.add(os.fsencode(name), entry.path, entry.stat(follow_symlinks=False))
-        if wanted:
-            reader.add_parents()
-    return reader.finish()
+        return reader.finish()
+    walk = Walk(root, selection)
+    for entry, name in walk:
+        reader.add(os.fsencode(name), entry.path, entry.stat(follow_symlinks=False))
+    reader.add_parents()
+    reader.remove_empty(os.fsencode(name) for name in walk.emptied)
+    return reader.finish(walk.left_out)
 
 
 def bytes_content(data: bytes) -> Content:
     """The content of a file with these bytes."""
     entries = {b"": Entry("f", hashlib.sha256(data).digest())}
     return Content(tree_digest(entries), entries, {})
-
-
-def _walk(root: Path, unwanted: Patterns) -> Iterator[tuple[os.DirEntry[str], str]]:
-    waiting = [("", str(root))]
-    while waiting:
-        above, directory = waiting.pop()
-        with os.scandir(directory) as found:
-            for entry in found:
-                name = above + entry.name
-                if unwanted and unwanted.match(name):
-                    continue
-                yield entry, name
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((name + "/", entry.path))
 
 
 def _status(path: Path) -> os.stat_result:
@@ -146,7 +132,18 @@ class _Reader:
                 self._entries[parent] = Entry("d", b"")
                 parent = parent.rpartition(b"/")[0]
 
-    def finish(self) -> Content:
+    def remove_empty(self, names: Iterable[bytes]) -> None:
+        """Remove directories with nothing below, and those above that have nothing else."""
+        files = (name for name, _ in self._unknown)
+        children = Counter(name.rpartition(b"/")[0] for name in [*self._entries, *files])
+        for directory in sorted(names, reverse=True):
+            name = directory
+            while name and not children[name] and name in self._entries:
+                del self._entries[name]
+                name = name.rpartition(b"/")[0]
+                children[name] -= 1
+
+    def finish(self, left_out: Mapping[str, int] | None = None) -> Content:
         batches = [self._unknown[i : i + _BATCH] for i in range(0, len(self._unknown), _BATCH)]
         if len(self._unknown) == 1:
             self._hash(batches[0])
@@ -156,7 +153,8 @@ class _Reader:
                     pass
         if self._index:
             self._index.save()
-        return Content(tree_digest(self._entries), self._entries, self._signatures)
+        digest = tree_digest(self._entries)
+        return Content(digest, self._entries, self._signatures, left_out or {})
 
     def _hash(self, batch: list[tuple[bytes, str]]) -> None:
         for name, path in batch:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from cachefs.building.keys import Definition, selector
+from cachefs.building.selection import EVERYTHING, Selection
 from cachefs.building.sources import Content, bytes_content, lay_out, read_tree
 from cachefs.errors import CacheError, UsageError
 
@@ -68,12 +69,10 @@ class Source(Node):
     def __init__(
         self,
         origin: Path | bytes,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
+        selection: Selection = EVERYTHING,
     ) -> None:
         self._origin = origin
-        self._include = tuple(include)
-        self._exclude = tuple(exclude)
+        self._selection = selection
 
     def __repr__(self) -> str:
         what = f"{len(self._origin)} bytes" if isinstance(self._origin, bytes) else self._origin
@@ -88,7 +87,7 @@ class Source(Node):
         """The source's content, read again. Raises UsageError."""
         if isinstance(self._origin, bytes):
             return bytes_content(self._origin)
-        return read_tree(self._origin, self._include, self._exclude)
+        return read_tree(self._origin, self._selection)
 
     @property
     def digest(self) -> Digest:

@@ -18,6 +18,7 @@ from cachefs.cli.options import common_options
 from cachefs.cli.signals import forwarded
 
 if TYPE_CHECKING:
+    from cachefs.building.report import StepReport
     from cachefs.building.running import UserCommand
     from cachefs.location.options import Location
 
@@ -47,6 +48,18 @@ _NOT_FOUND = 127
     type=click.Path(),
     metavar="PATH-OR-GLOB",
     help="A file or directory that the result depends on. May be repeated.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="What of the inputs does not count: a pattern as in .gitignore. May be repeated.",
+)
+@click.option(
+    "--ignore/--no-ignore",
+    default=True,
+    help="Whether .gitignore and .cachefsignore files, directories of version control and "
+    "__pycache__ have an effect on inputs. Default: they do.",
 )
 @click.option(
     "--output",
@@ -81,10 +94,12 @@ def command(
     caches: tuple[Location, ...],
     name: str | None,
     inputs: tuple[str, ...],
+    exclude: tuple[str, ...],
     outputs: tuple[str, ...],
     variables: tuple[str, ...],
     command: tuple[str, ...],
     *,
+    ignore: bool,
     explain: bool,
     report_file: Path | None,
 ) -> int:
@@ -109,16 +124,26 @@ def command(
                 outputs=outputs,
                 variables=variables,
                 replay=_say,
+                exclude=exclude,
+                ignore=ignore,
+                report_file=report_file,
             )
         except StepError as error:
             return _failed(error, report_file)
     if report_file is not None:
         _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
-        outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
-        for why in report.why or [""]:
-            click.echo(one_line(f"cachefs: {outcome}{': ' if why else ''}{why}"), err=True)
+        _explain(report)
     return 0
+
+
+def _explain(report: StepReport) -> None:
+    outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
+    for why in report.why or [""]:
+        click.echo(one_line(f"cachefs: {outcome}{': ' if why else ''}{why}"), err=True)
+    if report.left_out:
+        reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
+        click.echo(one_line(f"cachefs: left out of the inputs: {reasons}"), err=True)
 
 
 def _failed(error: StepError, report_file: Path | None) -> int:

@@ -6,12 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cachefs import UsageError
 from cachefs.building import sources
-from cachefs.building.patterns import Patterns
 from cachefs.building.sources import read_tree
 
 if TYPE_CHECKING:
@@ -30,25 +27,6 @@ def root(tmp_path: Path) -> Path:
     (root / "empty").mkdir()
     (root / "link").symlink_to("a.c")
     return root
-
-
-def _names(root: Path, **patterns: list[str]) -> set[str]:
-    return {name.decode() for name in read_tree(root, **patterns).entries}
-
-
-def test_patterns_say_what_counts(root: Path) -> None:
-    everything = {"a.c", "b.h", "sub", "sub/c.c", "sub/deep", "sub/deep/d.o", "empty", "link"}
-    assert _names(root) == everything
-    assert _names(root, exclude=["*.o", "empty"]) == everything - {"sub/deep/d.o", "empty"}
-    assert _names(root, include=["*.c"]) == {"a.c", "sub", "sub/c.c"}
-    assert _names(root, include=["/*.c"]) == {"a.c"}
-    assert _names(root, include=["sub/**/d.?"]) == {"sub", "sub/deep", "sub/deep/d.o"}
-    assert _names(root, exclude=["sub/"]) == {"a.c", "b.h", "empty", "link"}
-
-
-@given(st.text(max_size=12))
-def test_any_text_is_a_pattern(text: str) -> None:
-    Patterns([text]).match("a/b")
 
 
 def test_names_content_modes_and_links_count_and_times_do_not(root: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_restore_killed_at_the_swap_leaves_a_whole_output(tmp_path: Path, mome
     assert _tree(tmp_path / "out") == expected
     assert _left(tmp_path)
     healed = _run(tmp_path, "--explain", *WORDS)
-    assert healed.stderr == b"cachefs: hit\n"
+    assert healed.stderr.startswith(b"cachefs: hit\n")
     assert _tree(tmp_path / "out") == new
     assert not _left(tmp_path)
 
@@ -259,3 +259,74 @@ def _all_at_once(calls: list[tuple[Path, tuple[str, ...]]]) -> None:
     ]
     ended = [(one.communicate(timeout=120), one.returncode) for one in running]
     assert ended == [((b"said\n", b""), 0)] * len(calls)
+
+
+# --- what counts as an input --------------------------------------------------------------------
+
+
+def _explained(folder: Path, *words: str) -> str:
+    done = _run(folder, "--cache", "cache", "--explain", *words, "--output", "out", "--", "true")
+    return done.stderr.decode()
+
+
+COPY = ("--output", "made/deep/out", "--", "sh", "-c", "mkdir -p made/deep; cp in made/deep/out")
+
+
+def test_own_files_and_outputs_below_an_input_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "in").write_text("1")
+    words = ("--cache", "cache", "--report", "report.json", "--input", ".", "--explain", *COPY)
+    assert b"miss" in _run(tmp_path, *words).stderr
+    again = _run(tmp_path, *words).stderr.decode()
+    assert again.startswith("cachefs: hit\n")
+    assert "left out of the inputs" in again
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["left_out"] == {
+        "a cache": 1,
+        "files of cachefs": 1,
+        "the report": 1,
+        "an output": 1,
+    }
+
+
+def test_what_is_ignored_does_not_count_unless_it_is_named(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    src.mkdir()
+    (src / "a.c").write_text("a")
+    (tmp_path / ".gitignore").write_text("*.o\n")
+    words = ("--input", "src", "--output", "out", "--explain", "--", "sh", "-c", "date +%N > out")
+    assert b"miss" in _run(tmp_path, *words).stderr
+    (src / "a.o").write_text("o")
+    (src / "__pycache__").mkdir()
+    (src / "__pycache__" / "x.pyc").write_text("x")
+    assert _run(tmp_path, *words).stderr == (
+        b"cachefs: hit\ncachefs: left out of the inputs: 1 (.gitignore), 1 (default)\n"
+    )
+    assert b"miss" in _run(tmp_path, "--no-ignore", *words).stderr
+    assert b"miss" in _run(tmp_path, "--input", "src/a.o", *words).stderr
+    (src / "a.o").write_text("p")
+    assert b"src/a.o changed" in _run(tmp_path, "--input", "src/a.o", *words).stderr
+    (src / "b.c").write_text("b")
+    assert b"hit" in _run(tmp_path, "--exclude", "/src/b.*", *words).stderr
+
+
+def test_a_glob_is_one_input_whatever_matches(tmp_path: Path) -> None:
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "deep" / "a.c").write_text("a")
+    (tmp_path / "src" / "deep" / "a.h").write_text("a")
+    words = ("--cache", "cache", "--input", "src/**/*.c", "--explain", "--", "echo", "x")
+    _run(tmp_path, *words)
+    (tmp_path / "src" / "deep" / "a.h").write_text("b")
+    assert b"hit" in _run(tmp_path, *words).stderr
+    (tmp_path / "src" / "b.c").write_text("b")
+    assert b"input src/**/*.c changed: b.c added" in _run(tmp_path, *words).stderr
+    assert len(cachefs.open(tmp_path / "cache").names()) == 1
+
+
+def test_changes_while_the_command_ran_are_named(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("a")
+    done = _run(tmp_path, "--input", "src", "--", "sh", "-c", "echo b >> src/a; echo c > src/c")
+    assert b"(a changed, c added)" in done.stderr
