@@ -13,7 +13,7 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from cachefs.building.user_cache import read_checked, user_cache, write_checked
+from cachefs.building.user_cache import read_checked, sweep, write_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,11 +68,10 @@ def _hashed(value: str) -> str:
 
 def _seed() -> int:
     """A random number, so that the hash of a short secret reveals nothing on other machines."""
-    path = user_cache() / "seed"
-    raw = read_checked(path)
+    raw = read_checked("seed")
     if raw is None:
         raw = os.urandom(8)
-        write_checked(path, raw)
+        write_checked(raw, "seed")
     return int.from_bytes(raw, "big")
 
 
@@ -85,7 +84,7 @@ class History:
 
     def __init__(self, label: str) -> None:
         name = xxhash.xxh3_128_hexdigest(label.encode(errors="surrogateescape"))
-        self._path = user_cache() / "history" / name
+        self._name = name
 
     def explain(self, now: Parts) -> list[str]:
         """Why the key differs from the last run: one line for each part that differs."""
@@ -100,10 +99,11 @@ class History:
     def keep(self, now: Parts) -> None:
         """Keep the parts of this run, if they differ from the last."""
         if self._read() != now:
-            write_checked(self._path, _encoder.encode(now))
+            sweep("history")
+            write_checked(_encoder.encode(now), "history", self._name)
 
     def _read(self) -> Parts | None:
-        data = read_checked(self._path)
+        data = read_checked("history", self._name)
         try:
             return _decoder.decode(data) if data else None
         except msgspec.DecodeError:

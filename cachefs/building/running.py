@@ -16,6 +16,7 @@ from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.inputs import as_sources, changes, left_out
 from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
+from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,7 +130,9 @@ def run_cached(
     )
     step = Build().add(action, sources, made, variables, platform=True)
     opened = [_opened(cache, name, f"run-{step.vertex.hex[:24]}") for cache in caches]
-    with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
+    with Build(
+        opened, opened[0] if opened else None, mode="max", keep=KEPT, ignore_error=True
+    ) as build:
         step = build.add(action, sources, made, variables, platform=True)
         build.obtain(step)
         report = build.report.steps[0]
@@ -143,6 +146,10 @@ def run_cached(
             build.exports = False
         elif report.outcome == "hit" and build.is_stored(step):
             build.exports = False
+        if report.outcome == "ran" and build.exports and not sources:
+            logger.warning(
+                "the command has no --input, so its result is used from now on, whatever changes"
+            )
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
 
 
@@ -157,10 +164,17 @@ def _own(
     local = (Path(location.url) for location in locations if location.protocol == "file")
     return (
         dict.fromkeys(local, "a cache")
-        | {user_cache(): "files of cachefs"}
+        | dict.fromkeys(_user_cache(), "files of cachefs")
         | ({} if report_file is None else {directory / report_file: "the report"})
         | {directory / output: "an output" for output in outputs}
     )
+
+
+def _user_cache() -> list[Path]:
+    try:
+        return [user_cache()]
+    except UsageError:
+        return []
 
 
 def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:

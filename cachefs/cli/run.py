@@ -16,6 +16,7 @@ from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
 from cachefs.cli.signals import forwarded
+from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from cachefs.building.report import StepReport
@@ -118,7 +119,7 @@ def command(
         try:
             report = run_cached(
                 action,
-                caches=caches or (str(user_cache() / "run"),),
+                caches=caches or _default_caches(),
                 name=name,
                 inputs=inputs,
                 outputs=outputs,
@@ -135,6 +136,15 @@ def command(
     if explain:
         _explain(report)
     return 0
+
+
+def _default_caches() -> tuple[str, ...]:
+    """The user's own cache, unless it cannot be used: that is no reason not to run a command."""
+    try:
+        return (str(user_cache() / "run"),)
+    except UsageError as error:
+        click.echo(one_line(f"cachefs: warning: nothing is cached: {error}"), err=True)
+        return ()
 
 
 def _explain(report: StepReport) -> None:
