@@ -175,7 +175,7 @@ class Build:
         action: Action,
         inputs: Mapping[str, Node | Part],
         outputs: Sequence[str],
-        env: Sequence[str] | Mapping[str, str] = (),
+        env: Sequence[str] | Mapping[str, str | None] = (),
         *,
         platform: bool = False,
         name: str = "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
 import tempfile
@@ -63,16 +64,17 @@ class UserCommand:
     def begin(
         self,
         directory: Path,
-        environment: Mapping[str, str | None],  # noqa: ARG002 - it has all of this process's
+        environment: Mapping[str, str | None],
         output: Sink,
     ) -> ForegroundProcess:
-        """The command, ready to run."""
+        """The command, ready to run, with all variables of this process and the declared ones."""
 
         def tee(stream: int, data: bytes) -> None:
             output(stream, data)
             self._output(stream, data)
 
-        self._process = ForegroundProcess(self.argv, directory, os.environ, tee)
+        declared = {name: value for name, value in environment.items() if value is not None}
+        self._process = ForegroundProcess(self.argv, directory, os.environ | declared, tee)
         return self._process
 
     def signal(self, number: int) -> bool:
@@ -110,7 +112,8 @@ def run_cached(
         name: the name in the caches; None for the location's, or one made from the command's key.
         inputs: paths or glob patterns below the working directory.
         outputs: paths below the working directory.
-        variables: names of variables that the result depends on.
+        variables: variables that the result depends on: names, patterns of names such as
+            ``CI_*``, or ``NAME=VALUE`` to set one.
         replay: receives the output of a hit, chunk by chunk.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
@@ -128,12 +131,13 @@ def run_cached(
         ignore=ignore,
         without=_own(directory, made, caches, report_file),
     )
-    step = Build().add(action, sources, made, variables, platform=True)
+    environment = _environment(variables)
+    step = Build().add(action, sources, made, environment, platform=True)
     opened = [_opened(cache, name, f"run-{step.vertex.hex[:24]}") for cache in caches]
     with Build(
         opened, opened[0] if opened else None, mode="max", keep=KEPT, ignore_error=True
     ) as build:
-        step = build.add(action, sources, made, variables, platform=True)
+        step = build.add(action, sources, made, environment, platform=True)
         build.obtain(step)
         report = build.report.steps[0]
         if report.outcome == "hit":
@@ -151,6 +155,23 @@ def run_cached(
                 "the command has no --input, so its result is used from now on, whatever changes"
             )
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+
+
+def _environment(variables: Iterable[str]) -> dict[str, str | None]:
+    """The declared variables with their values. Raises UsageError for a name that none can have."""
+    found: dict[str, str | None] = {}
+    for text in variables:
+        name, assigned, value = text.partition("=")
+        if not name or "\0" in text:
+            raise UsageError(f"--env {text!r} does not name a variable")
+        if assigned:
+            found[name] = value
+        elif any(character in name for character in "*?["):
+            names = fnmatch.filter(os.environ, name)
+            found |= {name: os.environ[name] for name in names if name not in found}
+        else:
+            found.setdefault(name, os.environ.get(name))
+    return found
 
 
 def _own(

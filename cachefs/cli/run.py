@@ -75,7 +75,8 @@ _NOT_FOUND = 127
     "variables",
     multiple=True,
     metavar="VAR",
-    help="An environment variable that the result depends on. May be repeated.",
+    help="An environment variable that the result depends on: NAME, a pattern such as 'CI_*', or "
+    "NAME=VALUE to set it for the command. May be repeated.",
 )
 @click.option(
     "--explain",

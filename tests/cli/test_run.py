@@ -118,10 +118,13 @@ def test_an_input_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
+    (tmp_path / "in").touch()
     made = []
     for _ in range(2):
         done = _run(
-            tmp_path, "--report", str(report), "--output=out", "--", "sh", "-c", "echo x >out"
+            tmp_path,
+            *("--report", str(report), "--input=in", "--output=out"),
+            *("--", "sh", "-c", "echo x >out"),
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         made.append(json.loads(report.read_text()))
@@ -330,3 +333,28 @@ def test_changes_while_the_command_ran_are_named(tmp_path: Path) -> None:
     (tmp_path / "src" / "a").write_text("a")
     done = _run(tmp_path, "--input", "src", "--", "sh", "-c", "echo b >> src/a; echo c > src/c")
     assert b"(a changed, c added)" in done.stderr
+
+
+# --- environment variables ----------------------------------------------------------------------
+
+
+def test_variables_are_named_matched_or_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--explain", "--", "sh", "-c", "echo $A $CI_X")
+    monkeypatch.setenv("CI_X", "1")
+    first = _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words)
+    assert first.stdout == b"a b 1\n"
+    again = _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words)
+    assert (again.stdout, again.stderr) == (b"a b 1\n", b"cachefs: hit\n")
+    assert _run(tmp_path, "--env", "CI_*", "--env", "A=c", *words).stdout == b"c 1\n"
+    monkeypatch.setenv("CI_Y", "2")
+    assert b"CI_Y is new" in _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words).stderr
+    refused = _run(tmp_path, "--env", "=x", "--", "true")
+    assert refused.returncode == 2
+
+
+def test_a_command_without_inputs_says_that_it_hits_forever(tmp_path: Path) -> None:
+    words = ("--cache", "cache", "--", "echo", "x")
+    assert b"no --input" in _run(tmp_path, *words).stderr
+    assert _run(tmp_path, *words).stderr == b""
