@@ -8,12 +8,12 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from cachefs.building import keys
 from cachefs.building.actions import Command, Function
-from cachefs.building.engine import Engine
-from cachefs.building.log import NAME as LOG_NAME
+from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.log import opened as opened_log
 from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
@@ -241,21 +241,43 @@ class Build:
             self._files[step] = directory
         return {output: self._files[step] / output for output in step.outputs}
 
-    def restore(self, step: Step, directory: Path, *, log: Path | None = None) -> None:
-        """Put a step's outputs into a directory: :meth:`Step.restore`.
-
-        Args:
-            step: the step.
-            directory: the target, made if missing.
-            log: where to write the log file; None to leave it out.
-        """
+    def restore(self, step: Step, directory: Path) -> None:
+        """Put a step's outputs into a directory, made if missing: :meth:`Step.restore`."""
         directory.mkdir(parents=True, exist_ok=True)
         with staging(directory) as temporary:
             tree = temporary / "tree"
-            run(self._begun.files(step, tree, log=log is not None))
-            if log is not None:
-                shutil.move(tree / LOG_NAME, log)
+            run(self._begun.files(step, tree))
             put_in_place(tree, directory, step.outputs)
+
+    def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
+        """Put the outputs of a hit into a directory, and return its log, opened.
+
+        Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
+        it.
+        """
+        engine = self._begun
+        state = engine.states[step]
+        while state.outcome == "hit" and (output := state.output) is not None:
+            try:
+                with staging(directory) if step.outputs else engine.scratch.directory() as place:
+                    pulled = run(engine.pull_hit(step, place))
+                    if pulled is None:
+                        break
+                    output = pulled.output
+                    log = opened_log(pulled.log)
+                    try:
+                        put_in_place(pulled.files, directory, step.outputs)
+                    except BaseException:
+                        log.close()
+                        raise
+                    return log
+            except UNUSABLE as error:
+                engine.refuse(step, output, error)
+        return None
+
+    def unkept(self, step: Step) -> str:
+        """Why the result of a command that succeeded is not kept; empty if it is."""
+        return self._begun.states[step].unkept
 
     def obtain(self, *steps: Step) -> None:
         """Obtain the results of steps: run those that have none in the cache, and pull nothing.
@@ -321,7 +343,9 @@ class Build:
 
     def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
         """The graph, joined with the records that the names hold, as far as those are kept."""
-        return with_others(graph, target.load(), self._keep) if self._keep else graph
+        if not self._keep:
+            return graph
+        return with_others(graph, target.load().without_blobs(self._begun.damaged), self._keep)
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
         paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}

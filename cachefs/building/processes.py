@@ -94,6 +94,10 @@ class Process:
             timer.daemon = True
             timer.start()
 
+    def objection(self) -> str:
+        """None: it ran in a directory of its own."""
+        return ""
+
     def _forward(self, popen: subprocess.Popen[bytes]) -> None:
         """Forward output until both streams end, or the command has ended and writes no more.
 

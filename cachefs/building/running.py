@@ -5,23 +5,24 @@ from __future__ import annotations
 import glob
 import logging
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building import log
+from cachefs.building.before import Before, recover
 from cachefs.building.build import Build
+from cachefs.building.leftovers import PREFIXES
+from cachefs.building.log import frames
 from cachefs.building.processes import Process
-from cachefs.building.restoring import PREFIX
-from cachefs.building.steps import Source
+from cachefs.building.report import StepReport
+from cachefs.building.sources import SourceChangedError
+from cachefs.building.steps import Source, StepError
 from cachefs.cache import open as open_cache
-from cachefs.errors import UsageError
+from cachefs.errors import CacheError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from cachefs.building.actions import Sink
-    from cachefs.building.report import StepReport
     from cachefs.building.steps import Step
     from cachefs.cache import Cache
     from cachefs.location.options import Location
@@ -39,20 +40,37 @@ class UserCommand:
         argv: its words.
         working_directory: where it runs; inputs and outputs are relative to it.
         output: receives every chunk of output as it arrives.
+        incremental: whether it builds on what lies at its outputs, which is otherwise moved aside.
+
+    Attributes:
+        before: what lies at the outputs when it begins.
+        succeeded: whether it has ended with status 0.
     """
 
     logs: Final = True
 
-    def __init__(self, argv: Sequence[str], working_directory: Path, output: Sink) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        working_directory: Path,
+        output: Sink,
+        *,
+        incremental: bool = False,
+    ) -> None:
         self.argv = tuple(argv)
         self.working_directory = working_directory
+        self.incremental = incremental
+        self.before = Before(working_directory, (), ())
+        self.succeeded = False
         self._output = output
         self._process: Process | None = None
+        self._objection = ""
 
     @property
     def key(self) -> tuple[bytes, ...]:
         """The command's words, marked, so that the key differs from one in a scratch directory."""
-        return (b"command in place", *map(os.fsencode, self.argv))
+        mark = b"incremental command in place" if self.incremental else b"command in place"
+        return (mark, *map(os.fsencode, self.argv))
 
     @property
     def label(self) -> str:
@@ -64,7 +82,7 @@ class UserCommand:
         directory: Path,
         environment: Mapping[str, str | None],  # noqa: ARG002 - it has all of this process's
         output: Sink,
-    ) -> Process:
+    ) -> UserCommand:
         """The command, ready to run."""
 
         def tee(stream: int, data: bytes) -> None:
@@ -72,7 +90,36 @@ class UserCommand:
             self._output(stream, data)
 
         self._process = Process(self.argv, directory, os.environ, tee, stdin=None)
-        return self._process
+        return self
+
+    def run(self) -> int:
+        """Run to the end, with what lay at the outputs moved aside, and return the status.
+
+        If it fails, everything is put back. Raises OSError if it cannot be started.
+        """
+        if self._process is None:
+            raise UsageError("the command has not begun")
+        self.before.set_aside()
+        try:
+            status = self._process.run()
+        except BaseException:
+            self.before.put_back()
+            raise
+        if status == 0:
+            self._objection = self.before.settle()
+            self.succeeded = True
+        else:
+            self.before.put_back()
+        return status
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.stop()
+
+    def objection(self) -> str:
+        """After a success, why the outputs cannot be kept; empty if they can."""
+        return self._objection
 
     def signal(self, number: int) -> bool:
         """Send the command a signal; False if it is not running."""
@@ -87,7 +134,7 @@ def run_cached(
     inputs: Sequence[str],
     outputs: Sequence[str],
     variables: Sequence[str],
-    replay: Callable[[int, bytes], None],
+    replay: Sink,
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
 
@@ -100,24 +147,69 @@ def run_cached(
         variables: names of variables that the result depends on.
         replay: receives the output of a hit, chunk by chunk.
 
-    A cache that cannot be read is a miss, and one that cannot be written causes a warning: a
-    command must not fail because its cache does. Raises StepError, UsageError and LocationError.
+    Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
+    has succeeded is a warning. Raises StepError, UsageError and LocationError.
     """
-    vertex = _step(Build(), action, inputs, outputs, variables).vertex
-    opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
-    with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
-        step = _step(build, action, inputs, outputs, variables)
-        build.obtain(step)
-        report = build.report.steps[0]
-        if report.outcome == "hit":
-            _replay(build, step, action.working_directory, replay)
+    directory = action.working_directory
+    recover(directory)
+    declared = _step(Build(), action, inputs, outputs, variables)
+    action.before = Before(directory, declared.outputs, _staying(action, declared))
+    default_name = f"run-{declared.vertex.hex[:24]}"
+    taken = False
+    try:
+        opened = [_opened(cache, name, default_name) for cache in caches]
+        with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
+            step = _step(build, action, inputs, outputs, variables)
+            build.obtain(step)
+            if (log := build.take_hit(step, directory)) is not None:
+                taken = True
+                with log:
+                    for stream, data in frames(log):
+                        replay(stream, data)
+            build.obtain(step)
+            build.exports = not _unkept(build, step) if not taken else not build.is_stored(step)
             report = build.report.steps[0]
-        if report.outcome == "ran" and _changed(step):
-            logger.warning("inputs changed while the command ran, so its result is not kept")
-            build.exports = False
-        elif report.outcome == "hit" and build.is_stored(step):
-            build.exports = False
+    except _ANY as error:
+        return _without_cache(action, error, taken=taken)
     return report
+
+
+_ANY: Final = (CacheError, OSError, RuntimeError)
+"""What a cache and its result may raise. RuntimeError: no thread can be started."""
+
+
+def _without_cache(action: UserCommand, error: Exception, *, taken: bool) -> StepReport:
+    """Go on after an error: run the command, unless it has run, or failed, or was asked wrongly."""
+    mistake = isinstance(error, UsageError) and not isinstance(error, SourceChangedError)
+    if taken or isinstance(error, StepError) or (mistake and not action.succeeded):
+        raise error
+    logger.warning("not kept: %s", error)
+    if not action.succeeded:
+        status = action.begin(action.working_directory, {}, lambda _stream, _data: None).run()
+        if status != 0:
+            reason = f"step {action.label!r} failed with status {status}"
+            raise StepError(reason, step=action.label, argv=action.argv, exit_code=status)
+    return StepReport(name=action.label, outcome="ran", why=[str(error)])
+
+
+def _unkept(build: Build, step: Step) -> bool:
+    """Whether the result of a command that has just succeeded is not kept; the reason is told."""
+    reason = build.unkept(step)
+    if not reason and _changed(step):
+        reason = "inputs changed while the command ran"
+    if reason:
+        logger.warning("not kept: %s", reason)
+    return bool(reason)
+
+
+def _staying(action: UserCommand, step: Step) -> list[str]:
+    """The outputs that are left in place: all of an incremental command, and those with inputs."""
+    return [
+        output
+        for output in step.outputs
+        if action.incremental
+        or any(name == output or name.startswith(f"{output}/") for name in step.inputs)
+    ]
 
 
 def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
@@ -125,19 +217,6 @@ def _opened(location: str | Location, name: str | None, default_name: str) -> Ca
     if name is None and cache.location.names:
         return cache
     return open_cache(cache.location.with_names(name or default_name))
-
-
-def _replay(
-    build: Build, step: Step, directory: Path, replay: Callable[[int, bytes], None]
-) -> None:
-    """Restore the outputs and replay the log, unless the command had to run after all."""
-    with tempfile.TemporaryDirectory(prefix="cachefs-log-") as temporary:
-        kept = Path(temporary, "log")
-        build.restore(step, directory, log=kept)
-        if build.report.steps[0].outcome == "hit":
-            with kept.open("rb") as file:
-                for stream, data in log.frames(file):
-                    replay(stream, data)
 
 
 def _changed(step: Step) -> bool:
@@ -165,7 +244,7 @@ def _step(
     for path in _expanded(directory, inputs):
         # Outputs of the command, and temporary directories of a restore, are not inputs.
         below = [glob.escape(os.path.relpath(output, path)) for output in made]
-        below.append(os.path.relpath(f"{PREFIX}*", path))
+        below += [os.path.relpath(f"{prefix}*", path) for prefix in PREFIXES]
         exclude = ["/" + name for name in below if not name.startswith("..")]
         sources[path] = build.source(directory / path, exclude=exclude)
     return build.add(action, sources, made, variables, platform=True)

@@ -67,6 +67,11 @@ _NOT_FOUND = 127
     help="An environment variable that the result depends on. May be repeated.",
 )
 @click.option(
+    "--incremental",
+    is_flag=True,
+    help="Leave what lies at the outputs in place, for commands that build on it.",
+)
+@click.option(
     "--explain",
     is_flag=True,
     help="Print on standard error whether it was a hit, or why it was a miss.",
@@ -88,6 +93,7 @@ def command(
     variables: tuple[str, ...],
     command: tuple[str, ...],
     *,
+    incremental: bool,
     explain: bool,
     report_file: Path | None,
 ) -> int:
@@ -101,7 +107,7 @@ def command(
     the signal that ended it. The report of a hit or a run has the members of StepReport in Python;
     that of a failure is {"outcome": "failed", "status", "message"}.
     """  # noqa: D301 - click's mark, not a backslash
-    action = _action(command)
+    action = _action(command, incremental=incremental)
     with _signals(action):
         try:
             report = run_cached(
@@ -143,10 +149,10 @@ def _write(path: Path, report: dict[str, Any]) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
-def _action(words: tuple[str, ...]) -> UserCommand:
+def _action(words: tuple[str, ...], *, incremental: bool) -> UserCommand:
     from cachefs.building.running import UserCommand
 
-    return UserCommand(words, Path.cwd(), _say)
+    return UserCommand(words, Path.cwd(), _say, incremental=incremental)
 
 
 def _say(stream: int, data: bytes) -> None:
