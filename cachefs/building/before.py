@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachefs.building import leftovers
+from cachefs.building.reasons import reason
 from cachefs.building.restoring import leads_to_directory, put_in_place
 from cachefs.errors import UsageError
 from cachefs.layers.beneath import Beneath, split
@@ -86,7 +87,7 @@ class Before:
                 missing = [output for output in self._outputs if not place.exists(split(output))]
                 whys = [self._objection(place, output) for output in self._outputs]
         except OSError as error:
-            whys = [f"its outputs cannot be read: {error}"]
+            whys = [f"its outputs cannot be read: {reason(error)}"]
         if self._aside is not None:
             self._aside.put_back(missing)
             self._aside = None
@@ -197,7 +198,7 @@ def _put_back(aside: Path, directory: Path, outputs: Sequence[str]) -> None:
         logger.warning(
             "what lay at the outputs before is in %s, because it cannot be put back: %s",
             aside / _FILES,
-            error,
+            reason(error),
         )
         return
     # From now on it is worthless, even if this process is killed while it removes the rest.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from cachefs.building.history import History, take_apart
-from cachefs.building.log import NAME as LOG_NAME
+from cachefs.building.reasons import reason
 from cachefs.building.scratch import UnusableInputError, part_content
 from cachefs.building.states import Output, State, input_keys
 from cachefs.building.steps import Source, Step, StepError
@@ -127,7 +127,7 @@ class Engine:
                 files, log = directory / f"files-{number}", directory / f"log-{number}"
                 try:
                     await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
-                    await in_thread(self.scratch.extract, [LOG_NAME], fetched[1:], log)
+                    await in_thread(self.scratch.extract_log, fetched[1:], log)
                 except UNUSABLE as error:
                     self.refuse(step, output, error)
                 else:
@@ -141,7 +141,7 @@ class Engine:
         if isinstance(error, LayerError | IntegrityError):
             self.damaged.update(layer.blob for layer in output.layers)
         if state.output == output:
-            state.lost.append(f"its result in the cache cannot be used: {error}")
+            state.lost.append(f"its result in the cache cannot be used: {reason(error)}")
             self._pick(step, state)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
@@ -321,7 +321,7 @@ class Engine:
         layers = tuple(layer for _, layer in fetched[error.name])
         output = self.states[node].output
         if self.states[node].outcome != "hit":
-            why = f"cannot run: its input {error.name} cannot be laid out: {cause}"
+            why = f"cannot run: its input {error.name} cannot be laid out: {reason(cause)}"
             raise self._failed(step, why) from cause
         if output is not None and output.layers == layers:
             self.refuse(node, output, cause)
@@ -366,7 +366,7 @@ class Engine:
             except UNUSABLE as failure:
                 if step.action.working_directory is None:
                     raise
-                objection = str(failure)
+                objection = reason(failure)
         self.states[step].unkept = objection
         return None
 

@@ -12,6 +12,7 @@ from cachefs.building.build import Build
 from cachefs.building.leftovers import PREFIXES
 from cachefs.building.log import frames
 from cachefs.building.processes import Process
+from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
 from cachefs.building.steps import Source, StepError
@@ -183,23 +184,23 @@ def _without_cache(action: UserCommand, error: Exception, *, taken: bool) -> Ste
     mistake = isinstance(error, UsageError) and not isinstance(error, SourceChangedError)
     if taken or isinstance(error, StepError) or (mistake and not action.succeeded):
         raise error
-    logger.warning("not kept: %s", error)
+    logger.warning("not kept: %s", reason(error))
     if not action.succeeded:
         status = action.begin(action.working_directory, {}, lambda _stream, _data: None).run()
         if status != 0:
-            reason = f"step {action.label!r} failed with status {status}"
-            raise StepError(reason, step=action.label, argv=action.argv, exit_code=status)
-    return StepReport(name=action.label, outcome="ran", why=[str(error)])
+            why = f"step {action.label!r} failed with status {status}"
+            raise StepError(why, step=action.label, argv=action.argv, exit_code=status)
+    return StepReport(name=action.label, outcome="ran", why=[reason(error)])
 
 
 def _unkept(build: Build, step: Step) -> bool:
     """Whether the result of a command that has just succeeded is not kept; the reason is told."""
-    reason = build.unkept(step)
-    if not reason and _changed(step):
-        reason = "inputs changed while the command ran"
-    if reason:
-        logger.warning("not kept: %s", reason)
-    return bool(reason)
+    why = build.unkept(step)
+    if not why and _changed(step):
+        why = "inputs changed while the command ran"
+    if why:
+        logger.warning("not kept: %s", why)
+    return bool(why)
 
 
 def _staying(action: UserCommand, step: Step) -> list[str]:

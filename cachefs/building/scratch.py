@@ -6,7 +6,7 @@ import os
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachefs.building import log
 from cachefs.building.sources import read_part
@@ -16,6 +16,7 @@ from cachefs.errors import CacheError, LayerError, UsageError
 from cachefs.layers import packing
 from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.extracting import LayerSource, extract_chain
+from cachefs.layers.limits import DEFAULT_LIMITS, Limits
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import NO_PARENT, Annotations, Layer
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from cachefs.layers.compression import Compression
     from cachefs.layers.packing import PackedLayer
 
-_LOG_DIRECTORY = "log"
+_LOG_DIRECTORY: Final = "log"
+_LOG_LIMITS: Final = Limits(max_entries=1, max_depth=1)
 
 
 class UnusableInputError(Exception):
@@ -82,8 +84,20 @@ class Scratch:
         finally:
             writer.close()
 
+    def extract_log(self, layers: Sequence[tuple[Path, Layer]], directory: Path) -> None:
+        """Extract the log of a result, apart from its files, so that it cannot change them.
+
+        Raises the errors of extract_chain.
+        """
+        self.extract([log.NAME], layers, directory, limits=_LOG_LIMITS)
+
     def extract(
-        self, outputs: Iterable[str], layers: Sequence[tuple[Path, Layer]], directory: Path
+        self,
+        outputs: Iterable[str],
+        layers: Sequence[tuple[Path, Layer]],
+        directory: Path,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Extract a result whose blobs are on disk; all declared outputs must be in it.
 
@@ -99,6 +113,7 @@ class Scratch:
                     if (facts := layer.annotations)
                 ),
                 directory,
+                limits=limits,
             )
         with Beneath.at(directory) as tree:
             for output in outputs:

@@ -94,8 +94,8 @@ class Source(Node):
             names = ", ".join(map(shown, content.skipped[:_SHOWN]))
             more = len(content.skipped) - _SHOWN
             logger.warning(
-                "%r leaves out what no layer can hold or what cannot be read: %s%s",
-                self,
+                "the input %s leaves out what no layer can hold or what cannot be read: %s%s",
+                self._origin,
                 names,
                 f" and {more} more" if more > 0 else "",
             )
