@@ -23,6 +23,7 @@ from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
+from cachefs.graph import RecordGraph
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 from cachefs.wire import timestamps
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cachefs.building.actions import Action
-    from cachefs.graph import Mode, RecordGraph
+    from cachefs.graph import Mode
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
 
@@ -209,7 +210,7 @@ class Build:
         self._root = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
         try:
             scratch = Scratch(self._root, *self._compression)
-            loaded = [(cache, cache.load()) for cache in self._caches]
+            loaded = _joinable([(cache, cache.load()) for cache in self._caches])
             self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
             for step in self._steps:
                 self._engine.add(step)
@@ -345,7 +346,8 @@ class Build:
         """The graph, joined with the records that the names hold, as far as those are kept."""
         if not self._keep:
             return graph
-        return with_others(graph, target.load().without_blobs(self._begun.damaged), self._keep)
+        ((_, stored),) = _joinable([(target, target.load())]) or [(target, RecordGraph())]
+        return with_others(graph, stored.without_blobs(self._begun.damaged), self._keep)
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
         paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}
@@ -356,6 +358,18 @@ class Build:
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
             self._root = None
+
+
+def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:
+    """The caches whose graphs can be joined: what they hold was checked only in part."""
+    try:
+        RecordGraph.union(graph for _, graph in loaded)
+    except CacheError as error:
+        if len(loaded) > 1:
+            return [one for single in loaded for one in _joinable([single])]
+        logger.warning("what %s holds is not used: %s", loaded[0][0].location, error)
+        return []
+    return loaded
 
 
 def _compression(target: Cache | None) -> tuple[Compression, int | None]:

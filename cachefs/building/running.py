@@ -5,6 +5,9 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.building.before import Before, recover
@@ -16,12 +19,12 @@ from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
 from cachefs.building.steps import Source, StepError
+from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
 from cachefs.errors import CacheError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from cachefs.building.actions import Sink
     from cachefs.building.steps import Step
@@ -154,11 +157,11 @@ def run_cached(
     directory = action.working_directory
     recover(directory)
     declared = _step(Build(), action, inputs, outputs, variables)
-    action.before = Before(directory, declared.outputs, _staying(action, declared))
     default_name = f"run-{declared.vertex.hex[:24]}"
     taken = False
     try:
         opened = [_opened(cache, name, default_name) for cache in caches]
+        action.before = Before(directory, declared.outputs, _staying(action, declared, opened))
         with Build(opened, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
             step = _step(build, action, inputs, outputs, variables)
             build.obtain(step)
@@ -203,13 +206,23 @@ def _unkept(build: Build, step: Step) -> bool:
     return bool(why)
 
 
-def _staying(action: UserCommand, step: Step) -> list[str]:
-    """The outputs that are left in place: all of an incremental command, and those with inputs."""
+def _staying(action: UserCommand, step: Step, caches: Sequence[Cache]) -> list[str]:
+    """The outputs that are left in place.
+
+    All of an incremental command; and those with something in them that the command or this program
+    needs while it runs: inputs, caches, temporary files, this program itself.
+    """
+    if action.incremental:
+        return list(step.outputs)
+    directory = action.working_directory
+    needed = [user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
+    needed += [Path(cache.location.url) for cache in caches if cache.location.protocol == "file"]
+    needed += [directory / name for name in step.inputs]
+    real = [Path(os.path.realpath(path)) for path in needed]
     return [
         output
         for output in step.outputs
-        if action.incremental
-        or any(name == output or name.startswith(f"{output}/") for name in step.inputs)
+        if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
     ]
 
 

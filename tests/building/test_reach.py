@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import cachefs
@@ -139,6 +139,9 @@ def _run(place: Path, cache: Path, outputs: list[str], **how: Any) -> None:
 
 
 @given(poisoned=a_tree, there=a_tree, outputs=outputs_of)
+@example(poisoned={"a": Link("@")}, there={}, outputs=["a/b/c"])
+@example(poisoned={"a": {"b": Link("@")}}, there={}, outputs=["a/b/a", "a/b/b"])
+@example(poisoned={"a": {"b": File(b"x")}}, there={"a": Link("@")}, outputs=["a/b"])
 def test_a_restore_stays_in_the_workspace(poisoned: Tree, there: Tree, outputs: list[str]) -> None:
     with world() as around:
         place, cache = around.base / "place", around.base / "cache"
@@ -153,6 +156,8 @@ def test_a_restore_stays_in_the_workspace(poisoned: Tree, there: Tree, outputs: 
 
 
 @given(there=a_tree, outputs=outputs_of, incremental=st.booleans())
+@example(there={"a": Link("@")}, outputs=["a/b"], incremental=True)
+@example(there={"a": Link("@")}, outputs=["a"], incremental=False)
 def test_what_a_run_keeps_was_in_the_workspace(
     there: Tree, outputs: list[str], incremental: bool
 ) -> None:
@@ -193,6 +198,9 @@ def _build(
 
 
 @given(made=a_tree, there=a_tree, path=paths, outputs=outputs_of)
+@example(made={"a": {"b": Link("@")}}, there={}, path="a/b/b", outputs=["a"])
+@example(made={"a": {"b": Link("@/a")}}, there={}, path="a/b", outputs=["a"])
+@example(made={"a": Link("@")}, there={}, path="a", outputs=["a/b"])
 def test_a_build_stays_in_its_directories(
     made: Tree, there: Tree, path: str, outputs: list[str]
 ) -> None:
@@ -204,11 +212,13 @@ def test_a_build_stays_in_its_directories(
 
 
 @given(poisoned=a_tree, path=paths, outputs=outputs_of)
+@example(poisoned={"a": {"b": Link("@")}}, path="a/b/c", outputs=["a"])
+@example(poisoned={"a": Link("@")}, path="a/b", outputs=["a"])
 def test_a_poisoned_build_stays_in_its_directories(
     poisoned: Tree, path: str, outputs: list[str]
 ) -> None:
     honest: Tree = {}
-    for output in [*outputs, path]:
+    for output in sorted([*outputs, path], key=len, reverse=True):
         below = honest
         *above, name = output.split("/")
         for part in above:
