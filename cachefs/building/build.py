@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from cachefs.building import keys
 from cachefs.building.actions import Command, Function
@@ -22,7 +22,14 @@ from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apar
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
+from cachefs.errors import (
+    CacheError,
+    DigestError,
+    IntegrityError,
+    ManifestError,
+    StoreError,
+    UsageError,
+)
 from cachefs.graph import RecordGraph
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
@@ -40,6 +47,8 @@ if TYPE_CHECKING:
     CacheLike = str | os.PathLike[str] | Location | Cache
 
 logger = logging.getLogger("cachefs")
+
+_MALFORMED: Final = (DigestError, ManifestError)
 
 
 class Build:
@@ -210,8 +219,11 @@ class Build:
         self._root = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
         try:
             scratch = Scratch(self._root, *self._compression)
-            loaded = _joinable([(cache, cache.load()) for cache in self._caches])
-            self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
+            loaded = [(cache, cache.load()) for cache in self._caches]
+            try:
+                self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
+            except _MALFORMED:
+                self._engine = Engine(_joinable(loaded), scratch, self._jobs, str(Path.cwd()))
             for step in self._steps:
                 self._engine.add(step)
         except BaseException:
@@ -346,8 +358,12 @@ class Build:
         """The graph, joined with the records that the names hold, as far as those are kept."""
         if not self._keep:
             return graph
-        ((_, stored),) = _joinable([(target, target.load())]) or [(target, RecordGraph())]
-        return with_others(graph, stored.without_blobs(self._begun.damaged), self._keep)
+        stored = target.load().without_blobs(self._begun.damaged)
+        try:
+            return with_others(graph, stored, self._keep)
+        except _MALFORMED as error:
+            logger.warning("what %s holds is replaced: %s", target.location, error)
+            return graph
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
         paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}
@@ -361,15 +377,16 @@ class Build:
 
 
 def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:
-    """The caches whose graphs can be joined: what they hold was checked only in part."""
-    try:
-        RecordGraph.union(graph for _, graph in loaded)
-    except CacheError as error:
-        if len(loaded) > 1:
-            return [one for single in loaded for one in _joinable([single])]
-        logger.warning("what %s holds is not used: %s", loaded[0][0].location, error)
-        return []
-    return loaded
+    """The caches whose graphs can be joined: only that shows whether all of a layer is valid."""
+    joinable = []
+    for cache, graph in loaded:
+        try:
+            RecordGraph.union([graph])
+        except _MALFORMED as error:
+            logger.warning("what %s holds is not used: %s", cache.location, error)
+        else:
+            joinable.append((cache, graph))
+    return joinable
 
 
 def _compression(target: Cache | None) -> tuple[Compression, int | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 import cachefs
 from tests import trees
-from tests.building.in_place import run
+from tests.building.in_place import NOBODY, PROGRAM, in_namespace, run
 from tests.poisoning import archive, poison
 from tests.trees import File, Link
 
@@ -106,33 +105,9 @@ def test_a_link_to_a_directory_is_not_replaced_by_a_hit(place: Path) -> None:
 
 # --- what only the system can refuse -----------------------------------------------------------
 
-PROGRAM = [sys.executable, "-m", "cachefs", "run", "--cache", "../cache", "--explain"]
-
-
-def _in_namespace(place: Path, options: list[str], script: str) -> subprocess.CompletedProcess[str]:
-    """A shell with rights that others do not have, or without those that root has."""
-    inside = ["unshare", *options]
-    try:
-        allowed = subprocess.run([*inside, "true"], capture_output=True, check=False).returncode
-    except FileNotFoundError:
-        allowed = 1
-    if allowed != 0:
-        pytest.skip("namespaces are not allowed here")
-    return subprocess.run(
-        [*inside, "sh", "-c", script, "sh", *PROGRAM],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
-NOBODY = ["--user", "--map-user=12345", "--map-group=12345"]
-
 
 def test_an_output_on_a_mount_point_is_a_miss(place: Path) -> None:
-    done = _in_namespace(
+    done = in_namespace(
         place,
         ["--user", "--map-root-user", "--mount"],
         'mkdir out; mount -t tmpfs none out || exit 99; for i in 1 2; do "$@" --output out -- '
@@ -150,7 +125,7 @@ def test_a_read_only_working_directory_is_a_miss(place: Path, output: str) -> No
     (place.parent / "cache").mkdir()
     place.chmod(0o555)
     words = f"--output {output} -- sh -c 'echo said; echo x > out/file'"
-    done = _in_namespace(place, NOBODY, f'for i in 1 2; do "$@" {words} || exit; done')
+    done = in_namespace(place, NOBODY, f'for i in 1 2; do "$@" {words} || exit; done')
     place.chmod(0o755)
     assert (done.returncode, done.stdout) == (0, "said\nsaid\n")
     assert "cannot be used" in done.stderr
@@ -160,7 +135,7 @@ def test_a_read_only_working_directory_is_a_miss(place: Path, output: str) -> No
 @pytest.mark.parametrize("kilobytes", [64, 1024])
 def test_no_room_for_temporary_files_is_a_miss(place: Path, kilobytes: int) -> None:
     words = "--output out -- sh -c 'echo said; head -c 3000000 /dev/urandom > out'"
-    done = _in_namespace(
+    done = in_namespace(
         place,
         ["--user", "--map-root-user", "--mount"],
         f'"$@" {words} || exit; rm out; mkdir ../small; mount -t tmpfs -o size={kilobytes}k none '
@@ -179,8 +154,9 @@ def test_few_descriptors_cost_no_build(place: Path) -> None:
     command = ["--", "sh", "-c", f"mkdir -p {deep}; echo x > {deep}/file"]
     for limit in ("1000", "20"):
         shutil.rmtree(place / "out", ignore_errors=True)
+        limited = ["sh", "-c", f'ulimit -n {limit}; "$@"', "sh"]
         done = subprocess.run(
-            ["sh", "-c", f'ulimit -n {limit}; "$@"', "sh", *PROGRAM, "--output=out", *command],
+            [*limited, *PROGRAM, "--output=out", *command],
             cwd=place,
             capture_output=True,
             text=True,
