@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from cachefs.building import keys
+from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import UNUSABLE, Engine
 from cachefs.building.log import opened as opened_log
@@ -372,7 +371,7 @@ class Build:
 
     def _clean(self) -> None:
         if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
+            leftovers.remove(self._root)
             self._root = None
 
 

@@ -22,7 +22,7 @@ NAME: Final = ".cachefs-log"
 
 _FRAME: Final = struct.Struct(">BI")
 _TAIL: Final = 4000
-_PIECE: Final = 64 * 1024
+_READ_SIZE: Final = 64 * 1024
 
 
 class LogWriter:
@@ -80,13 +80,13 @@ def opened(directory: Path) -> BinaryIO:
 
 
 def frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The chunks in order, each with its stream; long ones in pieces. Raises IntegrityError."""
+    """The chunks in order, each with its stream; long ones in several. Raises IntegrityError."""
     while head := file.read(_FRAME.size):
         stream, left = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 0)
         if stream not in (1, 2):
             raise _damaged()
         while left:
-            data = file.read(min(left, _PIECE))
+            data = file.read(min(left, _READ_SIZE))
             if not data:
                 raise _damaged()
             left -= len(data)

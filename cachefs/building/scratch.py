@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building import log
+from cachefs.building import leftovers, log
 from cachefs.building.sources import read_part
 from cachefs.building.steps import Source, Step, StepError
 from cachefs.digest import Digest
@@ -67,8 +67,7 @@ class Scratch:
         try:
             yield path
         finally:
-            with Beneath.at(self._root) as root:
-                root.remove(split(path.name))
+            leftovers.remove(path)
 
     def lasting_directory(self) -> Path:
         """An empty directory, kept until the build ends."""

@@ -103,9 +103,11 @@ def command(
       cachefs run --input src --output dist -- make dist
 
     A hit restores the outputs byte for byte and replays what the command printed. Only a run that
-    ends with status 0 is stored. The exit status is that of the command, or 128 plus the number of
-    the signal that ended it. The report of a hit or a run has the members of StepReport in Python;
-    that of a failure is {"outcome": "failed", "status", "message"}.
+    ends with status 0 is stored. While the command runs, what lay at its outputs is moved aside; it
+    comes back if the command fails or does not make it again. The exit status is that of the
+    command, or 128 plus the number of the signal that ended it. The report of a hit or a run has
+    the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
+    "message"}.
     """  # noqa: D301 - click's mark, not a backslash
     action = _action(command, incremental=incremental)
     with _signals(action):
@@ -134,11 +136,9 @@ def _failed(error: StepError, report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
     if error.exit_code is None:
         status = _NOT_FOUND
-    elif error.exit_code == 0:
-        status = 1  # an output is missing
     else:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
-    if error.exit_code in (None, 0):
+    if error.exit_code is None:
         click.echo(f"cachefs: error: {one_line(str(error))}", err=True)
     if report_file is not None:
         _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
