@@ -1,7 +1,8 @@
-"""The inputs of ``cachefs run``: from paths and glob patterns to sources."""
+"""The inputs of ``cachefs run``: sources from paths and glob patterns, and variables."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections import Counter
@@ -61,6 +62,26 @@ def _split(directory: Path, pattern: str) -> tuple[Path, str]:
     magic = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
     rest = "/".join(parts[magic:])
     return directory.joinpath(*parts[:magic]), "/" + _ESCAPED.sub(r"\\\g<0>", rest)
+
+
+def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:
+    """Variables with their values, from names, patterns of names, and ``NAME=VALUE``.
+
+    The value of one that is not set is None. Raises UsageError for a name that none can have.
+    """
+    found: dict[str, str | None] = {}
+    for text in variables:
+        name, assigned, value = text.partition("=")
+        if not name or "\0" in text:
+            raise UsageError(f"--env {text!r} does not name a variable")
+        if assigned:
+            found[name] = value
+        elif _MAGIC.search(name):
+            names = fnmatch.filter(os.environ, name)
+            found |= {name: os.environ[name] for name in names if name not in found}
+        else:
+            found.setdefault(name, os.environ.get(name))
+    return found
 
 
 def changes(sources: Iterable[Source]) -> str:

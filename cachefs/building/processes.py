@@ -100,6 +100,10 @@ class Process:
             timer.daemon = True
             timer.start()
 
+    def objection(self) -> str:
+        """None: it ran in a directory of its own."""
+        return ""
+
     def _channel(self, stream: int) -> tuple[int, int]:  # noqa: ARG002 - for subclasses
         """Two descriptors: where the stream is read, and where the command writes to it."""
         return os.pipe()

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from cachefs.building import log
+from cachefs.building.before import Before, recover
 from cachefs.building.build import Build
 from cachefs.building.foreground import ForegroundProcess
-from cachefs.building.inputs import as_sources, changes, left_out
+from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
+from cachefs.building.log import frames
+from cachefs.building.reasons import reason
+from cachefs.building.report import StepReport
+from cachefs.building.sources import SourceChangedError
+from cachefs.building.steps import StepError
 from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
-from cachefs.errors import UsageError
+from cachefs.errors import CacheError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
-    from cachefs.building.report import StepReport
-    from cachefs.building.steps import Step
+    from cachefs.building.steps import Source, Step
     from cachefs.cache import Cache
     from cachefs.location.options import Location
 
@@ -41,20 +45,37 @@ class UserCommand:
         argv: its words.
         working_directory: where it runs; inputs and outputs are relative to it.
         output: receives every chunk of output as it arrives.
+        incremental: whether it builds on what lies at its outputs, which is otherwise moved aside.
+
+    Attributes:
+        before: what lies at the outputs when it begins.
+        succeeded: whether it has ended with status 0.
     """
 
     logs: Final = True
 
-    def __init__(self, argv: Sequence[str], working_directory: Path, output: Sink) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        working_directory: Path,
+        output: Sink,
+        *,
+        incremental: bool = False,
+    ) -> None:
         self.argv = tuple(argv)
         self.working_directory = working_directory
+        self.incremental = incremental
+        self.before = Before(working_directory, (), ())
+        self.succeeded = False
         self._output = output
         self._process: ForegroundProcess | None = None
+        self._objection = ""
 
     @property
     def key(self) -> tuple[bytes, ...]:
         """The command's words, marked, so that the key differs from one in a scratch directory."""
-        return (b"command in place", *map(os.fsencode, self.argv))
+        mark = b"incremental command in place" if self.incremental else b"command in place"
+        return (mark, *map(os.fsencode, self.argv))
 
     @property
     def label(self) -> str:
@@ -66,7 +87,7 @@ class UserCommand:
         directory: Path,
         environment: Mapping[str, str | None],
         output: Sink,
-    ) -> ForegroundProcess:
+    ) -> UserCommand:
         """The command, ready to run, with all variables of this process and the declared ones."""
 
         def tee(stream: int, data: bytes) -> None:
@@ -75,7 +96,36 @@ class UserCommand:
 
         declared = {name: value for name, value in environment.items() if value is not None}
         self._process = ForegroundProcess(self.argv, directory, os.environ | declared, tee)
-        return self._process
+        return self
+
+    def run(self) -> int:
+        """Run to the end, with what lay at the outputs moved aside, and return the status.
+
+        If it fails, everything is put back. Raises OSError if it cannot be started.
+        """
+        if self._process is None:
+            raise UsageError("the command has not begun")
+        self.before.set_aside()
+        try:
+            status = self._process.run()
+        except BaseException:
+            self.before.put_back()
+            raise
+        if status == 0:
+            self._objection = self.before.settle()
+            self.succeeded = True
+        else:
+            self.before.put_back()
+        return status
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.stop()
+
+    def objection(self) -> str:
+        """After a success, why the outputs cannot be kept; empty if they can."""
+        return self._objection
 
     def signal(self, number: int) -> bool:
         """Send the command a signal; False if it is not running."""
@@ -99,7 +149,7 @@ def run_cached(
     inputs: Sequence[str],
     outputs: Sequence[str],
     variables: Sequence[str],
-    replay: Callable[[int, bytes], None],
+    replay: Sink,
     exclude: Sequence[str] = (),
     ignore: bool = True,
     report_file: Path | None = None,
@@ -119,76 +169,64 @@ def run_cached(
         ignore: whether ignore files count, see :class:`Selection`.
         report_file: where the caller writes a report, which is not content of inputs either.
 
-    A cache that cannot be read is a miss, and one that cannot be written causes a warning: a
-    command must not fail because its cache does. Raises StepError, UsageError and LocationError.
+    Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
+    has succeeded is a warning. Raises StepError, UsageError and LocationError.
     """
     directory = action.working_directory
+    recover(directory)
     made = [os.path.relpath(directory / output, directory) for output in outputs]
+    locations = [open_cache(cache).location for cache in caches]
     sources = as_sources(
         directory,
         inputs,
         exclude=exclude,
         ignore=ignore,
-        without=_own(directory, made, caches, report_file),
+        without=_own(directory, made, locations, report_file),
     )
-    environment = _environment(variables)
-    step = Build().add(action, sources, made, environment, platform=True)
-    opened = [_opened(cache, name, f"run-{step.vertex.hex[:24]}") for cache in caches]
-    with Build(
-        opened, opened[0] if opened else None, mode="max", keep=KEPT, ignore_error=True
-    ) as build:
-        step = build.add(action, sources, made, environment, platform=True)
-        build.obtain(step)
-        report = build.report.steps[0]
-        if report.outcome == "hit":
-            _replay(build, step, action.working_directory, replay)
+    environment = declared_variables(variables)
+
+    def declared(build: Build) -> Step:
+        return build.add(action, sources, made, environment, platform=True)
+
+    default_name = f"run-{declared(Build()).vertex.hex[:24]}"
+    action.before = Before(directory, made, _staying(action, made, sources, locations))
+    taken = False
+    try:
+        opened = [_opened(location, name, default_name) for location in locations]
+        target = opened[0] if opened else None
+        with Build(opened, target, mode="max", keep=KEPT, ignore_error=True) as build:
+            step = declared(build)
+            build.obtain(step)
+            if (log := build.take_hit(step, directory)) is not None:
+                taken = True
+                with log:
+                    for stream, data in frames(log):
+                        replay(stream, data)
+            build.obtain(step)
+            build.exports = not build.is_stored(step) if taken else _is_kept(build, step, sources)
             report = build.report.steps[0]
-        if report.outcome == "ran" and (changed := changes(sources.values())):
-            logger.warning(
-                "inputs changed while the command ran (%s), so its result is not kept", changed
-            )
-            build.exports = False
-        elif report.outcome == "hit" and build.is_stored(step):
-            build.exports = False
-        if report.outcome == "ran" and build.exports and not sources:
-            logger.warning(
-                "the command has no --input, so its result is used from now on, whatever changes"
-            )
+    except _ANY as error:
+        return _without_cache(action, error, taken=taken)
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
-
-
-def _environment(variables: Iterable[str]) -> dict[str, str | None]:
-    """The declared variables with their values. Raises UsageError for a name that none can have."""
-    found: dict[str, str | None] = {}
-    for text in variables:
-        name, assigned, value = text.partition("=")
-        if not name or "\0" in text:
-            raise UsageError(f"--env {text!r} does not name a variable")
-        if assigned:
-            found[name] = value
-        elif any(character in name for character in "*?["):
-            names = fnmatch.filter(os.environ, name)
-            found |= {name: os.environ[name] for name in names if name not in found}
-        else:
-            found.setdefault(name, os.environ.get(name))
-    return found
 
 
 def _own(
     directory: Path,
     outputs: Iterable[str],
-    caches: Iterable[str | Location],
+    locations: Iterable[Location],
     report_file: Path | None,
 ) -> dict[Path, str]:
     """Paths that are not content of inputs, even below one, each with what it is."""
-    locations = (open_cache(cache).location for cache in caches)
-    local = (Path(location.url) for location in locations if location.protocol == "file")
     return (
-        dict.fromkeys(local, "a cache")
+        dict.fromkeys(_local(locations), "a cache")
         | dict.fromkeys(_user_cache(), "files of cachefs")
         | ({} if report_file is None else {directory / report_file: "the report"})
         | {directory / output: "an output" for output in outputs}
     )
+
+
+def _local(locations: Iterable[Location]) -> list[Path]:
+    return [Path(location.url) for location in locations if location.protocol == "file"]
 
 
 def _user_cache() -> list[Path]:
@@ -198,21 +236,63 @@ def _user_cache() -> list[Path]:
         return []
 
 
-def _opened(location: str | Location, name: str | None, default_name: str) -> Cache:
-    cache = open_cache(location)
-    if name is None and cache.location.names:
-        return cache
-    return open_cache(cache.location.with_names(name or default_name))
+_ANY: Final = (CacheError, OSError, RuntimeError)
+"""What a cache and its result may raise. RuntimeError: no thread can be started."""
 
 
-def _replay(
-    build: Build, step: Step, directory: Path, replay: Callable[[int, bytes], None]
-) -> None:
-    """Restore the outputs and replay the log, unless the command had to run after all."""
-    with tempfile.TemporaryDirectory(prefix="cachefs-log-") as temporary:
-        kept = Path(temporary, "log")
-        build.restore(step, directory, log=kept)
-        if build.report.steps[0].outcome == "hit":
-            with kept.open("rb") as file:
-                for stream, data in log.frames(file):
-                    replay(stream, data)
+def _without_cache(action: UserCommand, error: Exception, *, taken: bool) -> StepReport:
+    """Go on after an error: run the command, unless it has run, or failed, or was asked wrongly."""
+    mistake = isinstance(error, UsageError) and not isinstance(error, SourceChangedError)
+    if taken or isinstance(error, StepError) or (mistake and not action.succeeded):
+        raise error
+    logger.warning("not kept: %s", reason(error))
+    if not action.succeeded:
+        status = action.begin(action.working_directory, {}, lambda _stream, _data: None).run()
+        if status != 0:
+            why = f"step {action.label!r} failed with status {status}"
+            raise StepError(why, step=action.label, argv=action.argv, exit_code=status)
+    return StepReport(name=action.label, outcome="ran", why=[reason(error)])
+
+
+def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
+    """Whether the result of a command that has just succeeded is kept. What to know is told."""
+    why = build.unkept(step)
+    if not why and (changed := changes(sources.values())):
+        why = f"inputs changed while the command ran ({changed})"
+    if why:
+        logger.warning("not kept: %s", why)
+    elif not sources:
+        logger.warning(
+            "the command has no --input, so its result is used from now on, whatever changes"
+        )
+    return not why
+
+
+def _staying(
+    action: UserCommand,
+    outputs: Sequence[str],
+    inputs: Iterable[str],
+    locations: Iterable[Location],
+) -> Sequence[str]:
+    """The outputs that are left in place.
+
+    All of an incremental command; and those with something in them that the command or this program
+    needs while it runs: inputs, caches, temporary files, this program itself.
+    """
+    if action.incremental:
+        return outputs
+    directory = action.working_directory
+    needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
+    needed += [*_local(locations), *(directory / name for name in inputs)]
+    real = [Path(os.path.realpath(path)) for path in needed]
+    return [
+        output
+        for output in outputs
+        if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
+    ]
+
+
+def _opened(location: Location, name: str | None, default_name: str) -> Cache:
+    if name is None and location.names:
+        return open_cache(location)
+    return open_cache(location.with_names(name or default_name))

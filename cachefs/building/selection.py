@@ -8,25 +8,26 @@ below it.
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cachefs.building.leftovers import PREFIXES
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pathspec import GitIgnoreSpec
 
+    Scan = Callable[[str], Iterable[tuple[str, os.stat_result]]]
+
 IGNORE_FILES: Final = (".gitignore", ".cachefsignore")
 """Files with patterns of what does not count; the second has the last word."""
-
-TEMPORARY: Final = (".cachefs-restore-", "cachefs-build-")
-"""How the names of temporary directories of builds begin."""
 
 _VERSION_CONTROL: Final = (".git", ".hg", ".svn", ".bzr", ".jj", ".pijul", "_darcs", "CVS")
 _NOT_CONTENT: Final = frozenset({*_VERSION_CONTROL, "__pycache__"})
@@ -59,8 +60,13 @@ EVERYTHING: Final = Selection(ignore=False)
 class Walk:
     """One pass over a directory.
 
-    Iterating gives each entry that counts, with its name relative to the root; a directory comes
-    before what is below it. Raises UsageError for a pattern that is not valid.
+    Iterating gives the name of each entry that counts, relative to the root, and its status; a
+    directory comes before what is below it. Raises UsageError for a pattern that is not valid.
+
+    Args:
+        root: the directory.
+        selection: what counts.
+        scan: gives the names and status of what is in a directory, whose name it takes.
 
     Attributes:
         left_out: how many entries do not count, by the reason: the name of an ignore file or
@@ -68,48 +74,54 @@ class Walk:
         emptied: directories in which something does not count.
     """
 
-    def __init__(self, root: Path, selection: Selection) -> None:
+    def __init__(self, root: Path, selection: Selection, scan: Scan) -> None:
         base = Path(os.path.realpath(selection.base or root))
         self._root = root
         self._base = base
+        self._scan = scan
         self._ignore = selection.ignore
         self._include = _spec(selection.include) if selection.include else None
         self._deepest = _deepest(selection.include)
-        self._exclude = (
-            [_Rules.of_parent(base, root, _spec(selection.exclude), "--exclude")]
-            if selection.exclude
-            else []
-        )
-        self._without = {
-            os.path.relpath(path, root): why for path, why in selection.without.items()
-        }
+        self._exclude: list[_Rules] = []
+        if selection.exclude:
+            spec = _spec(selection.exclude)
+            self._exclude.append(_Rules.of_parent(base, root, spec, "--exclude"))
+        without = selection.without.items()
+        self._without = {os.path.relpath(path, root): why for path, why in without}
         self._above = list(_rules_above(root, base)) if selection.ignore else []
         self.left_out: Counter[str] = Counter()
         self.emptied: set[str] = set()
 
-    def __iter__(self) -> Iterator[tuple[os.DirEntry[str], str]]:
-        waiting = [("", str(self._root), self._above)]
+    def __iter__(self) -> Iterator[tuple[str, os.stat_result]]:
+        waiting = [("", self._above)]
         while waiting:
-            above, path, rules = waiting.pop()
-            with os.scandir(path) as found:
-                entries = list(found)
+            above, rules = waiting.pop()
+            entries = dict(self._scan(above))
             if self._ignore:
-                rules = [*rules, *_rules_among(entries, above, self._base)]
-            for entry in entries:
-                if entry.name.startswith(TEMPORARY):
+                rules = [*rules, *self._rules_among(entries, above)]
+            for last, status in entries.items():
+                if last.startswith(PREFIXES):
                     continue
-                name = above + entry.name
-                is_directory = entry.is_dir(follow_symlinks=False)
+                name = f"{above}/{last}" if above else last
+                is_directory = stat.S_ISDIR(status.st_mode)
                 shown = name + "/" if is_directory else name
                 if why := self._why_not(name, shown, rules):
                     self.left_out[why] += 1
-                    self.emptied.add(above.rstrip("/"))
+                    self.emptied.add(above)
                     continue
                 counts = self._include is None or self._include.match_file(shown)
                 if counts:
-                    yield entry, name
+                    yield name, status
                 if is_directory and (counts or shown.count("/") < self._deepest):
-                    waiting.append((shown, entry.path, rules))
+                    waiting.append((name, rules))
+
+    def _rules_among(self, entries: Mapping[str, os.stat_result], above: str) -> Iterator[_Rules]:
+        """The rules in the ignore files of a directory, the weightiest last."""
+        for name in IGNORE_FILES:
+            if name in entries and stat.S_ISREG(entries[name].st_mode):
+                path = self._root / above / name
+                skipped = len(above) + 1 if above else 0
+                yield _Rules(_read(path), os.path.relpath(path, self._base), skipped=skipped)
 
     def _why_not(self, name: str, shown: str, rules: Sequence[_Rules]) -> str:
         """Why an entry does not count; empty if it does."""
@@ -194,23 +206,14 @@ def _parents(root: Path, base: Path) -> list[Path]:
     return above[1 : above.index(base) + 1] if base in above else []
 
 
-def _rules_among(entries: Iterable[os.DirEntry[str]], above: str, base: Path) -> Iterator[_Rules]:
-    """The rules in the ignore files among a directory's entries, in the order of their weight."""
-    found = {
-        entry.name: entry
-        for entry in entries
-        if entry.name in IGNORE_FILES and entry.is_file(follow_symlinks=False)
-    }
-    for name in IGNORE_FILES:
-        if name in found:
-            path = Path(found[name].path)
-            yield _Rules(_read(path), os.path.relpath(path, base), skipped=len(above))
-
-
 def _read(path: Path) -> GitIgnoreSpec:
     """The patterns of a file. As git does, those that are not valid or name nothing are ignored."""
     valid = []
-    for line in path.read_text(errors="surrogateescape").splitlines():
+    try:
+        text = path.read_text(errors="surrogateescape")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
         with suppress(UsageError):
             _spec([line])
             if line.strip().strip("!/"):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cachefs.building.keys import Definition, selector
 from cachefs.building.selection import EVERYTHING, Selection
 from cachefs.building.sources import Content, bytes_content, lay_out, read_tree
 from cachefs.errors import CacheError, UsageError
+from cachefs.layers.tarformat import shown
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.digest import Digest
+
+
+logger = logging.getLogger("cachefs")
+
+_SHOWN: Final = 5
 
 
 class StepResults(Protocol):
@@ -80,8 +87,18 @@ class Source(Node):
 
     @cached_property
     def content(self) -> Content:
-        """The source's content, read once. Raises UsageError."""
-        return self.again()
+        """The source's content, read once; what it skips is told. Raises UsageError."""
+        content = self.again()
+        if content.skipped:
+            names = ", ".join(map(shown, content.skipped[:_SHOWN]))
+            more = len(content.skipped) - _SHOWN
+            logger.warning(
+                "the input %s leaves out what no layer can hold or what cannot be read: %s%s",
+                self._origin,
+                names,
+                f" and {more} more" if more > 0 else "",
+            )
+        return content
 
     def again(self) -> Content:
         """The source's content, read again. Raises UsageError."""

@@ -79,6 +79,11 @@ _NOT_FOUND = 127
     "NAME=VALUE to set it for the command. May be repeated.",
 )
 @click.option(
+    "--incremental",
+    is_flag=True,
+    help="Leave what lies at the outputs in place, for commands that build on it.",
+)
+@click.option(
     "--explain",
     is_flag=True,
     help="Print on standard error whether it was a hit, or why it was a miss.",
@@ -102,6 +107,7 @@ def command(
     command: tuple[str, ...],
     *,
     ignore: bool,
+    incremental: bool,
     explain: bool,
     report_file: Path | None,
 ) -> int:
@@ -111,11 +117,13 @@ def command(
       cachefs run --input src --output dist -- make dist
 
     A hit restores the outputs byte for byte and replays what the command printed. Only a run that
-    ends with status 0 is stored. The exit status is that of the command, or 128 plus the number of
-    the signal that ended it. The report of a hit or a run has the members of StepReport in Python;
-    that of a failure is {"outcome": "failed", "status", "message"}.
+    ends with status 0 is stored. While the command runs, what lay at its outputs is moved aside; it
+    comes back if the command fails or does not make it again. The exit status is that of the
+    command, or 128 plus the number of the signal that ended it. The report of a hit or a run has
+    the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
+    "message"}.
     """  # noqa: D301 - click's mark, not a backslash
-    action = _action(command)
+    action = _action(command, incremental=incremental)
     with forwarded(action):
         try:
             report = run_cached(
@@ -162,11 +170,9 @@ def _failed(error: StepError, report_file: Path | None) -> int:
     if error.exit_code is None:
         missing = isinstance(error.__cause__, FileNotFoundError)
         status = _NOT_FOUND if missing else _CANNOT_EXECUTE
-    elif error.exit_code == 0:
-        status = 1  # an output is missing
     else:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
-    if error.exit_code in (None, 0):
+    if error.exit_code is None:
         click.echo(f"cachefs: error: {one_line(str(error))}", err=True)
     if report_file is not None:
         _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
@@ -177,10 +183,10 @@ def _write(path: Path, report: dict[str, Any]) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
-def _action(words: tuple[str, ...]) -> UserCommand:
+def _action(words: tuple[str, ...], *, incremental: bool) -> UserCommand:
     from cachefs.building.running import UserCommand
 
-    return UserCommand(words, Path.cwd(), _say)
+    return UserCommand(words, Path.cwd(), _say, incremental=incremental)
 
 
 def _say(stream: int, data: bytes) -> None:

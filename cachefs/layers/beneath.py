@@ -36,6 +36,10 @@ def split(path: str | bytes | os.PathLike[str]) -> Parts:
     return tuple(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
 
 
+class NotRegularError(OSError):
+    """A file was expected, and there is a directory, link, pipe, socket or device."""
+
+
 class Beneath:
     """A directory, by its descriptor.
 
@@ -111,10 +115,15 @@ class Beneath:
 
     def open_file(self, path: Parts) -> int:
         """A new descriptor of a regular file, to read it. Never waits, as opening a pipe would."""
-        descriptor = os.open(path[-1], _FILE, dir_fd=self.directory(path[:-1]))
+        try:
+            descriptor = os.open(path[-1], _FILE, dir_fd=self.directory(path[:-1]))
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise NotRegularError(*error.args) from error
+            raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.ENXIO, "not a regular file", os.fsdecode(b"/".join(path)))
+            raise NotRegularError(errno.ENXIO, "not a regular file", os.fsdecode(path[-1]))
         return descriptor
 
     def directory(self, path: Parts, *, make: bool = False) -> int:

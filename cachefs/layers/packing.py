@@ -230,6 +230,8 @@ def _add(archive: _ArchiveWriter, root: Beneath, name: bytes, *, leads: bool) ->
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise _no_file(name) from error
+        if isinstance(error, PermissionError):
+            raise PermissionError(error.errno, error.strerror, os.fsdecode(name)) from error
         raise
 
 

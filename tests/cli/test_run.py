@@ -142,31 +142,31 @@ def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
 
 # The real program, except that it kills itself at one point while it replaces a directory.
 KILLED = """
-import os, pathlib, signal, sys
-from cachefs.building import restoring
+import os, signal, sys
+from cachefs.layers.beneath import Beneath
 from cachefs.cli.main import main
 
 moment = sys.argv.pop(1)
-exchange, rename = restoring._exchange, pathlib.Path.rename
+exchange, rename = Beneath.exchange, Beneath.rename
 
 def end():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def killing_exchange(one, other):
+def killing_exchange(self, path, target, new):
     if moment == "before":
         end()
     if moment == "between":
         return False
-    exchange(one, other)
+    exchange(self, path, target, new)
     end()
 
-def killing_rename(self, target):
-    rename(self, target)
-    if moment == "between" and self.name == "out" and "tree-" in str(target):
+def killing_rename(self, path, target, new):
+    rename(self, path, target, new)
+    if moment == "between" and path == (b"out",):
         end()
 
-restoring._exchange = killing_exchange
-pathlib.Path.rename = killing_rename
+Beneath.exchange = killing_exchange
+Beneath.rename = killing_rename
 main()
 """
 
