@@ -117,7 +117,8 @@ os.close(os.open("/dev/tty", os.O_RDWR))
 
 
 def test_on_a_terminal_the_command_has_one_and_its_bytes_are_those_of_a_pipe() -> None:
-    words = ("--", sys.executable, "-c", DESCRIBE)
+    Path("in").touch()
+    words = ("--input", "in", "--", sys.executable, "-c", DESCRIBE)
     done = on_terminal("run", *words, columns=93)
     shown = "[True, True, True] os.terminal_size(columns=93, lines=40)\n"
     assert done.status == 0
