@@ -14,13 +14,13 @@ _USER: Final = re.compile(r"\A[^/?#]*@")
 _HTTP: Final = ("http://", "https://")
 
 # ``name=value`` where the name says that the value is a secret, as in attributes and signed URLs.
-# A value of "..." is a message's placeholder.
+# A value of "..." is a message's placeholder, and a colon before a space is its punctuation.
 _NAMED: Final = re.compile(
     r"""(?ix)
     (\b [\w.\-]* (?: secret | token | passw(?:or)?d | passphrase | signature | credential
                   | (?:api|access|account|shared)[_-]?key ) [\w.\-]*
      | \b (?: sig | pwd | auth | authorization ) )
-    (\s* = \s*) (?! \.\.\. | \*\*\* ) [^\s,;&"'<>]+
+    (\s* = \s*) (?! \.\.\. | \*\*\* | :\s ) [^\s,;&"'<>]+
     """
 )
 
@@ -37,8 +37,9 @@ def mask_url(url: str) -> str:
     rest = _PASSWORD.sub(rf"\1:{MASK}@", url[len(scheme) :])
     if scheme.lower() in _HTTP:
         rest = _USER.sub(f"{MASK}@", rest)
-    plain, query, _ = rest.partition("?")
-    return _mask_named(f"{scheme}{plain}{query and query + MASK}")
+    plain, mark, query = rest.partition("?")
+    # A mark without a query ends a message's question.
+    return _mask_named(f"{scheme}{plain}{mark}{MASK if query else ''}")
 
 
 def mask_text(text: str) -> str:

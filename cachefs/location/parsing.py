@@ -35,6 +35,11 @@ _S3_PROTOCOLS: Final = ("s3", "s3a")
 _BUCKET_PROTOCOLS: Final = (*_S3_PROTOCOLS, "gs", "gcs")
 _HTTP_PROTOCOLS: Final = ("http", "https")
 _HOST_PROTOCOLS: Final = (*_HTTP_PROTOCOLS, "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
+_PROTOCOLS: Final = (*_BUCKET_PROTOCOLS, *_HOST_PROTOCOLS, "abfs", "abfss", "az", "file")
+_NO_PATH: Final = re.compile(
+    rf"(?:{'|'.join(_PROTOCOLS)})(?::|//)|[^/]*@[^/]*:|[^/]+:[^/]*@", re.IGNORECASE
+)
+"""The beginning of a mistyped URL, or of a host as ssh takes it, which would become a folder."""
 _USER: Final = re.compile(r"[^#\[\]]*")
 _HOST: Final = re.compile(r"(?:[^\s@:\[\]/]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -235,6 +240,12 @@ def _directory(path: str, layout_kind: LayoutKind) -> _Root:
     if "::" in path:
         raise LocationError(
             "'::' chains filesystems in fsspec, which is not supported: give the store's own URL"
+        )
+    if _NO_PATH.match(path):
+        raise LocationError(
+            "the path begins as a URL or the address of a host does: write a URL alone and with "
+            "its '://', as in s3://bucket/folder/ or sftp://user@host/folder/; give a folder of "
+            "that name by its absolute path"
         )
     absolute = os.path.abspath(os.path.expanduser(path)).strip("/")  # noqa: PTH100, PTH111 - lexical
     return _Root(f"/{absolute}/" if absolute else "/", "file", layout_kind)

@@ -196,7 +196,7 @@ class Copy:
             lost = [b for b in RecordGraph(manifest.config).blobs() if b in transfer.failures]
             if lost:
                 why = transfer.failures[lost[0]]
-                refused[manifest.name] = f"{manifest.name} lacks {len(lost)} blobs: {why}"
+                refused[manifest.name] = f"{manifest.name} lacks {len(lost):,} of its blobs: {why}"
             elif manifest.refusal:
                 whole.append(await self._mended(manifest, transfer))
             else:

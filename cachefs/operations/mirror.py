@@ -23,7 +23,7 @@ def require_whole(source_names: Collection[str], target_names: Collection[str]) 
     if source_names or target_names:
         raise UsageError(
             "a copy that deletes makes the target's names equal to the source's, so neither "
-            "location may give names; leave name=... (or tag=...) out"
+            "location may give names; leave --name, name=... and tag=... out"
         )
 
 

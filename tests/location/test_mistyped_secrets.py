@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from email.message import Message
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,40 @@ def test_a_url_that_cannot_be_a_folder_is_a_typed_error(url: str) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3:/bucket/ci/",
+        "s3:bucket/ci/",
+        "s3//bucket/ci",
+        "HTTPS:/host/ci",
+        "user@host:/ci",
+        f"sftp:/user:{SECRET}@host/ci",
+        f"sftp:user:{SECRET}@host/ci",
+        f"http//user:{SECRET}@host/ci",
+        f"user:{SECRET}@host/ci",
+        f"type=fsspec,url=sftp:/user:{SECRET}@host/ci",
+        "type=local,dest=s3://bucket/ci",
+        f"type=local,src=https://user:{SECRET}@host/ci",
+    ],
+)
+def test_a_mistyped_url_never_becomes_a_folder(text: str) -> None:
+    """A copy to it would succeed, on this machine's disk, in a folder named after the URL."""
+    with pytest.raises(LocationError, match="begins as a URL or the address of a host") as caught:
+        parse(text)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_path_of_a_url_has_lost_a_slash() -> None:
+    with pytest.raises(LocationError, match="begins as a URL"):
+        parse(Path("s3://bucket/ci"))
+
+
+@pytest.mark.parametrize("path", ["./s3:/ci", "/var/user@host:x", "C:/ci", "a@b/ci", "s3/ci"])
+def test_a_path_with_such_characters_is_a_path(path: str) -> None:
+    assert parse(path).protocol == "file"
+
+
 def test_a_message_hides_what_is_named_as_a_secret() -> None:
     for text in (
         f"GET https://h/k?X-Amz-Signature={SECRET}&a=b failed",
@@ -115,6 +150,10 @@ def test_a_message_hides_what_is_named_as_a_secret() -> None:
     assert mask_text("give secret_access_key=... or key=value") == (
         "give secret_access_key=... or key=value"
     )
+    assert mask_text("it contains secret_access_key=: use commas") == (
+        "it contains secret_access_key=: use commas"
+    )
+    assert mask_text("did you mean s3://b/demo/?") == "did you mean s3://b/demo/?"
 
 
 def test_credentials_of_an_http_url_are_sent_and_never_shown() -> None:
