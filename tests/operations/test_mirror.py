@@ -106,7 +106,7 @@ def test_chosen_names_and_delete_do_not_go_together(
     places = {"source": f"file://{source}/", "target": f"file://{target}/"}
     places[chosen] = f"type=fsspec,url={places[chosen]},name=app"
     before = files(target)
-    with pytest.raises(cachefs.UsageError, match="leave name="):
+    with pytest.raises(cachefs.UsageError, match="leave --name, name="):
         cachefs.copy(places["source"], places["target"], delete=True)
     assert files(target) == before
 
