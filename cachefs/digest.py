@@ -59,6 +59,11 @@ class Digest(str):
         return self[7:]
 
 
+def is_digest(text: str) -> bool:
+    """Whether the text is a digest."""
+    return _SHAPE.fullmatch(text) is not None
+
+
 def all_digests(texts: Sequence[str]) -> bool:
     """Whether every text is a digest. Checks all of them at once: a manifest has many."""
     if any(length != _LENGTH for length in set(map(len, texts))):

@@ -163,7 +163,7 @@ class RecordGraph:
         return self.add_layer(
             layer.blob,
             parent=parent,
-            diff_id=facts.diff_id,
+            diff_id=layer.diff_id,
             size=facts.size,
             media_type=facts.media_type,
             created_at=facts.created_at,
@@ -439,7 +439,7 @@ def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerI
     if index < known:
         there = union.layers[index]
         best = max(there.annotations or facts, facts, key=_newer)
-        diff_id = best.diff_id or there.diff_id or layer.diff_id
+        diff_id = Layer(annotations=best).diff_id or there.diff_id or layer.diff_id
         there.annotations = replace(best, diff_id=diff_id)
     return index
 

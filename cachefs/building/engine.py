@@ -188,7 +188,7 @@ class Engine:
         state.output = None
         for found in self.graph.results(state.records):
             layers = tuple(self.graph.layers[index] for index in found.layers)
-            whole = all(layer.annotations and layer.annotations.diff_id for layer in layers)
+            whole = all(layer.diff_id for layer in layers)
             if not whole or len(layers) != 1 + step.action.logs:
                 why = "its result in the cache cannot be used: a layer or its diffID is missing"
                 state.lost += [] if why in state.lost else [why]

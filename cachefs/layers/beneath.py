@@ -13,10 +13,12 @@ import secrets
 import stat
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 Parts = tuple[bytes, ...]
@@ -26,6 +28,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Opening a pipe must not wait for a writer.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORIES: Final = 16
+# Names that are read before they are removed: a directory may have millions.
+_REMOVED: Final = 10_000
 
 _RENAME_EXCHANGE: Final = 2
 _NO_EXCHANGE: Final = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
@@ -49,10 +53,14 @@ class Beneath:
 
     Args:
         descriptor: of the directory; closed by whoever opened it, after this object.
+
+    Attributes:
+        made: directories that :meth:`directory` made.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor: Final = descriptor
+        self.made = 0
         self._open: OrderedDict[Parts, int] = OrderedDict()
 
     def __enter__(self) -> Self:
@@ -96,6 +104,10 @@ class Beneath:
     def entries(self, path: Parts) -> list[os.DirEntry[str]]:
         """What is in a directory. Their status can be asked for until the next call."""
         return _scanned(self.directory(path))
+
+    def scan(self, path: Parts) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        """What is in a directory, one at a time. What was returned may be removed meanwhile."""
+        return os.scandir(self.directory(path))
 
     def below(self, path: Parts) -> Iterator[tuple[Parts, os.stat_result]]:
         """All that is below a directory, parents first, with its status."""
@@ -151,6 +163,7 @@ class Beneath:
                 raise
             with suppress(FileExistsError):
                 os.mkdir(path[-1], 0o755, dir_fd=parent)
+                self.made += 1
             descriptor = _open_directory(path[-1], parent)
         self._open[path] = descriptor
         # The oldest is never the parent of the next: that was opened just now.
@@ -207,7 +220,7 @@ def remove_directory(name: bytes, parent: int) -> None:
     """
     top = _open_own(name, parent)
     try:
-        while entries := _scanned(top):
+        while entries := _scanned(top, _REMOVED):
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     _remove_level(os.fsencode(entry.name), top)
@@ -221,16 +234,22 @@ def remove_directory(name: bytes, parent: int) -> None:
 def _remove_level(name: bytes, top: int) -> None:
     descriptor = _open_own(name, top)
     try:
-        for entry in _scanned(descriptor):
-            if entry.is_dir(follow_symlinks=False):
-                os.close(_open_own(os.fsencode(entry.name), descriptor))
-                unused = secrets.token_hex(16)
-                os.rename(entry.name, unused, src_dir_fd=descriptor, dst_dir_fd=top)
-            else:
-                os.unlink(entry.name, dir_fd=descriptor)
+        while entries := _scanned(descriptor, _REMOVED):
+            for entry in entries:
+                _remove_or_move(entry, descriptor, top)
     finally:
         os.close(descriptor)
     os.rmdir(name, dir_fd=top)
+
+
+def _remove_or_move(entry: os.DirEntry[str], parent: int, top: int) -> None:
+    """Remove a file; move a directory to the top, for the next round."""
+    if entry.is_dir(follow_symlinks=False):
+        os.close(_open_own(os.fsencode(entry.name), parent))
+        unused = secrets.token_hex(16)
+        os.rename(entry.name, unused, src_dir_fd=parent, dst_dir_fd=top)
+    else:
+        os.unlink(entry.name, dir_fd=parent)
 
 
 def _open_own(name: bytes, parent: int) -> int:
@@ -267,9 +286,9 @@ def _open_directory(name: bytes, parent: int) -> int:
         raise
 
 
-def _scanned(directory: int) -> list[os.DirEntry[str]]:
+def _scanned(directory: int, most: int | None = None) -> list[os.DirEntry[str]]:
     with os.scandir(directory) as found:
-        return list(found)
+        return list(islice(found, most))
 
 
 def _exchanged(one: bytes, above: int, other: bytes, above_other: int) -> bool:

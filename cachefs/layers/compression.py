@@ -152,7 +152,21 @@ def _chained(head: bytes, stream: Readable) -> Iterator[bytes]:
 
 
 def _from_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The data of all members of a gzip stream."""
+    """The data of all members of a gzip stream, which may hold a byte each, in larger chunks."""
+    small = bytearray()
+    for data in _inflated(chunks):
+        if not small and len(data) >= _INFLATED:
+            yield data
+            continue
+        small += data
+        if len(small) >= _INFLATED:
+            yield bytes(small)
+            small.clear()
+    if small:
+        yield bytes(small)
+
+
+def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         for cut in _cut(chunks, _INFLATED):

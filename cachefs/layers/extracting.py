@@ -68,7 +68,7 @@ def extract_chain(
     to a temporary directory next to it, which is renamed at the end. After an error nothing is
     left; a killed process leaves a directory whose name begins with ``.cachefs-``. Streams are read
     in order, by another thread, and not closed; an iterator of layers may open each stream when it
-    is reached. Memory is bounded, except for the names of the upper layers, which whiteouts need.
+    is reached. Memory is bounded; each name of an upper layer takes about 100 bytes of it.
 
     Permissions are those of the archive, and the owner may always read and write. A symbolic link
     is created as it is, wherever it points: take care when following links in the result.
@@ -82,6 +82,7 @@ def extract_chain(
     with _appearing(destination) as descriptor, placing.Root(descriptor) as root:
         budget = Budget(limits, "extracted")
         for index, layer in enumerate(layers):
+            budget.layer()
             _extract_layer(layer, _Applier(root, budget, upper=index > 0), budget)
 
 
@@ -173,6 +174,23 @@ class _Checked:
             )
 
 
+class _Names:
+    """A set of paths that takes about 100 bytes for each, however long they are."""
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, tuple) and _short(path) in self._digests
+
+    def add(self, path: Parts) -> None:
+        self._digests.add(_short(path))
+
+
+def _short(path: Parts) -> bytes:
+    return hashlib.blake2b(b"/".join(path), digest_size=16).digest()
+
+
 class _Applier:
     """Applies the members of one layer to the tree of the layers below it."""
 
@@ -180,7 +198,10 @@ class _Applier:
         self._root = root
         self._budget = budget
         self._upper = upper
-        self._made: set[Parts] = {()}
+        self._parents = root.parents_made
+        self._made = _Names()
+        self._made.add(())
+        self._emptied = _Names()
 
     def apply(self, member: Member, archive: Archive) -> None:
         path = placing.parts(member.name)
@@ -190,6 +211,7 @@ class _Applier:
         elif path:
             self._remember(path)
             self._place(path, member, archive)
+            self._count_parents()
         elif member.kind != tarformat.DIRECTORY:
             raise LayerError("the root of the layer is not a directory in its archive")
 
@@ -202,6 +224,12 @@ class _Applier:
             self._root.symlink(path, member.link)
         else:
             self._root.hard_link(path, placing.parts(member.link))
+
+    def _count_parents(self) -> None:
+        """A name of 128 directories makes as many, and must not count as one."""
+        made = self._root.parents_made
+        self._budget.entries(made - self._parents)
+        self._parents = made
 
     def _remember(self, path: Parts) -> None:
         """Note the path: whiteouts remove neither what this layer adds nor its parents."""
@@ -219,6 +247,17 @@ class _Applier:
         if not self._upper:
             return  # nothing is below
         if name == _OPAQUE:
-            self._root.empty_except(directory, self._made)
+            self._empty(directory)
         elif not name.startswith(_WHITEOUT_META):
-            self._root.remove_except((*directory, hidden), self._made)
+            path = (*directory, hidden)
+            if path in self._made:
+                self._empty(path)
+            else:
+                self._root.remove(path)
+
+    def _empty(self, directory: Parts) -> None:
+        """Remove all of lower layers that is below a directory, once: a scan may take long."""
+        above = (directory[:depth] for depth in range(len(directory) + 1))
+        if not any(path in self._emptied for path in above):
+            self._emptied.add(directory)
+            self._root.empty_except(directory, self._made)

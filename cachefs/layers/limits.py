@@ -16,7 +16,8 @@ class Limits:
 
     Attributes:
         max_bytes: bytes of all archives when expanded.
-        max_entries: files, directories and links.
+        max_entries: files, directories and links, also directories that are only part of a name.
+        max_layers: layers on top of each other.
         max_path: bytes of one name, or of a link's target.
         max_depth: components of one name.
         max_ratio: bytes that one byte of a blob may expand to, beyond ``ratio_from``.
@@ -26,6 +27,7 @@ class Limits:
 
     max_bytes: int = 64 * _GIB
     max_entries: int = 2_000_000
+    max_layers: int = 1000
     max_path: int = 4096
     max_depth: int = 128
     max_ratio: int = 1000
@@ -46,6 +48,7 @@ class Budget:
         self.passed = False
         self._limits = limits
         self._verb = verb
+        self._layers = 0
         self._entries = 0
         self._compressed = 0
         self._expanded = 0
@@ -67,12 +70,22 @@ class Budget:
                 "like a decompression bomb"
             )
 
+    def layer(self) -> None:
+        """Count a layer."""
+        self._layers += 1
+        if self._layers > self._limits.max_layers:
+            raise self._refused(f"there are more than {self._limits.max_layers} layers")
+
+    def entries(self, count: int) -> None:
+        """Count files, directories and links."""
+        self._entries += count
+        if self._entries > self._limits.max_entries:
+            raise self._refused(f"the layers have more than {self._limits.max_entries} entries")
+
     def member(self, name: bytes, link: bytes) -> None:
-        """Count a file, directory or link."""
+        """Count a file, directory or link by its name."""
         limits = self._limits
-        self._entries += 1
-        if self._entries > limits.max_entries:
-            raise self._refused(f"the layers have more than {limits.max_entries} entries")
+        self.entries(1)
         if max(len(name), len(link)) > limits.max_path:
             raise self._refused(f"the layer has a name of more than {limits.max_path} bytes")
         if name.count(b"/") + 1 > limits.max_depth and _depth(name) > limits.max_depth:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from cachefs.errors import LayerError
@@ -13,8 +13,7 @@ from cachefs.layers.beneath import Beneath, Parts
 from cachefs.layers.tarformat import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Container, Iterable, Iterator
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Errors that a hostile name or link causes; all others come from the disk.
@@ -51,6 +50,11 @@ class Root:
 
     def __init__(self, descriptor: int) -> None:
         self._tree = Beneath(descriptor)
+
+    @property
+    def parents_made(self) -> int:
+        """Directories that were made because they were missing above others."""
+        return self._tree.made
 
     def __enter__(self) -> Self:
         return self
@@ -102,24 +106,26 @@ class Root:
             self._parent(path)
             self._tree.hard_link(target, self._tree, path)
 
-    def remove_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
-        """Remove what is at the path, except what is in ``kept``, which has all parents too."""
+    def remove(self, path: Parts) -> None:
+        """Remove what is at the path, if there is something."""
         with _refusing(path):
-            if not self._tree.exists(path):
-                return
-            if path not in kept:
+            if self._tree.exists(path):
                 self._tree.remove(path)
-            elif self._tree.is_directory(path):
-                self.empty_except(path, kept)
 
-    def empty_except(self, path: Parts, kept: AbstractSet[Parts]) -> None:
+    def empty_except(self, path: Parts, kept: Container[Parts]) -> None:
         """Empty the directory, except for what is in ``kept``, which has all parents too."""
-        with _refusing(path):
-            if not self._tree.is_directory(path):
-                return
-            names = [os.fsencode(entry.name) for entry in self._tree.entries(path)]
-        for name in names:
-            self.remove_except((*path, name), kept)
+        with ExitStack() as stack:
+            with _refusing(path):
+                if not self._tree.is_directory(path):
+                    return
+                entries = stack.enter_context(self._tree.scan(path))
+            # Names are not collected: there may be millions.
+            for entry in entries:
+                found = (*path, os.fsencode(entry.name))
+                if found in kept:
+                    self.empty_except(found, kept)
+                else:
+                    self.remove(found)
 
     def _create(self, path: Parts) -> int:
         parent = self._parent(path)

@@ -189,7 +189,10 @@ class Archive:
         if len(self._chunk) >= size:
             data, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
         else:
-            data = b"".join(self._chunks_of(size))
+            gathered = bytearray()  # objects for chunks of a byte would take 300 times as much
+            for part in self._chunks_of(size):
+                gathered += part
+            data = bytes(gathered)
         if len(data) < size and (data or not may_end):
             raise _ends_early()
         return data

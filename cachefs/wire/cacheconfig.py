@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NewType, cast
 
 from msgspec import Meta, Struct, field
 
+from cachefs.digest import is_digest
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,8 +54,12 @@ class Layer(Struct, omit_defaults=True, gc=False):
 
     @property
     def diff_id(self) -> str:
-        """The digest of the uncompressed archive, empty if unknown."""
-        return self.annotations.diff_id if self.annotations else ""
+        """The digest of the uncompressed archive, empty if unknown.
+
+        Text that is no digest is as good as none: builders read the manifest and then fail.
+        """
+        text = self.annotations.diff_id if self.annotations else ""
+        return text if is_digest(text) else ""
 
 
 class Result(Struct, gc=False):

@@ -69,6 +69,11 @@ def _all(name: str) -> Callable[[Sequence[Any]], list[Any]]:
     return lambda parts: list(chain.from_iterable(map(get, parts)))
 
 
+def _shown(number: int) -> str:
+    """A number for a message. JSON may have numbers of thousands of digits."""
+    return str(number) if -(2**63) <= number < 2**63 else "beyond 64 bits"
+
+
 def _in_range(indexes: Collection[int], first: int, end: int) -> bool:
     return not indexes or (min(indexes) >= first and max(indexes) < end)
 
@@ -78,13 +83,13 @@ def _is_layer(indexes: Collection[int], config: CacheConfig) -> bool:
 
 
 def _says_layer(index: int, config: CacheConfig) -> str:
-    return f" names layer {index} of {len(config.layers)} layers"
+    return f" names layer {_shown(index)} of {len(config.layers)} layers"
 
 
 def _says_link(index: int, config: CacheConfig) -> str:
     if index == NO_ALTERNATIVES:
         return " has an input without alternatives"
-    return f" links {index} of {len(config.records)} records"
+    return f" links {_shown(index)} of {len(config.records)} records"
 
 
 _TIME: Final = _Rule(
@@ -116,7 +121,9 @@ _KINDS: Final = (
             _Rule(
                 _each("parent"),
                 lambda parents, config: _in_range(parents, -1, len(config.layers)),
-                lambda parent, config: f" has the parent {parent} of {len(config.layers)} layers",
+                lambda parent, config: (
+                    f" has the parent {_shown(parent)} of {len(config.layers)} layers"
+                ),
             ),
         ),
     ),
@@ -127,7 +134,7 @@ _KINDS: Final = (
             _Rule(
                 _each("size"),
                 lambda sizes, _: min(sizes, default=0) >= 0,
-                lambda size, _: f" has the size {size}",
+                lambda size, _: f" has the size {_shown(size)}",
             ),
             _TIME,
         ),

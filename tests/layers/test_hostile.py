@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import shutil
 import tarfile
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from hypothesis import strategies as st
 
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, LayerError
-from cachefs.layers import tarformat
-from cachefs.layers.compression import MEDIA_TYPES, Compression
+from cachefs.layers import beneath, extracting, tarformat
+from cachefs.layers.beneath import Beneath
+from cachefs.layers.compression import MEDIA_TYPES, Compression, decompressed
 from cachefs.layers.extracting import LayerSource, extract_chain
 from cachefs.layers.limits import Limits
 from cachefs.layers.packing import pack, tree
@@ -323,3 +326,83 @@ def test_zeros_that_would_not_be_extracted_are_not_packed(
         blob = io.BytesIO()
         with contextlib.nullcontext() if fits else pytest.raises(LayerError, match="like a decomp"):
             pack(tmp_path, ["zeros"], blob, compression=compression, limits=limits)
+
+
+def refused(destination: Path, limits: Limits, *layers: LayerSource) -> str:
+    with pytest.raises(LayerError) as caught:
+        extract_chain(layers, destination, limits=limits)
+    assert not os.path.lexists(destination)
+    return str(caught.value)
+
+
+def test_directories_that_are_only_part_of_a_name_are_entries(tmp_path: Path) -> None:
+    names = ["/".join([f"{first}", *"abcdefghijklmnopqr"]) for first in range(3)]
+    raw = b"".join(member(name) for name in names)
+    assert "more than 50 entries" in refused(tmp_path / "out", SMALL, source(raw))
+    extract_chain([source(raw)], tmp_path / "out", limits=Limits(max_entries=57))
+
+
+def test_a_chain_has_a_number_of_layers(tmp_path: Path) -> None:
+    layers = [source(member(f"f{number}")) for number in range(4)]
+    assert "more than 3 layers" in refused(tmp_path / "out", Limits(max_layers=3), *layers)
+
+
+def test_repeated_whiteouts_scan_a_directory_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned: list[tuple[bytes, ...]] = []
+    scan = Beneath.scan
+
+    def counted(tree: Beneath, path: tuple[bytes, ...]) -> object:
+        scanned.append(path)
+        return scan(tree, path)
+
+    monkeypatch.setattr(Beneath, "scan", counted)
+    lower = member("d/old") + member("d/e/old") + member("kept")
+    again = member(".wh.d") + member("d/.wh..wh..opq") + member("d/e/.wh..wh..opq")
+    upper = member("d/new") + member("d/e/new") + again * 20
+    extract_chain([source(lower), source(upper)], tmp_path / "out")
+    assert trees.read(tmp_path / "out").keys() >= {"d", "kept"}
+    assert sorted(path.name for path in (tmp_path / "out" / "d").iterdir()) == ["e", "new"]
+    assert [path.name for path in (tmp_path / "out" / "d" / "e").iterdir()] == ["new"]
+    assert sorted(scanned) == [(b"d",), (b"d", b"e")]
+
+
+def test_names_that_whiteouts_need_take_the_same_memory_however_long_they_are() -> None:
+    names = extracting._Names()
+    tracemalloc.start()
+    for number in range(5000):
+        names.add((*[b"d" * 30] * 100, b"%d" % number))
+    took, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert took < 200 * 5000
+    assert (*[b"d" * 30] * 100, b"7") in names
+    assert (*[b"d" * 30] * 99, b"7") not in names
+
+
+def test_a_directory_with_more_names_than_are_removed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beneath, "_REMOVED", 3)
+    lower = b"".join(member(f"d/{a}/{b}/{c}") for a in "wxyz" for b in "wxyz" for c in "wxyz")
+    upper = member("d", data=b"now a file")
+    extract_chain([source(lower), source(upper)], tmp_path / "out")
+    assert trees.read(tmp_path / "out") == {"d": File(b"now a file")}
+    assert "50 entries" in refused(tmp_path / "second", SMALL, source(lower))
+
+
+def test_members_of_a_byte_arrive_in_larger_chunks() -> None:
+    blob = gzip.compress(b"a", mtime=0) * 100_000
+    chunks = list(decompressed(io.BytesIO(blob), MEDIA_TYPES["gzip"]))
+    assert b"".join(chunks) == b"a" * 100_000
+    assert len(chunks) <= 4
+
+
+def test_an_extended_header_in_chunks_of_a_byte_takes_little_memory() -> None:
+    raw = tarformat.header(b"n" * 1_000_000, tarformat.FILE, mode=0o644)
+    archive = tarformat.Archive(raw[start : start + 1] for start in range(len(raw)))
+    tracemalloc.start()
+    assert len(next(archive.members()).name) == 1_000_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000

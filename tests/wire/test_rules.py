@@ -9,8 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cachefs
+from cachefs.graph import RecordGraph
 from cachefs.wire import rules
-from cachefs.wire.cacheconfig import Annotations, CacheConfig, Chain, Layer, Link, Record, Result
+from cachefs.wire.cacheconfig import (
+    NO_PARENT,
+    Annotations,
+    CacheConfig,
+    Chain,
+    Layer,
+    LayerIndex,
+    Link,
+    Record,
+    RecordIndex,
+    Result,
+)
 from cachefs.wire.rules import check
 from tests.graphs import digest_of, graphs
 
@@ -96,3 +108,32 @@ def test_what_is_refused_without_a_culprit_is_refused(monkeypatch: pytest.Monkey
     config = CacheConfig([Layer(digest_of(1), -1)], records)
     with pytest.raises(cachefs.ManifestError, match="records of the manifest are not valid"):
         check(config)
+
+
+@pytest.mark.parametrize("number", [10**4000, -(10**4000), 2**64])
+def test_a_long_number_is_not_shown(number: int) -> None:
+    zero = Annotations(size=-abs(number), created_at=WHEN)
+    for config in (
+        CacheConfig([Layer(digest_of(1), LayerIndex(number))], []),
+        CacheConfig([Layer(digest_of(1), NO_PARENT, zero)], []),
+        CacheConfig([], [Record(layers=(Result(LayerIndex(number), WHEN),), digest="d")]),
+        CacheConfig([], [Record(digest="d", inputs=((Link(link=RecordIndex(number)),),))]),
+    ):
+        with pytest.raises(cachefs.ManifestError, match="beyond 64 bits") as caught:
+            check(config)
+        assert len(str(caught.value)) < 100
+
+
+@pytest.mark.parametrize("text", ["x", "sha256:", "sha256:" + "A" * 64, digest_of(1) + "\n"])
+def test_a_diff_id_that_is_no_digest_is_unknown(text: str) -> None:
+    facts = Annotations(diff_id=text, size=3, created_at=WHEN)
+    config = CacheConfig([Layer(digest_of(1), NO_PARENT, facts)], [])
+    check(config)
+    assert config.layers[0].diff_id == ""
+    whole = Annotations(diff_id=digest_of(2), size=3, created_at="2020-01-01T00:00:00Z")
+    other = CacheConfig([Layer(digest_of(1), NO_PARENT, whole)], [])
+    for configs in ([config, other], [other, config]):
+        merged = RecordGraph.union([RecordGraph(each) for each in configs])
+        assert [layer.annotations.diff_id for layer in merged.layers if layer.annotations] == [
+            digest_of(2)
+        ]
