@@ -27,6 +27,9 @@ class Running(Protocol):
     def stop(self) -> None:
         """Make :meth:`run` return soon, if possible. May be called from any thread."""
 
+    def objection(self) -> str:
+        """After a success, why the outputs cannot be kept; empty if they can."""
+
 
 class Action(Protocol):
     """What a step does."""
@@ -152,3 +155,7 @@ class _Call:
 
     def stop(self) -> None:
         """Do nothing: a Python function cannot be stopped."""
+
+    def objection(self) -> str:
+        """None: it ran in a directory of its own."""
+        return ""

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from cachefs.building import keys
+from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
-from cachefs.building.engine import Engine
-from cachefs.building.log import NAME as LOG_NAME
+from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.leftovers import SCRATCH
+from cachefs.building.log import opened as opened_log
 from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
 from cachefs.building.scratch import Scratch
+from cachefs.building.selection import Selection
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import CacheError, IntegrityError, StoreError, UsageError
+from cachefs.errors import (
+    CacheError,
+    DigestError,
+    IntegrityError,
+    ManifestError,
+    StoreError,
+    UsageError,
+)
+from cachefs.graph import RecordGraph
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 from cachefs.wire import timestamps
@@ -32,13 +41,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cachefs.building.actions import Action
-    from cachefs.graph import Mode, RecordGraph
+    from cachefs.graph import Mode
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
 
     CacheLike = str | os.PathLike[str] | Location | Cache
 
 logger = logging.getLogger("cachefs")
+
+_MALFORMED: Final = (DigestError, ManifestError)
 
 
 class Build:
@@ -110,6 +121,7 @@ class Build:
         *,
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        ignore: bool = True,
     ) -> Source:
         """Declare a file, a directory or bytes as an input of steps.
 
@@ -117,15 +129,18 @@ class Build:
 
         Args:
             origin: a path, or the bytes themselves.
-            include: patterns of what to use of a directory, by default all (see
-                :mod:`cachefs.building.patterns`).
+            include: patterns of what to use of a directory, by default all. They are those of
+                ``.gitignore``.
             exclude: patterns of what to leave out.
+            ignore: leave out directories of version control, ``__pycache__``, and what
+                ``.gitignore`` and ``.cachefsignore`` files name.
         """
         if isinstance(origin, bytes):
             return Source(origin)
         if isinstance(include, str) or isinstance(exclude, str):
             raise UsageError("include and exclude must be lists of patterns, not a string")
-        return Source(Path(origin).absolute(), include, exclude)
+        selection = Selection(tuple(include), tuple(exclude), ignore)
+        return Source(Path(origin).absolute(), selection)
 
     def step(
         self,
@@ -170,7 +185,7 @@ class Build:
         action: Action,
         inputs: Mapping[str, Node | Part],
         outputs: Sequence[str],
-        env: Sequence[str] | Mapping[str, str] = (),
+        env: Sequence[str] | Mapping[str, str | None] = (),
         *,
         platform: bool = False,
         name: str = "",
@@ -206,11 +221,14 @@ class Build:
     def __enter__(self) -> Self:
         if self._engine is not None:
             raise UsageError("the build has begun already")
-        self._root = Path(tempfile.mkdtemp(prefix="cachefs-build-"))
+        self._root = Path(tempfile.mkdtemp(prefix=SCRATCH))
         try:
             scratch = Scratch(self._root, *self._compression)
             loaded = [(cache, cache.load()) for cache in self._caches]
-            self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
+            try:
+                self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
+            except _MALFORMED:
+                self._engine = Engine(_joinable(loaded), scratch, self._jobs, str(Path.cwd()))
             for step in self._steps:
                 self._engine.add(step)
         except BaseException:
@@ -241,21 +259,43 @@ class Build:
             self._files[step] = directory
         return {output: self._files[step] / output for output in step.outputs}
 
-    def restore(self, step: Step, directory: Path, *, log: Path | None = None) -> None:
-        """Put a step's outputs into a directory: :meth:`Step.restore`.
-
-        Args:
-            step: the step.
-            directory: the target, made if missing.
-            log: where to write the log file; None to leave it out.
-        """
+    def restore(self, step: Step, directory: Path) -> None:
+        """Put a step's outputs into a directory, made if missing: :meth:`Step.restore`."""
         directory.mkdir(parents=True, exist_ok=True)
         with staging(directory) as temporary:
             tree = temporary / "tree"
-            run(self._begun.files(step, tree, log=log is not None))
-            if log is not None:
-                shutil.move(tree / LOG_NAME, log)
+            run(self._begun.files(step, tree))
             put_in_place(tree, directory, step.outputs)
+
+    def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
+        """Put the outputs of a hit into a directory, and return its log, opened.
+
+        Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
+        it.
+        """
+        engine = self._begun
+        state = engine.states[step]
+        while state.outcome == "hit" and (output := state.output) is not None:
+            try:
+                with staging(directory) if step.outputs else engine.scratch.directory() as place:
+                    pulled = run(engine.pull_hit(step, place))
+                    if pulled is None:
+                        break
+                    output = pulled.output
+                    log = opened_log(pulled.log)
+                    try:
+                        put_in_place(pulled.files, directory, step.outputs)
+                    except BaseException:
+                        log.close()
+                        raise
+                    return log
+            except UNUSABLE as error:
+                engine.refuse(step, output, error)
+        return None
+
+    def unkept(self, step: Step) -> str:
+        """Why the result of a command that succeeded is not kept; empty if it is."""
+        return self._begun.states[step].unkept
 
     def obtain(self, *steps: Step) -> None:
         """Obtain the results of steps: run those that have none in the cache, and pull nothing.
@@ -325,7 +365,14 @@ class Build:
 
     def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
         """The graph, joined with the records that the names hold, as far as those are kept."""
-        return with_others(graph, target.load(), self._keep) if self._keep else graph
+        if not self._keep:
+            return graph
+        stored = target.load().without_blobs(self._begun.damaged)
+        try:
+            return with_others(graph, stored, self._keep)
+        except _MALFORMED as error:
+            logger.warning("what %s holds is replaced: %s", target.location, error)
+            return graph
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
         paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}
@@ -334,8 +381,21 @@ class Build:
 
     def _clean(self) -> None:
         if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
+            leftovers.remove(self._root)
             self._root = None
+
+
+def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:
+    """The caches whose graphs can be joined: only that shows whether all of a layer is valid."""
+    joinable = []
+    for cache, graph in loaded:
+        try:
+            RecordGraph.union([graph])
+        except _MALFORMED as error:
+            logger.warning("what %s holds is not used: %s", cache.location, error)
+        else:
+            joinable.append((cache, graph))
+    return joinable
 
 
 def _compression(target: Cache | None) -> tuple[Compression, int | None]:

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from cachefs.building.history import History, take_apart
-from cachefs.building.scratch import part_content
+from cachefs.building.reasons import reason
+from cachefs.building.scratch import UnusableInputError, part_content
 from cachefs.building.states import Output, State, input_keys
 from cachefs.building.steps import Source, Step, StepError
 from cachefs.concurrency import task_group
 from cachefs.digest import Digest
-from cachefs.errors import CacheError
+from cachefs.errors import CacheError, IntegrityError, LayerError
 from cachefs.graph import RecordGraph, output_key
 from cachefs.transfer.importer import fetch_blob, missed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from cachefs.building.scratch import Scratch
@@ -32,7 +33,21 @@ if TYPE_CHECKING:
     from cachefs.graph import Key
     from cachefs.wire.cacheconfig import Layer
 
+    Fetched = Sequence[tuple[Path, Layer]]
+    """The layers of a result, each with its blob on disk."""
+
 T = TypeVar("T")
+
+UNUSABLE: Final = (CacheError, OSError)
+"""What may go wrong with a result: damage, limits, and everything that the disk refuses."""
+
+
+class Pulled(NamedTuple):
+    """The result of a hit on disk: its files, and the directory of its log."""
+
+    files: Path
+    log: Path
+    output: Output
 
 
 class Engine:
@@ -43,6 +58,9 @@ class Engine:
         scratch: the directories of the build.
         jobs: how many steps run at a time.
         root: identifies this project in the history of its steps.
+
+    Attributes:
+        damaged: blobs of results that turned out to be damaged.
     """
 
     _group: asyncio.TaskGroup
@@ -58,6 +76,8 @@ class Engine:
         self._jobs = asyncio.Semaphore(jobs)
         self._root = root
         self._lost: set[str] = set()
+        self.damaged: set[str] = set()
+        self._refused: set[tuple[tuple[str, str], ...]] = set()
         self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
 
     def add(self, step: Step) -> None:
@@ -81,13 +101,48 @@ class Engine:
             for step in steps:
                 self._once("obtain", step, self._obtain)
 
-    async def files(self, step: Step, directory: Path, *, log: bool = False) -> None:
-        """Extract a step's result into a new directory. Raises as :meth:`obtain_all`."""
+    async def files(self, step: Step, directory: Path) -> None:
+        """Extract a step's files into a new directory. Raises as :meth:`obtain_all`."""
         async with task_group() as group:
             self._begin(group)
             await self._once("obtain", step, self._obtain)
-            layers = await self._fetched(step)
-            await in_thread(self.scratch.extract, layers if log else layers[:1], directory)
+            while True:
+                fetched = await self._fetched(step)
+                output = self.states[step].output
+                try:
+                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], directory)
+                except UNUSABLE as error:
+                    if output is None or self.states[step].outcome != "hit":
+                        raise
+                    self.refuse(step, output, error)
+                else:
+                    return
+
+    async def pull_hit(self, step: Step, directory: Path) -> Pulled | None:
+        """Extract the result of a hit below a directory; None if none is usable. Runs nothing."""
+        state = self.states[step]
+        async with state.fetching:
+            while (fetched := await self._fetched_hit(step)) and (output := state.output):
+                number = len(self._refused)
+                files, log = directory / f"files-{number}", directory / f"log-{number}"
+                try:
+                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
+                    await in_thread(self.scratch.extract_log, fetched[1:], log)
+                except UNUSABLE as error:
+                    self.refuse(step, output, error)
+                else:
+                    return Pulled(files, log, output)
+        return None
+
+    def refuse(self, step: Step, output: Output, error: Exception) -> None:
+        """Use this result no more: another one is picked, or the step runs."""
+        state = self.states[step]
+        self._refused.add(_identity(output.layers))
+        if isinstance(error, LayerError | IntegrityError):
+            self.damaged.update(layer.blob for layer in output.layers)
+        if state.output == output:
+            state.lost.append(f"its result in the cache cannot be used: {reason(error)}")
+            self._pick(step, state)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self._group = group
@@ -126,15 +181,20 @@ class Engine:
         keys = self._keys(step)
         if all(keys):
             state.records |= self.graph.find(output_key(step.vertex, 0), keys).records
-            self._pick(state)
+            self._pick(step, state)
 
-    def _pick(self, state: State) -> None:
+    def _pick(self, step: Step, state: State) -> None:
         """Choose the newest result that can be extracted and whose blobs can be fetched."""
         state.output = None
         for found in self.graph.results(state.records):
             layers = tuple(self.graph.layers[index] for index in found.layers)
             whole = all(layer.annotations and layer.annotations.diff_id for layer in layers)
-            if layers and whole and self._lost.isdisjoint(layer.blob for layer in layers):
+            if not whole or len(layers) != 1 + step.action.logs:
+                why = "its result in the cache cannot be used: a layer or its diffID is missing"
+                state.lost += [] if why in state.lost else [why]
+            elif _identity(layers) not in self._refused and self._lost.isdisjoint(
+                layer.blob for layer in layers
+            ):
                 state.output = Output(layers, found.created_at)
                 state.outcome = "hit"
                 return
@@ -150,14 +210,15 @@ class Engine:
 
     async def _obtain(self, step: Step) -> None:
         state = self.states[step]
-        if state.output is None:
+        if state.wanting:
             await self._once("match", step, self._match)
-        if state.output is None:
+        if state.wanting:
             await self._obtain_inputs(step)
             self._look_up(step, state)
-        if state.output is None:
+        if state.wanting:
             async with state.fetching:
-                await self._run(step)
+                if state.wanting:
+                    await self._run(step)
         elif state.outcome == "hit":
             await in_thread(self._history(step).keep, self._taken_apart(step))
 
@@ -178,24 +239,29 @@ class Engine:
             layers = await self._fetched(part.node)
             with self.scratch.directory() as directory:
                 tree = directory / "tree"
-                await in_thread(self.scratch.extract, layers[:1], tree)
+                await in_thread(self.scratch.extract, part.node.outputs, layers[:1], tree)
                 state.parts[part.path] = await in_thread(part_content, tree, part.path)
 
-    async def _fetched(self, step: Step) -> list[tuple[Path, Layer]]:
+    async def _fetched(self, step: Step) -> Fetched:
         """The blobs of a step's result on disk. If one cannot be fetched, the step runs."""
-        state = self.states[step]
-        async with state.fetching:
-            while state.output is not None:
-                layers = state.output.layers
-                paths = [await self._fetch(state, layer) for layer in layers]
-                if None not in paths:
-                    return [
-                        (path, layer) for path, layer in zip(paths, layers, strict=True) if path
-                    ]
-                self._pick(state)
+        async with self.states[step].fetching:
+            fetched = await self._fetched_hit(step)
+            if fetched is not None:
+                return fetched
             await self._obtain_inputs(step)
             await self._run(step)
         return await self._fetched(step)
+
+    async def _fetched_hit(self, step: Step) -> Fetched | None:
+        """The blobs of a known result on disk; None if there is none that can be fetched."""
+        state = self.states[step]
+        while state.output is not None:
+            layers = state.output.layers
+            paths = [await self._fetch(state, layer) for layer in layers]
+            if None not in paths:
+                return [(path, layer) for path, layer in zip(paths, layers, strict=True) if path]
+            self._pick(step, state)
+        return None
 
     async def _fetch(self, state: State, layer: Layer) -> Path | None:
         path = self.scratch.blob(layer.blob)
@@ -209,6 +275,8 @@ class Engine:
                     await fetch_blob(cache.layout, Digest(layer.blob), path, size)
                 except CacheError as error:
                     why = str(missed(layer.blob, error))
+                except OSError as error:
+                    why = f"{layer.blob}: {error}"
                 else:
                     state.fetched += path.stat().st_size
                     return path
@@ -221,25 +289,55 @@ class Engine:
     async def _run(self, step: Step) -> None:
         """Run the step and keep its result. Its inputs have been obtained."""
         state = self.states[step]
-        fetched = {
+        made = None
+        while made is None and not state.unkept:
+            fetched = await self._fetched_inputs(step)
+            try:
+                async with self._jobs:
+                    made = await self._timed(step, fetched)
+            except UnusableInputError as error:
+                self._refuse_input(step, error, fetched)
+        state.outcome = "ran"
+        if made is not None:
+            record = self.graph.add(output_key(step.vertex, 0), self._keys(step))
+            state.records = frozenset({record})
+            state.output = made
+            state.packed = sum(layer.size for layer in made.layers)
+
+    async def _fetched_inputs(self, step: Step) -> dict[str, Fetched]:
+        return {
             name: await self._fetched(part.node)
             for name, part in step.inputs.items()
             if isinstance(part.node, Step) and step.action.working_directory is None
         }
-        async with self._jobs:
-            started = time.perf_counter()
-            parts = self._taken_apart(step)
-            state.why = state.lost or await in_thread(self._history(step).explain, parts)
-            made = await self._execute(step, fetched)
-            state.seconds = time.perf_counter() - started
-            await in_thread(self._history(step).keep, parts)
-        record = self.graph.add(output_key(step.vertex, 0), self._keys(step))
-        state.records = frozenset({record})
-        state.output = made
-        state.outcome = "ran"
-        state.packed = sum(layer.size for layer in made.layers)
 
-    async def _execute(self, step: Step, fetched: dict[str, list[tuple[Path, Layer]]]) -> Output:
+    def _refuse_input(
+        self, step: Step, error: UnusableInputError, fetched: Mapping[str, Fetched]
+    ) -> None:
+        """Use the result of the step that makes an input no more, if it came from a cache."""
+        node, cause = step.inputs[error.name].node, error.__cause__
+        if not isinstance(node, Step) or not isinstance(cause, Exception):
+            raise error
+        layers = tuple(layer for _, layer in fetched[error.name])
+        output = self.states[node].output
+        if self.states[node].outcome != "hit":
+            why = f"cannot run: its input {error.name} cannot be laid out: {reason(cause)}"
+            raise self._failed(step, why) from cause
+        if output is not None and output.layers == layers:
+            self.refuse(node, output, cause)
+
+    async def _timed(self, step: Step, fetched: Mapping[str, Fetched]) -> Output | None:
+        state = self.states[step]
+        started = time.perf_counter()
+        parts = self._taken_apart(step)
+        state.why = state.lost or await in_thread(self._history(step).explain, parts)
+        made = await self._execute(step, fetched)
+        state.seconds = time.perf_counter() - started
+        await in_thread(self._history(step).keep, parts)
+        return made
+
+    async def _execute(self, step: Step, fetched: Mapping[str, Fetched]) -> Output | None:
+        """Run the action and pack its outputs; None if they are not kept."""
         with self.scratch.directory() as outside:
             directory = step.action.working_directory
             if directory is None:
@@ -254,8 +352,23 @@ class Engine:
                 tail = log.tail()
             if status != 0:
                 raise self._failed(step, _ended(status), status, tail)
-            layers, created_at = await in_thread(self.scratch.collect, step, directory, outside)
-            return Output(layers, created_at)
+            return await self._collect(step, directory, outside, running.objection(), log.error)
+
+    async def _collect(
+        self, step: Step, directory: Path, outside: Path, objection: str, error: OSError | None
+    ) -> Output | None:
+        """Pack the outputs. For a command in its own place, a failure is no failure of the step."""
+        if not objection:
+            try:
+                if step.action.logs and error is not None:
+                    raise error
+                return Output(*await in_thread(self.scratch.collect, step, directory, outside))
+            except UNUSABLE as failure:
+                if step.action.working_directory is None:
+                    raise
+                objection = reason(failure)
+        self.states[step].unkept = objection
+        return None
 
     def _failed(
         self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
@@ -284,6 +397,13 @@ class Engine:
                 state = self.states[part.node]
                 inputs[name] = state.parts.get(part.path, state.content) + part.selector
         return take_apart(step.definition, inputs, files)
+
+
+def _identity(layers: Iterable[Layer]) -> tuple[tuple[str, str], ...]:
+    """Tells results apart: their blobs and diffIDs."""
+    return tuple(
+        (layer.blob, layer.annotations.diff_id if layer.annotations else "") for layer in layers
+    )
 
 
 def _ended(status: int) -> str:

@@ -13,7 +13,7 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from cachefs.building.user_cache import read_checked, user_cache, write_checked
+from cachefs.building.user_cache import read_checked, sweep, write_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,11 +68,10 @@ def _hashed(value: str) -> str:
 
 def _seed() -> int:
     """A random number, so that the hash of a short secret reveals nothing on other machines."""
-    path = user_cache() / "seed"
-    raw = read_checked(path)
+    raw = read_checked("seed")
     if raw is None:
         raw = os.urandom(8)
-        write_checked(path, raw)
+        write_checked(raw, "seed")
     return int.from_bytes(raw, "big")
 
 
@@ -85,7 +84,7 @@ class History:
 
     def __init__(self, label: str) -> None:
         name = xxhash.xxh3_128_hexdigest(label.encode(errors="surrogateescape"))
-        self._path = user_cache() / "history" / name
+        self._name = name
 
     def explain(self, now: Parts) -> list[str]:
         """Why the key differs from the last run: one line for each part that differs."""
@@ -100,10 +99,11 @@ class History:
     def keep(self, now: Parts) -> None:
         """Keep the parts of this run, if they differ from the last."""
         if self._read() != now:
-            write_checked(self._path, _encoder.encode(now))
+            sweep("history")
+            write_checked(_encoder.encode(now), "history", self._name)
 
     def _read(self) -> Parts | None:
-        data = read_checked(self._path)
+        data = read_checked("history", self._name)
         try:
             return _decoder.decode(data) if data else None
         except msgspec.DecodeError:
@@ -118,26 +118,26 @@ def _differences(before: Parts, now: Parts) -> Iterator[str]:
             yield f"{part} was removed"
         elif before.parts[part] != now.parts[part]:
             old, new = before.files.get(part), now.files.get(part)
-            detail = "" if old is None or new is None else _changed_files(old, new)
-            yield f"{part} changed{detail}"
+            detail = changed_files(old or {}, new or {})
+            yield f"{part} changed{': ' if detail else ''}{detail}"
 
 
-def _changed_files(old: Mapping[bytes, bytes], new: Mapping[bytes, bytes]) -> str:
+def changed_files(old: Mapping[bytes, object], new: Mapping[bytes, object]) -> str:
+    """The first few names whose values differ, each with what happened to it."""
     changes = [
         f"{_named(name)} {_change(old.get(name), new.get(name))}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
     more = len(changes) - _SHOWN
-    shown = ", ".join(changes[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f": {shown}" if shown else ""
+    return ", ".join(changes[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _named(name: bytes) -> str:
     return name.decode(errors="backslashreplace") or "its content"
 
 
-def _change(old: bytes | None, new: bytes | None) -> str:
+def _change(old: object, new: object) -> str:
     if old is None:
         return "added"
     if new is None:

@@ -13,10 +13,11 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from cachefs.building.user_cache import read_checked, user_cache, write_checked
+from cachefs.building.user_cache import read_checked, sweep, write_checked
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from pathlib import Path
 
 _WHOLE_SECOND: Final = 1_000_000_000
@@ -43,16 +44,17 @@ class DigestIndex:
 
     Args:
         root: the directory, or the file.
+        include: the patterns of those that are read; each set of patterns has its index.
     """
 
-    def __init__(self, root: Path) -> None:
-        name = xxhash.xxh3_128_hexdigest(str(root).encode(errors="surrogateescape"))
-        self._path = user_cache() / "index" / name
+    def __init__(self, root: Path, include: Sequence[str] = ()) -> None:
+        label = "\0".join((str(root), *include))
+        self._name = xxhash.xxh3_128_hexdigest(label.encode(errors="surrogateescape"))
         self._seen = self._read()
         self._now: dict[bytes, Seen] = {}
 
     def _read(self) -> dict[bytes, Seen]:
-        data = read_checked(self._path)
+        data = read_checked("index", self._name)
         try:
             return _decoder.decode(data) if data else {}
         except msgspec.DecodeError:
@@ -80,7 +82,8 @@ class DigestIndex:
     def save(self) -> None:
         """Write the entries that were used or added since the index was read, if any differ."""
         if self._now != self._seen:
-            write_checked(self._path, _encoder.encode(self._now))
+            sweep("index")
+            write_checked(_encoder.encode(self._now), "index", self._name)
 
 
 def as_seen(status: os.stat_result, digest: bytes) -> Seen:

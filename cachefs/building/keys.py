@@ -88,7 +88,7 @@ def platform() -> str:
     return f"{system.sysname.lower()}/{system.machine}"
 
 
-def environment(names: Sequence[str] | Mapping[str, str]) -> dict[str, str | None]:
+def environment(names: Sequence[str] | Mapping[str, str | None]) -> dict[str, str | None]:
     """Variables by name: a mapping's values, or those of this process (None if not set)."""
     if isinstance(names, Mapping):
         return dict(names)

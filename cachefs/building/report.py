@@ -20,6 +20,8 @@ class StepReport(Struct, frozen=True, kw_only=True):
         seconds: how long it ran, including laying out inputs and packing; 0 if it did not run.
         fetched: bytes of its result that were downloaded.
         packed: bytes of its result's blobs, if it ran.
+        left_out: how many files and directories of its inputs do not count, by the reason: an
+            ignore file, an option, or what they are. Only ``cachefs run`` tells.
         why: for a step that ran, the parts of its key that differ from the last run, one per line.
     """
 
@@ -29,6 +31,7 @@ class StepReport(Struct, frozen=True, kw_only=True):
     fetched: int = 0
     packed: int = 0
     why: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 class BuildReport(Struct, frozen=True, kw_only=True):

@@ -1,28 +1,24 @@
-"""Puts outputs in place: each replaces the old one only when it is complete."""
+"""Puts outputs in place: all of them when they are complete, or none."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
-import shutil
-import tempfile
-from contextlib import contextmanager, suppress
-from pathlib import Path
+import stat
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from cachefs.building import leftovers
 from cachefs.errors import UsageError
+from cachefs.layers.beneath import Beneath, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-PREFIX: Final = ".cachefs-restore-"
-"""The prefix of the names of temporary directories."""
+    from cachefs.layers.beneath import Parts
 
-_AT_FDCWD: Final = -100
-_RENAME_EXCHANGE: Final = 2
-_NO_EXCHANGE: Final = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 _RACED: Final = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
 _ATTEMPTS: Final = 100
 
@@ -33,118 +29,105 @@ def staging(directory: Path) -> Iterator[Path]:
 
     Temporary directories that killed processes left here are removed too.
     """
-    path, lock = _locked_directory(directory)
+    path, lock = leftovers.locked_directory(directory, leftovers.RESTORING)
     try:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
-        _sweep(directory)
+            leftovers.remove(path)
+        leftovers.sweep(directory)
     finally:
         os.close(lock)
 
 
-def _locked_directory(directory: Path) -> tuple[Path, int]:
-    """A new directory, locked for as long as this process lives."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
-        with suppress(FileNotFoundError):  # another process removed it before it was locked
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # on disks without locks, nothing is swept
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if path.exists():
-                return path, lock
-            os.close(lock)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove the directories of processes that have ended."""
-    for path in directory.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def put_in_place(staged: Path, directory: Path, outputs: Iterable[str]) -> None:
-    """Move outputs from a staged tree on the same disk into a directory, one by one.
+def put_in_place(
+    staged: Path, directory: Path, outputs: Iterable[str], *, over_links: bool = False
+) -> None:
+    """Move outputs from a staged tree on the same disk into a directory: all, or none.
 
     Each replaces the old one atomically, so that readers find either one complete, even if this
     process is killed. If the system or disk cannot exchange directories, two renames are used:
-    between them a reader finds no output, but never a partial one; after an error the old one is
-    put back. Outputs that the staged tree lacks are left alone. Raises UsageError and OSError.
+    between them a reader finds no output, but never a partial one. After an error everything is as
+    it was. Outputs that the staged tree lacks are left alone, and no link is followed in either
+    tree. A link to a directory is not replaced by a directory, unless ``over_links`` is true:
+    users make such links to keep outputs elsewhere. Raises UsageError and OSError.
     """
-    for output in outputs:
-        origin = staged / output
-        if os.path.lexists(origin):
-            target = directory / output
-            _make_parents(directory, output)
-            _swap(origin, target, staged)
+    with Beneath.at(staged) as new, Beneath.at(directory) as place, ExitStack() as undo:
+        for output in outputs:
+            path = split(output)
+            if new.exists(path):
+                _make_parents(place, path, output, undo)
+                if not over_links and new.is_directory(path) and leads_to_directory(place, path):
+                    raise UsageError(f"{output} is a symbolic link to a directory here")
+                _swap(new, place, path, undo)
+        undo.pop_all()
 
 
-def _make_parents(directory: Path, output: str) -> None:
+def _make_parents(place: Beneath, path: Parts, output: str, undo: ExitStack) -> None:
     """Make parent directories; none may be a symbolic link, because it could lead anywhere."""
-    path = directory
-    for part in Path(output).parts[:-1]:
-        path /= part
-        with suppress(FileExistsError):
-            path.mkdir()
-        if path.is_symlink() or not path.is_dir():
+    for depth in range(1, len(path)):
+        if not place.exists(path[:depth]):
+            undo.callback(_remove_empty, place, path[:depth])
+        try:
+            place.directory(path[:depth], make=True)
+        except NotADirectoryError as error:
+            above = os.fsdecode(b"/".join(path[:depth]))
             raise UsageError(
-                f"{path} is not a directory, so the output {output} cannot be put below it"
-            )
+                f"{above} is not a directory, so the output {output} cannot be put below it"
+            ) from error
 
 
-def _swap(origin: Path, target: Path, staged: Path) -> None:
-    """Move the output to the target. What was there ends up in the staged tree."""
+def _remove_empty(place: Beneath, path: Parts) -> None:
+    with suppress(OSError):
+        os.rmdir(path[-1], dir_fd=place.directory(path[:-1]))
+    place.forget(path)
+
+
+def _swap(new: Beneath, place: Beneath, path: Parts, undo: ExitStack) -> None:
+    """Move the output to its place. What was there ends up in the staged tree."""
     for left in reversed(range(_ATTEMPTS)):
         try:
-            _swap_once(origin, target, staged)
+            _swap_once(new, place, path, undo)
         except OSError as error:
             # Another process put the same output in place between the check and the move.
-            if error.errno not in _RACED or not left or not os.path.lexists(origin):
+            if error.errno not in _RACED or not left or not new.exists(path):
                 raise
         else:
             return
 
 
-def _swap_once(origin: Path, target: Path, staged: Path) -> None:
-    if not _is_directory(origin) and not _is_directory(target):
-        origin.replace(target)
-    elif not os.path.lexists(target):
-        origin.rename(target)
-    elif not _exchange(origin, target):
-        _swap_in_two(origin, target, staged)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names atomically; False if the system cannot."""
-    import ctypes  # noqa: PLC0415 - slow to load, and needed only to replace directories
-
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _NO_EXCHANGE:
-        return False
-    raise OSError(number, os.strerror(number), str(other))
-
-
-def _swap_in_two(origin: Path, target: Path, staged: Path) -> None:
-    old = staged.parent / f"{staged.name}-{secrets.token_hex(4)}"
-    target.rename(old)
+def _swap_once(new: Beneath, place: Beneath, path: Parts, undo: ExitStack) -> None:
+    if not place.exists(path):
+        new.rename(path, place, path)
+        undo.callback(place.rename, path, new, path)
+        return
+    if new.exchange(path, place, path):
+        undo.callback(new.exchange, path, place, path)
+        return
+    old = (b"old-%s" % secrets.token_hex(8).encode(),)
+    _keep_old(new, place, path, old)
     try:
-        origin.rename(target)
+        new.rename(path, place, path)
     except BaseException:
-        old.rename(target)
+        new.rename(old, place, path)
         raise
+    undo.callback(new.rename, old, place, path)
+    undo.callback(place.rename, path, new, path)
 
 
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _keep_old(new: Beneath, place: Beneath, path: Parts, old: Parts) -> None:
+    """Give what is at the place a name in the staged tree; a file stays in its place too."""
+    if not new.is_directory(path) and not place.is_directory(path):
+        with suppress(OSError):
+            place.hard_link(path, new, old)
+            return
+    place.rename(path, new, old)
+
+
+def leads_to_directory(place: Beneath, path: Parts) -> bool:
+    """Whether a symbolic link to a directory is at the path."""
+    with suppress(OSError):
+        if stat.S_ISLNK(place.status(path).st_mode):
+            parent = place.directory(path[:-1])
+            return stat.S_ISDIR(os.stat(path[-1], dir_fd=parent).st_mode)
+    return False

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building import log
+import msgspec
+
+from cachefs.building.before import Before, recover
 from cachefs.building.build import Build
-from cachefs.building.processes import Process
-from cachefs.building.restoring import PREFIX
-from cachefs.building.steps import Source
+from cachefs.building.foreground import ForegroundProcess
+from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
+from cachefs.building.log import frames
+from cachefs.building.reasons import reason
+from cachefs.building.report import StepReport
+from cachefs.building.sources import SourceChangedError
+from cachefs.building.steps import StepError
+from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
-from cachefs.errors import StoreError, UsageError
+from cachefs.errors import CacheError, StoreError, UsageError
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
-    from cachefs.building.report import StepReport
-    from cachefs.building.steps import Step
+    from cachefs.building.steps import Source, Step
     from cachefs.cache import Cache
     from cachefs.location.options import Location
 
@@ -46,20 +52,37 @@ class UserCommand:
         argv: its words.
         working_directory: where it runs; inputs and outputs are relative to it.
         output: receives every chunk of output as it arrives.
+        incremental: whether it builds on what lies at its outputs, which is otherwise moved aside.
+
+    Attributes:
+        before: what lies at the outputs when it begins.
+        succeeded: whether it has ended with status 0.
     """
 
     logs: Final = True
 
-    def __init__(self, argv: Sequence[str], working_directory: Path, output: Sink) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        working_directory: Path,
+        output: Sink,
+        *,
+        incremental: bool = False,
+    ) -> None:
         self.argv = tuple(argv)
         self.working_directory = working_directory
+        self.incremental = incremental
+        self.before = Before(working_directory, (), ())
+        self.succeeded = False
         self._output = output
-        self._process: Process | None = None
+        self._process: ForegroundProcess | None = None
+        self._objection = ""
 
     @property
     def key(self) -> tuple[bytes, ...]:
         """The command's words, marked, so that the key differs from one in a scratch directory."""
-        return (b"command in place", *map(os.fsencode, self.argv))
+        mark = b"incremental command in place" if self.incremental else b"command in place"
+        return (mark, *map(os.fsencode, self.argv))
 
     @property
     def label(self) -> str:
@@ -69,21 +92,60 @@ class UserCommand:
     def begin(
         self,
         directory: Path,
-        environment: Mapping[str, str | None],  # noqa: ARG002 - it has all of this process's
+        environment: Mapping[str, str | None],
         output: Sink,
-    ) -> Process:
-        """The command, ready to run."""
+    ) -> UserCommand:
+        """The command, ready to run, with all variables of this process and the declared ones."""
 
         def tee(stream: int, data: bytes) -> None:
             output(stream, data)
             self._output(stream, data)
 
-        self._process = Process(self.argv, directory, os.environ, tee, stdin=None)
-        return self._process
+        declared = {name: value for name, value in environment.items() if value is not None}
+        self._process = ForegroundProcess(self.argv, directory, os.environ | declared, tee)
+        return self
+
+    def run(self) -> int:
+        """Run to the end, with what lay at the outputs moved aside, and return the status.
+
+        If it fails, everything is put back. Raises OSError if it cannot be started.
+        """
+        if self._process is None:
+            raise UsageError("the command has not begun")
+        self.before.set_aside()
+        try:
+            status = self._process.run()
+        except BaseException:
+            self.before.put_back()
+            raise
+        if status == 0:
+            self._objection = self.before.settle()
+            self.succeeded = True
+        else:
+            self.before.put_back()
+        return status
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.stop()
+
+    def objection(self) -> str:
+        """After a success, why the outputs cannot be kept; empty if they can."""
+        return self._objection
 
     def signal(self, number: int) -> bool:
         """Send the command a signal; False if it is not running."""
         return self._process is not None and self._process.signal(number)
+
+    def is_running(self) -> bool:
+        """Whether the command runs now."""
+        return self._process is not None and self._process.is_running()
+
+    def resize(self) -> None:
+        """Tell the command that the size of the terminal changed."""
+        if self._process is not None:
+            self._process.resize()
 
 
 def run_cached(
@@ -94,7 +156,10 @@ def run_cached(
     inputs: Sequence[str],
     outputs: Sequence[str],
     variables: Sequence[str],
-    replay: Callable[[int, bytes], None],
+    replay: Sink,
+    exclude: Sequence[str] = (),
+    ignore: bool = True,
+    report_file: Path | None = None,
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
 
@@ -104,99 +169,147 @@ def run_cached(
         name: the name in the caches; None for the location's, or one made from the command's key.
         inputs: paths or glob patterns below the working directory.
         outputs: paths below the working directory.
-        variables: names of variables that the result depends on.
+        variables: variables that the result depends on: names, patterns of names such as
+            ``CI_*``, or ``NAME=VALUE`` to set one.
         replay: receives the output of a hit, chunk by chunk.
+        exclude: patterns of what is not content of inputs, relative to the working directory.
+        ignore: whether ignore files count, see :class:`Selection`.
+        report_file: where the caller writes a report, which is not content of inputs either.
 
-    A cache that cannot be read is a miss, and one that cannot be written causes a warning: a
-    command must not fail because its cache does. Raises StepError, UsageError and LocationError.
+    Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
+    has succeeded is a warning. Raises StepError, UsageError and LocationError.
     """
-    vertex = _step(Build(), action, inputs, outputs, variables).vertex
-    opened = [_opened(cache, name, f"run-{vertex.hex[:24]}") for cache in caches]
-    reachable = [cache for cache in opened if cache is not None]
-    with Build(reachable, opened[0], mode="max", keep=KEPT, ignore_error=True) as build:
-        step = _step(build, action, inputs, outputs, variables)
-        build.obtain(step)
-        report = build.report.steps[0]
-        if report.outcome == "hit":
-            _replay(build, step, action.working_directory, replay)
-            report = build.report.steps[0]
-        if report.outcome == "ran" and _changed(step):
-            logger.warning("inputs changed while the command ran, so its result is not kept")
-            build.exports = False
-        elif report.outcome == "hit" and build.is_stored(step):
-            build.exports = False
-    return report
+    directory = action.working_directory
+    recover(directory)
+    made = [os.path.relpath(directory / output, directory) for output in outputs]
+    locations = [parse(cache) if isinstance(cache, str) else cache for cache in caches]
+    sources = as_sources(
+        directory,
+        inputs,
+        exclude=exclude,
+        ignore=ignore,
+        without=_own(directory, made, locations, report_file),
+    )
+    environment = declared_variables(variables)
 
+    def declared(build: Build) -> Step:
+        return build.add(action, sources, made, environment, platform=True)
 
-def _opened(location: str | Location, name: str | None, default_name: str) -> Cache | None:
-    """The cache; None, with a warning, if its filesystem connects immediately and fails."""
-    found = parse(location) if isinstance(location, str) else location
-    if found.protocol != "file":
-        found = replace(found, patience=found.patience or PATIENCE)
-    if name is not None or not found.names:
-        found = found.with_names(name or default_name)
+    default_name = f"run-{declared(Build()).vertex.hex[:24]}"
+    action.before = Before(directory, made, _staying(action, made, sources, locations))
+    taken = False
     try:
-        cache = open_cache(found)
+        opened = [_opened(location, name, default_name) for location in locations]
+        reachable = [cache for cache in opened if cache is not None]
+        target = opened[0] if opened else None
+        with Build(reachable, target, mode="max", keep=KEPT, ignore_error=True) as build:
+            step = declared(build)
+            build.obtain(step)
+            if (log := build.take_hit(step, directory)) is not None:
+                taken = True
+                with log:
+                    for stream, data in frames(log):
+                        replay(stream, data)
+            build.obtain(step)
+            build.exports = not build.is_stored(step) if taken else _is_kept(build, step, sources)
+            report = build.report.steps[0]
+    except _ANY as error:
+        return _without_cache(action, error, taken=taken)
+    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+
+
+def _own(
+    directory: Path,
+    outputs: Iterable[str],
+    locations: Iterable[Location],
+    report_file: Path | None,
+) -> dict[Path, str]:
+    """Paths that are not content of inputs, even below one, each with what it is."""
+    return (
+        dict.fromkeys(_local(locations), "a cache")
+        | dict.fromkeys(_user_cache(), "files of cachefs")
+        | ({} if report_file is None else {directory / report_file: "the report"})
+        | {directory / output: "an output" for output in outputs}
+    )
+
+
+def _local(locations: Iterable[Location]) -> list[Path]:
+    return [Path(location.url) for location in locations if location.protocol == "file"]
+
+
+def _user_cache() -> list[Path]:
+    try:
+        return [user_cache()]
+    except UsageError:
+        return []
+
+
+_ANY: Final = (CacheError, OSError, RuntimeError)
+"""What a cache and its result may raise. RuntimeError: no thread can be started."""
+
+
+def _without_cache(action: UserCommand, error: Exception, *, taken: bool) -> StepReport:
+    """Go on after an error: run the command, unless it has run, or failed, or was asked wrongly."""
+    mistake = isinstance(error, UsageError) and not isinstance(error, SourceChangedError)
+    if taken or isinstance(error, StepError) or (mistake and not action.succeeded):
+        raise error
+    logger.warning("not kept: %s", reason(error))
+    if not action.succeeded:
+        status = action.begin(action.working_directory, {}, lambda _stream, _data: None).run()
+        if status != 0:
+            why = f"step {action.label!r} failed with status {status}"
+            raise StepError(why, step=action.label, argv=action.argv, exit_code=status)
+    return StepReport(name=action.label, outcome="ran", why=[reason(error)])
+
+
+def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
+    """Whether the result of a command that has just succeeded is kept. What to know is told."""
+    why = build.unkept(step)
+    if not why and (changed := changes(sources.values())):
+        why = f"inputs changed while the command ran ({changed})"
+    if why:
+        logger.warning("not kept: %s", why)
+    elif not sources:
+        logger.warning(
+            "the command has no --input, so its result is used from now on, whatever changes"
+        )
+    return not why
+
+
+def _staying(
+    action: UserCommand,
+    outputs: Sequence[str],
+    inputs: Iterable[str],
+    locations: Iterable[Location],
+) -> Sequence[str]:
+    """The outputs that are left in place.
+
+    All of an incremental command; and those with something in them that the command or this program
+    needs while it runs: inputs, caches, temporary files, this program itself.
+    """
+    if action.incremental:
+        return outputs
+    directory = action.working_directory
+    needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
+    needed += [*_local(locations), *(directory / name for name in inputs)]
+    real = [Path(os.path.realpath(path)) for path in needed]
+    return [
+        output
+        for output in outputs
+        if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
+    ]
+
+
+def _opened(location: Location, name: str | None, default_name: str) -> Cache | None:
+    """The cache; None, with a warning, if its filesystem connects immediately and fails."""
+    if location.protocol != "file":
+        location = replace(location, patience=location.patience or PATIENCE)
+    if name is not None or not location.names:
+        location = location.with_names(name or default_name)
+    try:
+        cache = open_cache(location)
     except StoreError as error:
         logger.warning("this cache is not used: %s", error)
         return None
     cache.layout.store.filesystem.patience.once = True
     return cache
-
-
-def _replay(
-    build: Build, step: Step, directory: Path, replay: Callable[[int, bytes], None]
-) -> None:
-    """Restore the outputs and replay the log, unless the command had to run after all."""
-    with tempfile.TemporaryDirectory(prefix="cachefs-log-") as temporary:
-        kept = Path(temporary, "log")
-        build.restore(step, directory, log=kept)
-        if build.report.steps[0].outcome == "hit":
-            with kept.open("rb") as file:
-                for stream, data in log.frames(file):
-                    replay(stream, data)
-
-
-def _changed(step: Step) -> bool:
-    """Whether an input is no longer the one in the key: the command may have read either state."""
-    try:
-        return any(
-            part.node.again().digest != part.node.digest
-            for part in step.inputs.values()
-            if isinstance(part.node, Source)
-        )
-    except UsageError:
-        return True
-
-
-def _step(
-    build: Build,
-    action: UserCommand,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    variables: Sequence[str],
-) -> Step:
-    directory = action.working_directory
-    made = [os.path.relpath(directory / output, directory) for output in outputs]
-    sources = {}
-    for path in _expanded(directory, inputs):
-        # Outputs of the command, and temporary directories of a restore, are not inputs.
-        below = [glob.escape(os.path.relpath(output, path)) for output in made]
-        below.append(os.path.relpath(f"{PREFIX}*", path))
-        exclude = ["/" + name for name in below if not name.startswith("..")]
-        sources[path] = build.source(directory / path, exclude=exclude)
-    return build.add(action, sources, made, variables, platform=True)
-
-
-def _expanded(directory: Path, inputs: Sequence[str]) -> list[str]:
-    """The matching paths, relative to the directory. Raises UsageError if an input has none."""
-    paths: set[str] = set()
-    for text in inputs:
-        if os.path.lexists(directory / text):
-            found = [text]
-        else:
-            found = glob.glob(text, root_dir=directory, recursive=True)  # noqa: PTH207 - Path.glob takes no "../"
-        if not found:
-            raise UsageError(f"the input {text!r} does not exist, and no file matches it")
-        paths.update(os.path.relpath(directory / path, directory) for path in found)
-    return sorted(paths)

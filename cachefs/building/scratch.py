@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from cachefs.building import log
-from cachefs.building.sources import read_tree
-from cachefs.building.steps import Source, StepError
+from cachefs.building import leftovers, log
+from cachefs.building.sources import read_part
+from cachefs.building.steps import Source, Step, StepError
 from cachefs.digest import Digest
+from cachefs.errors import CacheError, LayerError, UsageError
+from cachefs.layers import packing
+from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.extracting import LayerSource, extract_chain
-from cachefs.layers.packing import PackedLayer, pack, tree
+from cachefs.layers.limits import DEFAULT_LIMITS, Limits
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import NO_PARENT, Annotations, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cachefs.building.steps import Step
     from cachefs.layers.compression import Compression
+    from cachefs.layers.packing import PackedLayer
 
-_LOG_DIRECTORY = "log"
+_LOG_DIRECTORY: Final = "log"
+_LOG_LIMITS: Final = Limits(max_entries=1, max_depth=1)
+
+
+class UnusableInputError(Exception):
+    """The result of a step cannot be laid out as the named input of another."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 class Scratch:
@@ -56,7 +67,7 @@ class Scratch:
         try:
             yield path
         finally:
-            shutil.rmtree(path, onerror=_remove_stubborn)
+            leftovers.remove(path)
 
     def lasting_directory(self) -> Path:
         """An empty directory, kept until the build ends."""
@@ -66,11 +77,31 @@ class Scratch:
     def log(self, outside: Path) -> Iterator[log.LogWriter]:
         """The log of a step that runs in this directory's ``work``."""
         (outside / _LOG_DIRECTORY).mkdir()
-        with (outside / _LOG_DIRECTORY / log.NAME).open("wb") as file:
-            yield log.LogWriter(file)
+        writer = log.LogWriter((outside / _LOG_DIRECTORY / log.NAME).open("wb"))
+        try:
+            yield writer
+        finally:
+            writer.close()
 
-    def extract(self, layers: Sequence[tuple[Path, Layer]], directory: Path) -> None:
-        """Extract layers whose blobs are on disk. Raises the errors of extract_chain."""
+    def extract_log(self, layers: Sequence[tuple[Path, Layer]], directory: Path) -> None:
+        """Extract the log of a result, apart from its files, so that it cannot change them.
+
+        Raises the errors of extract_chain.
+        """
+        self.extract([log.NAME], layers, directory, limits=_LOG_LIMITS)
+
+    def extract(
+        self,
+        outputs: Iterable[str],
+        layers: Sequence[tuple[Path, Layer]],
+        directory: Path,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """Extract a result whose blobs are on disk; all declared outputs must be in it.
+
+        Raises the errors of extract_chain.
+        """
         with ExitStack() as stack:
             extract_chain(
                 (
@@ -81,46 +112,78 @@ class Scratch:
                     if (facts := layer.annotations)
                 ),
                 directory,
+                limits=limits,
             )
+        with Beneath.at(directory) as tree:
+            for output in outputs:
+                if not tree.exists(split(output)):
+                    raise LayerError(f"the layer has no {output!r}, which is one of the outputs")
 
     def lay_inputs(
         self, step: Step, fetched: Mapping[str, Sequence[tuple[Path, Layer]]], directory: Path
     ) -> None:
-        """Lay out a step's inputs in a new directory. Raises UsageError and OSError."""
+        """Lay out a step's inputs in a new directory.
+
+        Raises UsageError and OSError, and UnusableInputError for the result of another step.
+        """
         directory.mkdir()
         for name, part in step.inputs.items():
             target = directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(part.node, Source):
                 part.node.lay_out(part.path, target)
-                continue
-            with self.directory() as temporary:
-                self.extract(fetched[name][:1], temporary / "tree")
-                origin = temporary / "tree" / part.path
-                if not os.path.lexists(origin):
-                    raise StepError(f"step {step.name!r}: its input {name} has no {part.path!r}")
-                origin.rename(target)
+            elif isinstance(part.node, Step):
+                try:
+                    self._lay_result(part.node.outputs, fetched[name], part.path, target)
+                except (CacheError, OSError) as error:
+                    raise UnusableInputError(name) from error
+
+    def _lay_result(
+        self,
+        outputs: Iterable[str],
+        layers: Sequence[tuple[Path, Layer]],
+        path: str,
+        target: Path,
+    ) -> None:
+        with self.directory() as temporary:
+            tree = temporary / "tree"
+            self.extract(outputs, layers[:1], tree)
+            if not path:
+                tree.rename(target)
+                return
+            with Beneath.at(tree) as beneath, Beneath.at(target.parent) as place:
+                try:
+                    beneath.rename(split(path), place, split(target.name))
+                except (FileNotFoundError, NotADirectoryError) as error:
+                    raise LayerError(f"there is no {path!r}") from error
 
     def collect(self, step: Step, directory: Path, outside: Path) -> tuple[tuple[Layer, ...], str]:
         """Pack a step's declared outputs. Raises StepError if one is missing."""
-        for output in step.outputs:
-            if not os.path.lexists(directory / output):
-                raise StepError(
-                    f"step {step.name!r} made no {output!r}, which is one of its outputs",
-                    step=step.name,
-                    argv=step.action.argv,
-                    exit_code=0,
-                )
+        with Beneath.at(directory) as tree:
+            for output in step.outputs:
+                if not tree.exists(split(output)):
+                    raise StepError(
+                        f"step {step.name!r} made no {output!r}, which is one of its outputs",
+                        step=step.name,
+                        argv=step.action.argv,
+                        exit_code=0,
+                    )
         created_at = timestamps.now()
-        packed = [self._pack(directory, tree(directory, step.outputs))]
+        packed = [self._pack(directory, packing.tree(directory, step.outputs))]
         if step.action.logs:
             packed.append(self._pack(outside / _LOG_DIRECTORY, [log.NAME]))
         return tuple(_layer(one, created_at) for one in packed), created_at
 
     def _pack(self, directory: Path, names: Sequence[str]) -> PackedLayer:
         descriptor, temporary = tempfile.mkstemp(dir=self._blobs)
-        with os.fdopen(descriptor, "wb") as file:
-            packed = pack(directory, names, file, compression=self._compression, level=self._level)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                packed = packing.pack(
+                    directory, names, file, compression=self._compression, level=self._level
+                )
+        except BaseException:
+            Path(temporary).unlink()
+            raise
         Path(temporary).replace(self.blob(packed.digest))
         return packed
 
@@ -141,18 +204,7 @@ def _diff(facts: Annotations) -> Digest:
 
 def part_content(directory: Path, path: str) -> Digest:
     """The digest of what a result has at a path, computed as for a source."""
-    if not os.path.lexists(directory / path):
-        raise StepError(f"the result of the step has no {path!r}")
-    return read_tree(directory / path, remember=False).digest
-
-
-def _remove_stubborn(function: object, path: str, _error: object) -> None:
-    """Remove the contents of directories that even their owner may not write to."""
-    del function
-    parent = Path(path).parent
-    parent.chmod(0o700)
-    if Path(path).is_dir() and not Path(path).is_symlink():
-        Path(path).chmod(0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        Path(path).unlink(missing_ok=True)
+    try:
+        return read_part(directory, path).digest
+    except UsageError as error:
+        raise StepError(f"the result of the step has no {path!r}") from error

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
 import stat
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.building.index import DigestIndex, as_seen, clock
 from cachefs.building.keys import Entry, tree_digest
-from cachefs.building.patterns import Patterns
+from cachefs.building.selection import EVERYTHING, Selection, Walk
 from cachefs.errors import UsageError
+from cachefs.layers.beneath import Beneath, NotRegularError, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from cachefs.building.index import Seen
     from cachefs.digest import Digest
+    from cachefs.layers.beneath import Parts
 
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH: Final = 64
+_COPY_SIZE: Final = 1 << 20
+
+
+class SourceChangedError(UsageError):
+    """A source changed while it was read, or after its content became part of a key."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,16 @@ class Content:
     """What a source contains: its digest, and its entries by name.
 
     A single file has the empty name. ``signatures`` show whether files on disk have changed.
+    ``left_out`` is how many entries do not count, by the reason (see :class:`Walk`). ``skipped``
+    names what is there but is no part of the content, because no layer can hold it or it cannot be
+    read.
     """
 
     digest: Digest
     entries: Mapping[bytes, Entry]
     signatures: Mapping[bytes, Seen]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    skipped: tuple[bytes, ...] = ()
 
     def part(self, path: str) -> Content:
         """The content below a path, or of the file there. Raises UsageError."""
@@ -56,35 +68,47 @@ class Content:
         return Content(tree_digest(entries), entries, {})
 
 
-def read_tree(
-    root: Path, include: Iterable[str] = (), exclude: Iterable[str] = (), *, remember: bool = True
-) -> Content:
+def read_tree(root: Path, selection: Selection = EVERYTHING, *, remember: bool = True) -> Content:
     """The content of a directory or file.
 
     Its digest covers what layers keep: names, contents of files, whether their owner may execute
-    them, targets of links, and directories, including empty ones.
+    them, targets of links, and directories, including empty ones. A directory does not count if
+    it would be empty only because of what the selection leaves out.
 
     Args:
         root: what to read. If it is a link, it is followed; links below it are not.
-        include: patterns; none means all. Parent directories are included too.
-        exclude: patterns of what is left out, whatever ``include`` says.
+        selection: what of a directory counts.
         remember: use the digest index, and update it.
 
-    Raises UsageError if it does not exist, contains something that cannot be in a layer, or changes
-    in the meantime.
+    Sockets, pipes, devices and what cannot be read are skipped. Raises UsageError if it does not
+    exist or is such a thing itself, and SourceChangedError if it changes in the meantime.
     """
     root = Path(os.path.realpath(root))
-    reader = _Reader(root, DigestIndex(root) if remember else None)
-    if not root.is_dir():
-        reader.add(b"", str(root), _status(root))
-    else:
-        wanted, unwanted = Patterns(include), Patterns(exclude)
-        for entry, name in _walk(root, unwanted):
-            if not wanted or wanted.match(name):
-                reader.add(os.fsencode(name), entry.path, entry.stat(follow_symlinks=False))
-        if wanted:
-            reader.add_parents()
-    return reader.finish()
+    index = DigestIndex(root, selection.include) if remember else None
+    top = () if root.is_dir() else split(root.name)
+    try:
+        with Beneath.at(root.parent if top else root) as beneath:
+            reader = _Reader(beneath, top, index)
+            reader.add_all(root, selection)
+            return reader.finish(root)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{root} does not exist") from error
+    except PermissionError as error:
+        raise UsageError(f"{root} cannot be read: permission denied") from error
+
+
+def read_part(root: Path, path: str) -> Content:
+    """The content of what a tree that others made has at a path, which may be a link.
+
+    Raises UsageError as :func:`read_tree` does, also if the path leads through a link.
+    """
+    with Beneath.at(root) as beneath:
+        try:
+            reader = _Reader(beneath, split(path), None)
+            reader.add_all(root / path, EVERYTHING)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UsageError(f"there is no {path!r}") from error
+        return reader.finish(root / path)
 
 
 def bytes_content(data: bytes) -> Content:
@@ -93,78 +117,125 @@ def bytes_content(data: bytes) -> Content:
     return Content(tree_digest(entries), entries, {})
 
 
-def _walk(root: Path, unwanted: Patterns) -> Iterator[tuple[os.DirEntry[str], str]]:
-    waiting = [("", str(root))]
-    while waiting:
-        above, directory = waiting.pop()
-        with os.scandir(directory) as found:
-            for entry in found:
-                name = above + entry.name
-                if unwanted and unwanted.match(name):
-                    continue
-                yield entry, name
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((name + "/", entry.path))
-
-
-def _status(path: Path) -> os.stat_result:
-    try:
-        return path.lstat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{path} does not exist") from error
-
-
 class _Reader:
-    """Collects entries; files that are not in the index are hashed at the end, on all cores."""
+    """Collects entries; files that are not in the index are hashed at the end, on all cores.
 
-    def __init__(self, root: Path, index: DigestIndex | None) -> None:
-        self._root = root
+    Args:
+        beneath: the directory that everything is below.
+        top: what is read, below that directory.
+        index: known digests.
+    """
+
+    def __init__(self, beneath: Beneath, top: Parts, index: DigestIndex | None) -> None:
+        self._beneath = beneath
+        self._top = top
         self._index = index
         self._entries: dict[bytes, Entry] = {}
         self._signatures: dict[bytes, Seen] = {}
-        self._unknown: list[tuple[bytes, str]] = []
+        self._unknown: list[bytes] = []
+        self._skipped: list[bytes] = []
+        self._left_out: Mapping[str, int] = {}
 
-    def add(self, name: bytes, path: str, status: os.stat_result) -> None:
+    def add_all(self, root: Path, selection: Selection) -> None:
+        """Add everything that counts; ``root`` is the path of what is read. Raises OSError."""
+        status = self._beneath.status(self._top)
+        if not stat.S_ISDIR(status.st_mode):
+            self._add(b"", status)
+            return
+        walk = Walk(root, selection, self._scan)
+        for name, status in walk:
+            self._add(os.fsencode(name), status)
+        self._left_out = walk.left_out
+        self._add_parents()
+        self._remove_empty(map(os.fsencode, walk.emptied))
+
+    def _scan(self, above: str) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            entries = self._beneath.entries(self._path(os.fsencode(above)))
+        except PermissionError:
+            self._skipped.append(os.fsencode(above))
+            return
+        except (FileNotFoundError, NotADirectoryError):
+            if not above:
+                raise
+            return  # what is removed at this moment is as good as removed before
+        for entry in entries:
+            try:
+                yield entry.name, entry.stat(follow_symlinks=False)
+            except PermissionError:
+                self._skipped.append(os.fsencode(f"{above}/{entry.name}".lstrip("/")))
+            except FileNotFoundError:
+                continue
+
+    def _add(self, name: bytes, status: os.stat_result) -> None:
         mode = status.st_mode
         if stat.S_ISREG(mode):
             digest = self._index.get(name, status) if self._index else None
             if digest is None:
-                self._unknown.append((name, path))
+                self._unknown.append(name)
             else:
                 self._add_file(name, status, digest)
         elif stat.S_ISDIR(mode):
             self._entries[name] = Entry("d", b"")
         elif stat.S_ISLNK(mode):
-            self._entries[name] = Entry("l", os.fsencode(os.readlink(path)))  # noqa: PTH115 - as it is
+            with suppress(OSError):  # no longer there, or no longer a link
+                self._entries[name] = Entry("l", self._beneath.link(self._path(name)))
         else:
-            raise UsageError(f"{path} is not a file, directory or symbolic link; exclude it")
+            self._skipped.append(name)
 
-    def add_parents(self) -> None:
-        for name in [*self._entries, *(name for name, _ in self._unknown)]:
+    def _path(self, name: bytes) -> Parts:
+        return self._top + split(name)
+
+    def _add_parents(self) -> None:
+        for name in [*self._entries, *self._unknown]:
             parent = name.rpartition(b"/")[0]
             while parent and parent not in self._entries:
                 self._entries[parent] = Entry("d", b"")
                 parent = parent.rpartition(b"/")[0]
 
-    def finish(self) -> Content:
+    def _remove_empty(self, names: Iterable[bytes]) -> None:
+        """Remove directories with nothing below, and those above that have nothing else."""
+        children = Counter(name.rpartition(b"/")[0] for name in [*self._entries, *self._unknown])
+        for directory in sorted(names, reverse=True):
+            name = directory
+            while name and not children[name] and name in self._entries:
+                del self._entries[name]
+                name = name.rpartition(b"/")[0]
+                children[name] -= 1
+
+    def finish(self, root: Path) -> Content:
+        """The content of what was added; ``root`` is for messages."""
         batches = [self._unknown[i : i + _BATCH] for i in range(0, len(self._unknown), _BATCH)]
+        hash_batch = partial(self._hash, root)
         if len(self._unknown) == 1:
-            self._hash(batches[0])
+            hash_batch(batches[0])
         elif batches:
             with ThreadPoolExecutor(os.cpu_count() or 1, "cachefs-hash") as pool:
-                for _ in pool.map(self._hash, batches):
+                for _ in pool.map(hash_batch, batches):
                     pass
         if self._index:
             self._index.save()
-        return Content(tree_digest(self._entries), self._entries, self._signatures)
+        if b"" in self._skipped:
+            raise UsageError(f"{root} cannot be read, or is not a file, directory or symbolic link")
+        skipped = tuple(sorted(self._skipped))
+        digest = tree_digest(self._entries)
+        return Content(digest, self._entries, self._signatures, self._left_out, skipped)
 
-    def _hash(self, batch: list[tuple[bytes, str]]) -> None:
-        for name, path in batch:
-            read_at = clock()
-            status, digest = _hash_file(path)
-            self._add_file(name, status, digest)
-            if self._index:
-                self._index.remember(name, status, digest, read_at)
+    def _hash(self, root: Path, batch: list[bytes]) -> None:
+        with Beneath(self._beneath.descriptor) as beneath:
+            for name in batch:
+                read_at = clock()
+                try:
+                    status, digest = _hash_file(beneath, self._path(name))
+                except PermissionError:
+                    self._skipped.append(name)
+                except _UNSTABLE as error:
+                    path = root / os.fsdecode(name)
+                    raise SourceChangedError(f"{path} changed while it was read") from error
+                else:
+                    self._add_file(name, status, digest)
+                    if self._index:
+                        self._index.remember(name, status, digest, read_at)
 
     def _add_file(self, name: bytes, status: os.stat_result, digest: bytes) -> None:
         kind = "x" if status.st_mode & stat.S_IXUSR else "f"
@@ -172,68 +243,58 @@ class _Reader:
         self._signatures[name] = as_seen(status, digest)
 
 
-def _hash_file(path: str) -> tuple[os.stat_result, bytes]:
-    """A file's status and SHA-256. Raises UsageError if it changes in the meantime."""
-    try:
-        descriptor = os.open(path, _OPEN)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} was removed while it was read") from error
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise UsageError(
-                f"{path} cannot be read: permission denied; exclude it, or change its mode"
-            ) from error
-        raise
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
+class _ChangingError(Exception):
+    """A file was written while it was read."""
+
+
+_UNSTABLE: Final = (FileNotFoundError, NotADirectoryError, NotRegularError, _ChangingError)
+
+
+def _hash_file(beneath: Beneath, path: Parts) -> tuple[os.stat_result, bytes]:
+    """A file's status and SHA-256."""
+    with os.fdopen(beneath.open_file(path), "rb", buffering=0) as file:
+        before = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").digest()
-        after = os.fstat(descriptor)
+        after = os.fstat(file.fileno())
     if as_seen(before, digest) != as_seen(after, digest):
-        raise UsageError(f"{path} changed while it was read; run the build again")
+        raise _ChangingError
     return after, digest
 
 
 def lay_out(root: Path, content: Content, top: str, target: Path) -> None:
     """Copy a source, or the part of it at ``top``, to a new path.
 
-    Raises UsageError if a file has changed since its content became part of the key.
+    Raises SourceChangedError if a file has changed since its content became part of the key.
     """
     root = Path(os.path.realpath(root))
     part = content.part(top)
-    base = os.fsencode(top.strip("/"))
+    base = split(top)
+    inside = root.is_dir()
     if b"" not in part.entries:
         target.mkdir()
-    for name, entry in sorted(part.entries.items()):
-        whole = b"/".join(filter(None, (base, name)))
-        _lay_one(
-            root / os.fsdecode(whole) if whole else root,
-            entry,
-            target / os.fsdecode(name) if name else target,
-            content.signatures.get(whole),
-        )
+    with Beneath.at(root if inside else root.parent) as beneath:
+        for name, entry in sorted(part.entries.items()):
+            whole = (*base, *split(name))
+            copy = target / os.fsdecode(name) if name else target
+            if entry.kind == "d":
+                copy.mkdir()
+            elif entry.kind == "l":
+                copy.symlink_to(os.fsdecode(entry.value))
+            else:
+                seen = content.signatures.get(b"/".join(whole))
+                try:
+                    _copy(beneath, whole if inside else split(root.name), copy, entry, seen)
+                except _UNSTABLE as error:
+                    raise _changed(root.joinpath(*map(os.fsdecode, whole))) from error
 
 
-def _lay_one(origin: Path, entry: Entry, target: Path, signature: Seen | None) -> None:
-    if entry.kind == "d":
-        target.mkdir()
-    elif entry.kind == "l":
-        target.symlink_to(os.fsdecode(entry.value))
-    else:
-        with _changed_if_missing(origin):
-            shutil.copyfile(origin, target)
-            if signature is None or signature != as_seen(origin.stat(), entry.value):
-                raise _changed(origin)
-        target.chmod(0o755 if entry.kind == "x" else 0o644)
+def _copy(beneath: Beneath, path: Parts, copy: Path, entry: Entry, seen: Seen | None) -> None:
+    with os.fdopen(beneath.open_file(path), "rb", buffering=0) as file, copy.open("xb") as made:
+        shutil.copyfileobj(file, made, _COPY_SIZE)
+        if seen is None or seen != as_seen(os.fstat(file.fileno()), entry.value):
+            raise _ChangingError
+    copy.chmod(0o755 if entry.kind == "x" else 0o644)
 
 
-@contextmanager
-def _changed_if_missing(origin: Path) -> Iterator[None]:
-    """Treat a removed file as a changed one."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise _changed(origin) from error
-
-
-def _changed(origin: Path) -> UsageError:
-    return UsageError(f"{origin} changed during the build; run it again")
+def _changed(origin: Path) -> SourceChangedError:
+    return SourceChangedError(f"{origin} changed during the build; run it again")

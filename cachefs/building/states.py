@@ -35,6 +35,7 @@ class State:
         output: its result, if known.
         parts: the contents of parts of its result, by path.
         lost: why results in the cache could not be used.
+        unkept: why the result of a command that succeeded is not kept; empty if it is.
         fetching: held while blobs of the result are fetched, or the step runs.
         outcome, seconds, fetched, packed, why: as in :class:`StepReport`.
     """
@@ -44,6 +45,7 @@ class State:
         self.output: Output | None = None
         self.parts: dict[str, Digest] = {}
         self.lost: list[str] = []
+        self.unkept = ""
         self.fetching = asyncio.Lock()
         self.outcome: Outcome = "not needed"
         self.seconds = 0.0
@@ -51,6 +53,11 @@ class State:
         self.packed = 0
         self.why: list[str] = []
         self._name = step.name
+
+    @property
+    def wanting(self) -> bool:
+        """Whether the step has no result and has not run."""
+        return self.output is None and not self.unkept
 
     @property
     def content(self) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cachefs.building.keys import Definition, selector
+from cachefs.building.selection import EVERYTHING, Selection
 from cachefs.building.sources import Content, bytes_content, lay_out, read_tree
 from cachefs.errors import CacheError, UsageError
+from cachefs.layers.tarformat import shown
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.digest import Digest
+
+
+logger = logging.getLogger("cachefs")
+
+_SHOWN: Final = 5
 
 
 class StepResults(Protocol):
@@ -68,12 +76,10 @@ class Source(Node):
     def __init__(
         self,
         origin: Path | bytes,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
+        selection: Selection = EVERYTHING,
     ) -> None:
         self._origin = origin
-        self._include = tuple(include)
-        self._exclude = tuple(exclude)
+        self._selection = selection
 
     def __repr__(self) -> str:
         what = f"{len(self._origin)} bytes" if isinstance(self._origin, bytes) else self._origin
@@ -81,14 +87,24 @@ class Source(Node):
 
     @cached_property
     def content(self) -> Content:
-        """The source's content, read once. Raises UsageError."""
-        return self.again()
+        """The source's content, read once; what it skips is told. Raises UsageError."""
+        content = self.again()
+        if content.skipped:
+            names = ", ".join(map(shown, content.skipped[:_SHOWN]))
+            more = len(content.skipped) - _SHOWN
+            logger.warning(
+                "the input %s leaves out what no layer can hold or what cannot be read: %s%s",
+                self._origin,
+                names,
+                f" and {more} more" if more > 0 else "",
+            )
+        return content
 
     def again(self) -> Content:
         """The source's content, read again. Raises UsageError."""
         if isinstance(self._origin, bytes):
             return bytes_content(self._origin)
-        return read_tree(self._origin, self._include, self._exclude)
+        return read_tree(self._origin, self._selection)
 
     @property
     def digest(self) -> Digest:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +18,16 @@ from cachefs.cli.failing import tell
 from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, to_json
+from cachefs.cli.signals import forwarded
+from cachefs.errors import LocationError, UsageError
 from cachefs.filesystems.system import system_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from cachefs.building.report import StepReport
     from cachefs.building.running import UserCommand
     from cachefs.location.options import Location
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
 
 
@@ -60,6 +59,18 @@ _NOT_FOUND = 127
     help="A file or directory that the result depends on. May be repeated.",
 )
 @click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="What of the inputs does not count: a pattern as in .gitignore. May be repeated.",
+)
+@click.option(
+    "--ignore/--no-ignore",
+    default=True,
+    help="Whether .gitignore and .cachefsignore files, directories of version control and "
+    "__pycache__ have an effect on inputs. Default: they do.",
+)
+@click.option(
     "--output",
     "outputs",
     multiple=True,
@@ -72,7 +83,13 @@ _NOT_FOUND = 127
     "variables",
     multiple=True,
     metavar="VAR",
-    help="An environment variable that the result depends on. May be repeated.",
+    help="An environment variable that the result depends on: NAME, a pattern such as 'CI_*', or "
+    "NAME=VALUE to set it for the command. May be repeated.",
+)
+@click.option(
+    "--incremental",
+    is_flag=True,
+    help="Leave what lies at the outputs in place, for commands that build on it.",
 )
 @click.option(
     "--explain",
@@ -92,10 +109,13 @@ def command(
     caches: tuple[Location, ...],
     name: str | None,
     inputs: tuple[str, ...],
+    exclude: tuple[str, ...],
     outputs: tuple[str, ...],
     variables: tuple[str, ...],
     command: tuple[str, ...],
     *,
+    ignore: bool,
+    incremental: bool,
     explain: bool,
     report_file: Path | None,
 ) -> int:
@@ -105,31 +125,34 @@ def command(
       cachefs run --input src --output dist -- make dist
 
     A hit restores the outputs byte for byte and replays what the command printed. Only a run that
-    ends with status 0 is stored. The exit status is that of the command, or 128 plus the number of
-    the signal that ended it. The report of a hit or a run has the members of StepReport in Python;
-    that of a failure is {"outcome": "failed", "status", "message"}.
+    ends with status 0 is stored. While the command runs, what lay at its outputs is moved aside; it
+    comes back if the command fails or does not make it again. The exit status is that of the
+    command, or 128 plus the number of the signal that ended it. The report of a hit or a run has
+    the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
+    "message"}.
     """  # noqa: D301 - click's mark, not a backslash
     if inputs:
         _check_expanded(command)
-    action = _action(command)
-    with _signals(action):
+    action = _action(command, incremental=incremental)
+    with forwarded(action):
         try:
             report = run_cached(
                 action,
-                caches=caches or (default_location(click.get_current_context()),),
+                caches=caches or _default_caches(),
                 name=name,
                 inputs=inputs,
                 outputs=outputs,
                 variables=variables,
                 replay=_say,
+                exclude=exclude,
+                ignore=ignore,
+                report_file=report_file,
             )
         except StepError as error:
             return _failed(error, report_file)
     status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
-        outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
-        for why in report.why or [""]:
-            say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
+        _explain(report)
     return status
 
 
@@ -138,22 +161,42 @@ def _check_expanded(command: tuple[str, ...]) -> None:
     first = command[0]
     options = command[: command.index("--")] if "--" in command else ()
     ours = any(word.partition("=")[0] in {"--input", "--output", "--cache"} for word in options)
-    if os.path.lexists(first) and (ours or shutil.which(first) is None):
+    is_data = shutil.which(first) is None and not first.startswith(("./", "../", "/"))
+    if os.path.lexists(first) and (ours or is_data):
         raise click.UsageError(
             f"the command would be {first}, which is a file; if the shell replaced a pattern by "
             "the names of files, quote it: --input '*.c'"
         )
 
 
+def _default_caches() -> tuple[Location, ...]:
+    """The default cache, unless it cannot be used: that is no reason not to run a command."""
+    try:
+        return (default_location(click.get_current_context()),)
+    except LocationError:
+        raise
+    except UsageError as error:
+        say(f"cachefs: warning: nothing is cached: {error}", err=True)
+        return ()
+
+
+def _explain(report: StepReport) -> None:
+    outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
+    for why in report.why or [""]:
+        say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
+    if report.left_out:
+        reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
+        say(f"cachefs: left out of the inputs: {reasons}", err=True)
+
+
 def _failed(error: StepError, report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
     if error.exit_code is None:
-        status = _NOT_FOUND
-    elif error.exit_code == 0:
-        status = 1  # an output is missing
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        status = _NOT_FOUND if missing else _CANNOT_EXECUTE
     else:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
-    if error.exit_code in (None, 0):
+    if error.exit_code is None:
         tell(error)
     _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
     return status
@@ -171,10 +214,10 @@ def _write(path: Path | None, report: dict[str, Any]) -> int:
     return 0
 
 
-def _action(words: tuple[str, ...]) -> UserCommand:
+def _action(words: tuple[str, ...], *, incremental: bool) -> UserCommand:
     from cachefs.building.running import UserCommand
 
-    return UserCommand(words, Path.cwd(), _say)
+    return UserCommand(words, Path.cwd(), _say, incremental=incremental)
 
 
 def _say(stream: int, data: bytes) -> None:
@@ -182,25 +225,3 @@ def _say(stream: int, data: bytes) -> None:
     target = (sys.stdout if stream == 1 else sys.stderr).buffer
     target.write(data)
     target.flush()
-
-
-@contextmanager
-def _signals(action: UserCommand) -> Iterator[None]:
-    """Forward signals to the command while it runs; otherwise they end this program as usual."""
-    before: dict[int, Any] = {}
-
-    def forward(number: int, _frame: object) -> None:
-        if not action.signal(number):
-            # An exception, so that unfinished work is cleaned up.
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    for number in _FORWARDED:
-        known = signal.getsignal(number)
-        if known != signal.SIG_IGN:
-            before[number] = known
-            signal.signal(number, forward)
-    try:
-        yield
-    finally:
-        for handled, handler in before.items():
-            signal.signal(handled, handler)

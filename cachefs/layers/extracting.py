@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -18,7 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, LayerError, UsageError
 from cachefs.layers import placing, tarformat
+from cachefs.layers.beneath import remove_directory
 from cachefs.layers.compression import decompressed
+from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
 from cachefs.layers.overlap import background, prefetched
 from cachefs.layers.packing import WHITEOUT
 
@@ -26,39 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from cachefs.layers.beneath import Parts
     from cachefs.layers.overlap import CallQueue
-    from cachefs.layers.placing import Parts
     from cachefs.layers.tarformat import Archive, Member
 
 _OPAQUE: Final = b".wh..wh..opq"
 _WHITEOUT_META: Final = b".wh..wh."
-
-_GIB: Final = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of an extraction, for all of its layers together.
-
-    Attributes:
-        max_bytes: bytes of all archives when expanded.
-        max_entries: files, directories and links.
-        max_path: bytes of one name, or of a link's target.
-        max_depth: components of one name.
-        max_ratio: bytes that one byte of a blob may expand to, beyond ``ratio_from``.
-        ratio_from: bytes that may be expanded before the ratio is checked: disk images, for
-            example, are mostly zeros and compress to almost nothing.
-    """
-
-    max_bytes: int = 64 * _GIB
-    max_entries: int = 2_000_000
-    max_path: int = 4096
-    max_depth: int = 128
-    max_ratio: int = 1000
-    ratio_from: int = 4 * _GIB
-
-
-DEFAULT_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +80,7 @@ def extract_chain(
         OSError: writing to the disk or reading a stream fails.
     """
     with _appearing(destination) as descriptor, placing.Root(descriptor) as root:
-        budget = _Budget(limits)
+        budget = Budget(limits, "extracted")
         for index, layer in enumerate(layers):
             _extract_layer(layer, _Applier(root, budget, upper=index > 0), budget)
 
@@ -128,7 +102,7 @@ def _appearing(destination: Path) -> Iterator[int]:
                 os.close(descriptor)
             os.rename(name, destination.name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:
-            shutil.rmtree(name, dir_fd=parent)
+            remove_directory(os.fsencode(name), parent)
             raise
     finally:
         os.close(parent)
@@ -138,61 +112,20 @@ def _is_empty_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
-class _Budget:
-    """Counts towards the limits. Raises LayerError if one is exceeded."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.passed = False
-        self._limits = limits
-        self._entries = 0
-        self._read = 0
-        self._expanded = 0
-
-    def read(self, count: int) -> None:
-        self._read += count
-
-    def expanded(self, count: int) -> None:
-        limits = self._limits
-        self._expanded += count
-        if self._expanded > limits.max_bytes:
-            raise self._refused(f"the layers expand to more than {limits.max_bytes} bytes")
-        if self._expanded > max(limits.ratio_from, self._read * limits.max_ratio):
-            raise self._refused(
-                f"{self._read} bytes expand to more than {limits.max_ratio} times as many, "
-                "like a decompression bomb"
-            )
-
-    def member(self, member: Member, path: Parts) -> None:
-        limits = self._limits
-        self._entries += 1
-        if self._entries > limits.max_entries:
-            raise self._refused(f"the layers have more than {limits.max_entries} entries")
-        if max(len(member.name), len(member.link)) > limits.max_path:
-            raise self._refused(f"the layer has a name of more than {limits.max_path} bytes")
-        if len(path) > limits.max_depth:
-            raise self._refused(
-                f"a name in the layer is deeper than {limits.max_depth} directories"
-            )
-
-    def _refused(self, reason: str) -> LayerError:
-        self.passed = True
-        return LayerError(f"{reason}; it is not extracted")
-
-
 class _Counted:
     """A stream that counts what is read towards the budget."""
 
-    def __init__(self, stream: BinaryIO, budget: _Budget) -> None:
+    def __init__(self, stream: BinaryIO, budget: Budget) -> None:
         self._stream = stream
         self._budget = budget
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
-        self._budget.read(len(data))
+        self._budget.compressed(len(data))
         return data
 
 
-def _extract_layer(layer: LayerSource, applier: _Applier, budget: _Budget) -> None:
+def _extract_layer(layer: LayerSource, applier: _Applier, budget: Budget) -> None:
     with ExitStack() as stack:
         chunks = stack.enter_context(
             prefetched(
@@ -224,7 +157,7 @@ class _Checked:
         self._hashing = hashing
         self._hash = hashlib.sha256()
 
-    def chunks(self, chunks: Iterable[bytes], budget: _Budget) -> Iterator[bytes]:
+    def chunks(self, chunks: Iterable[bytes], budget: Budget) -> Iterator[bytes]:
         for chunk in chunks:
             budget.expanded(len(chunk))
             self._hashing.call(self._hash.update, chunk)
@@ -243,7 +176,7 @@ class _Checked:
 class _Applier:
     """Applies the members of one layer to the tree of the layers below it."""
 
-    def __init__(self, root: placing.Root, budget: _Budget, *, upper: bool) -> None:
+    def __init__(self, root: placing.Root, budget: Budget, *, upper: bool) -> None:
         self._root = root
         self._budget = budget
         self._upper = upper
@@ -251,7 +184,7 @@ class _Applier:
 
     def apply(self, member: Member, archive: Archive) -> None:
         path = placing.parts(member.name)
-        self._budget.member(member, path)
+        self._budget.member(member.name, member.link)
         if any(part.startswith(WHITEOUT) for part in path):
             self._white_out(path)
         elif path:

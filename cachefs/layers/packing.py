@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
 from cachefs.layers import tarformat
+from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.compression import MEDIA_TYPES, READ_SIZE, Compression, Compressor, compressor
+from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
 from cachefs.layers.overlap import background
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from cachefs.layers.beneath import Parts
     from cachefs.layers.overlap import CallQueue
 
 WHITEOUT: Final = b".wh."
 """The prefix of names that stand for a removal in a layer."""
-
-# Opening a pipe must not wait for a writer.
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +51,26 @@ class PackedLayer:
 def tree(root: Path, paths: Iterable[str] = (".",)) -> list[str]:
     """The names, relative to ``root`` and with ``/``, of these paths and of everything below them.
 
-    Symbolic links are listed, not followed. Raises UsageError if a path does not exist or leaves
-    the root, and OSError if a directory cannot be read.
+    Symbolic links are listed, not followed. Raises UsageError if a path does not exist, leaves the
+    root or leads through a link, and OSError if a directory cannot be read.
     """
     names: list[str] = []
-    for path in paths:
-        name = os.fsdecode(_checked(path))
-        if name and not os.path.lexists(root / name):
-            raise UsageError(f"{path!r} is not in {root}")
-        if name:
-            names.append(name)
-        if not name or stat.S_ISDIR(os.lstat(root / name).st_mode):
-            names.extend(_below(root, name))
+    with Beneath.at(root) as beneath:
+        for path in paths:
+            top = split(_checked(path))
+            try:
+                kind = beneath.status(top).st_mode
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise UsageError(f"{path!r} is not in {root}") from error
+            if top:
+                names.append(_text(top))
+            if stat.S_ISDIR(kind):
+                names.extend(_text(found) for found, _ in beneath.below(top))
     return names
 
 
-def _below(root: Path, top: str) -> Iterator[str]:
-    waiting = [top]
-    while waiting:
-        directory = waiting.pop()
-        with os.scandir(root / directory) as entries:
-            for entry in entries:
-                name = f"{directory}/{entry.name}" if directory else entry.name
-                yield name
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(name)
+def _text(path: Parts) -> str:
+    return os.fsdecode(b"/".join(path))
 
 
 def pack(
@@ -85,6 +80,7 @@ def pack(
     *,
     compression: Compression = "zstd",
     level: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> PackedLayer:
     """Write the named files, directories and symbolic links below ``root`` as one layer.
 
@@ -99,23 +95,25 @@ def pack(
         target: the blob is written to it.
         compression: see :mod:`cachefs.layers.compression`.
         level: the compression level; None for the compression's default.
+        limits: those that the layer will be extracted with.
 
     Raises:
+        LayerError: a limit is exceeded, so that the layer could not be extracted.
         UsageError: a name that does not exist, leaves the root or cannot be in a layer; a socket,
             pipe or device; a file whose size changes in the meantime.
         OSError: a file cannot be read or the target cannot be written.
     """
-    blob = _Blob(target, compressor(compression, level))
+    budget = Budget(limits, "packed")
+    blob = _Blob(target, compressor(compression, level), budget)
     with ExitStack() as stack:
         hashing = stack.enter_context(background("cachefs-diffid"))
         writing = stack.enter_context(background("cachefs-compress"))
-        archive = _ArchiveWriter(blob, hashing, writing)
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, descriptor)
+        archive = _ArchiveWriter(blob, hashing, writing, budget)
+        beneath = stack.enter_context(Beneath.at(root))
         wanted = {_checked(name) for name in names} - {b""}
         parents = _parents(wanted)
         for name in sorted(wanted | parents):
-            _add(archive, descriptor, name, leads=name in parents)
+            _add(archive, beneath, name, leads=name in parents)
         diff_id = archive.finish()
     return PackedLayer(blob.digest(), blob.size, diff_id, MEDIA_TYPES[compression])
 
@@ -143,14 +141,17 @@ def _checked(name: str) -> bytes:
 class _Blob:
     """Compresses chunks into the target, and hashes and counts what is written."""
 
-    def __init__(self, target: BinaryIO, using: Compressor) -> None:
+    def __init__(self, target: BinaryIO, using: Compressor, budget: Budget) -> None:
         self.size = 0
+        self._budget = budget
         self._target = target
         self._compressor = using
         self._hash = hashlib.sha256()
 
     def add(self, chunk: bytes) -> None:
         self._write(self._compressor.compress(chunk))
+        # Whoever extracts has read at least this much of the blob when the chunk is expanded.
+        self._budget.expanded(len(chunk), ahead=2 * READ_SIZE)
 
     def end(self) -> None:
         self._write(self._compressor.flush())
@@ -160,6 +161,7 @@ class _Blob:
 
     def _write(self, data: bytes) -> None:
         self.size += len(data)
+        self._budget.compressed(len(data))
         self._hash.update(data)
         self._target.write(data)
 
@@ -167,13 +169,21 @@ class _Blob:
 class _ArchiveWriter:
     """Collects small writes into chunks, and passes each to the hash and to the compressor."""
 
-    def __init__(self, blob: _Blob, hashing: CallQueue, writing: CallQueue) -> None:
+    def __init__(self, blob: _Blob, hashing: CallQueue, writing: CallQueue, budget: Budget) -> None:
         self._blob = blob
+        self._budget = budget
         self._hashing = hashing
         self._writing = writing
         self._hash = hashlib.sha256()
         self._gathered: list[bytes] = []
         self._size = 0
+
+    def member(
+        self, name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = b""
+    ) -> None:
+        """Write a member's header."""
+        self._budget.member(name, link)
+        self.write(tarformat.header(name, kind, mode=mode, size=size, link=link))
 
     def write(self, *parts: bytes) -> None:
         self._gathered += parts
@@ -197,22 +207,22 @@ class _ArchiveWriter:
         self._writing.call(self._blob.add, chunk)
 
 
-def _add(archive: _ArchiveWriter, root: int, name: bytes, *, leads: bool) -> None:
-    if WHITEOUT in name and any(part.startswith(WHITEOUT) for part in name.split(b"/")):
+def _add(archive: _ArchiveWriter, root: Beneath, name: bytes, *, leads: bool) -> None:
+    path = split(name)
+    if WHITEOUT in name and any(part.startswith(WHITEOUT) for part in path):
         raise UsageError(
             f"{_shown(name)}: names that begin with .wh. stand for removals in a layer"
         )
     try:
-        kind = os.lstat(name, dir_fd=root).st_mode
+        kind = root.status(path).st_mode
         if stat.S_ISDIR(kind):
-            archive.write(tarformat.header(name + b"/", tarformat.DIRECTORY, mode=0o755))
+            archive.member(name + b"/", tarformat.DIRECTORY, mode=0o755)
         elif leads:
             raise UsageError(f"{_shown(name)} is not a directory, but a name leads through it")
         elif stat.S_ISREG(kind):
-            _add_file(archive, root, name)
+            _add_file(archive, root, path, name)
         elif stat.S_ISLNK(kind):
-            link = os.readlink(name, dir_fd=root)
-            archive.write(tarformat.header(name, tarformat.SYMLINK, mode=0o777, link=link))
+            archive.member(name, tarformat.SYMLINK, mode=0o777, link=root.link(path))
         else:
             raise _no_file(name)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -220,18 +230,18 @@ def _add(archive: _ArchiveWriter, root: int, name: bytes, *, leads: bool) -> Non
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise _no_file(name) from error
+        if isinstance(error, PermissionError):
+            raise PermissionError(error.errno, error.strerror, os.fsdecode(name)) from error
         raise
 
 
-def _add_file(archive: _ArchiveWriter, root: int, name: bytes) -> None:
-    descriptor = os.open(name, _OPEN, dir_fd=root)
+def _add_file(archive: _ArchiveWriter, root: Beneath, path: Parts, name: bytes) -> None:
+    descriptor = root.open_file(path)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _no_file(name)
         size = status.st_size
         mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-        archive.write(tarformat.header(name, tarformat.FILE, mode=mode, size=size))
+        archive.member(name, tarformat.FILE, mode=mode, size=size)
         _add_data(archive, descriptor, name, size)
         archive.write(tarformat.padding(size))
     finally:

@@ -115,9 +115,22 @@ def test_compressing_existing_layers_again_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_command_is_compressed_as_its_cache_says(tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
     program = [sys.executable, "-c", "from cachefs.cli.main import main; main()", "run"]
     cache = f"type=local,dest={tmp_path / 'oci'},tag=app,compression=uncompressed"
-    words = ["--cache", cache, "--output", "out", "--explain", "--", "sh", "-c", "echo hi > out"]
+    words = [
+        "--cache",
+        cache,
+        "--input",
+        "in",
+        "--output",
+        "out",
+        "--explain",
+        "--",
+        "sh",
+        "-c",
+        "echo hi > out",
+    ]
     explained = [
         subprocess.run([*program, *words], check=True, cwd=tmp_path, capture_output=True).stderr
         for _ in range(2)

@@ -118,10 +118,13 @@ def test_an_input_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
+    (tmp_path / "in").touch()
     made = []
     for _ in range(2):
         done = _run(
-            tmp_path, "--report", str(report), "--output=out", "--", "sh", "-c", "echo x >out"
+            tmp_path,
+            *("--report", str(report), "--input=in", "--output=out"),
+            *("--", "sh", "-c", "echo x >out"),
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         made.append(json.loads(report.read_text()))
@@ -139,31 +142,31 @@ def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
 
 # The real program, except that it kills itself at one point while it replaces a directory.
 KILLED = """
-import os, pathlib, signal, sys
-from cachefs.building import restoring
+import os, signal, sys
+from cachefs.layers.beneath import Beneath
 from cachefs.cli.main import main
 
 moment = sys.argv.pop(1)
-exchange, rename = restoring._exchange, pathlib.Path.rename
+exchange, rename = Beneath.exchange, Beneath.rename
 
 def end():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def killing_exchange(one, other):
+def killing_exchange(self, path, target, new):
     if moment == "before":
         end()
     if moment == "between":
         return False
-    exchange(one, other)
+    exchange(self, path, target, new)
     end()
 
-def killing_rename(self, target):
-    rename(self, target)
-    if moment == "between" and self.name == "out" and "tree-" in str(target):
+def killing_rename(self, path, target, new):
+    rename(self, path, target, new)
+    if moment == "between" and path == (b"out",):
         end()
 
-restoring._exchange = killing_exchange
-pathlib.Path.rename = killing_rename
+Beneath.exchange = killing_exchange
+Beneath.rename = killing_rename
 main()
 """
 
@@ -202,7 +205,7 @@ def test_a_restore_killed_at_the_swap_leaves_a_whole_output(tmp_path: Path, mome
     assert _tree(tmp_path / "out") == expected
     assert _left(tmp_path)
     healed = _run(tmp_path, "--explain", *WORDS)
-    assert healed.stderr == b"cachefs: hit\n"
+    assert healed.stderr.startswith(b"cachefs: hit\n")
     assert _tree(tmp_path / "out") == new
     assert not _left(tmp_path)
 
@@ -259,3 +262,99 @@ def _all_at_once(calls: list[tuple[Path, tuple[str, ...]]]) -> None:
     ]
     ended = [(one.communicate(timeout=120), one.returncode) for one in running]
     assert ended == [((b"said\n", b""), 0)] * len(calls)
+
+
+# --- what counts as an input --------------------------------------------------------------------
+
+
+def _explained(folder: Path, *words: str) -> str:
+    done = _run(folder, "--cache", "cache", "--explain", *words, "--output", "out", "--", "true")
+    return done.stderr.decode()
+
+
+COPY = ("--output", "made/deep/out", "--", "sh", "-c", "mkdir -p made/deep; cp in made/deep/out")
+
+
+def test_own_files_and_outputs_below_an_input_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "in").write_text("1")
+    words = ("--cache", "cache", "--report", "report.json", "--input", ".", "--explain", *COPY)
+    assert b"miss" in _run(tmp_path, *words).stderr
+    again = _run(tmp_path, *words).stderr.decode()
+    assert again.startswith("cachefs: hit\n")
+    assert "left out of the inputs" in again
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["left_out"] == {
+        "a cache": 1,
+        "files of cachefs": 1,
+        "the report": 1,
+        "an output": 1,
+    }
+
+
+def test_what_is_ignored_does_not_count_unless_it_is_named(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    src.mkdir()
+    (src / "a.c").write_text("a")
+    (tmp_path / ".gitignore").write_text("*.o\n")
+    words = ("--input", "src", "--output", "out", "--explain", "--", "sh", "-c", "date +%N > out")
+    assert b"miss" in _run(tmp_path, *words).stderr
+    (src / "a.o").write_text("o")
+    (src / "__pycache__").mkdir()
+    (src / "__pycache__" / "x.pyc").write_text("x")
+    assert _run(tmp_path, *words).stderr == (
+        b"cachefs: hit\ncachefs: left out of the inputs: 1 (.gitignore), 1 (default)\n"
+    )
+    assert b"miss" in _run(tmp_path, "--no-ignore", *words).stderr
+    assert b"miss" in _run(tmp_path, "--input", "src/a.o", *words).stderr
+    (src / "a.o").write_text("p")
+    assert b"src/a.o changed" in _run(tmp_path, "--input", "src/a.o", *words).stderr
+    (src / "b.c").write_text("b")
+    assert b"hit" in _run(tmp_path, "--exclude", "/src/b.*", *words).stderr
+
+
+def test_a_glob_is_one_input_whatever_matches(tmp_path: Path) -> None:
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "deep" / "a.c").write_text("a")
+    (tmp_path / "src" / "deep" / "a.h").write_text("a")
+    words = ("--cache", "cache", "--input", "src/**/*.c", "--explain", "--", "echo", "x")
+    _run(tmp_path, *words)
+    (tmp_path / "src" / "deep" / "a.h").write_text("b")
+    assert b"hit" in _run(tmp_path, *words).stderr
+    (tmp_path / "src" / "b.c").write_text("b")
+    assert b"input src/**/*.c changed: b.c added" in _run(tmp_path, *words).stderr
+    assert len(cachefs.open(tmp_path / "cache").names()) == 1
+
+
+def test_changes_while_the_command_ran_are_named(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("a")
+    done = _run(tmp_path, "--input", "src", "--", "sh", "-c", "echo b >> src/a; echo c > src/c")
+    assert b"(a changed, c added)" in done.stderr
+
+
+# --- environment variables ----------------------------------------------------------------------
+
+
+def test_variables_are_named_matched_or_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--explain", "--", "sh", "-c", "echo $A $CI_X")
+    monkeypatch.setenv("CI_X", "1")
+    first = _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words)
+    assert first.stdout == b"a b 1\n"
+    again = _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words)
+    assert (again.stdout, again.stderr) == (b"a b 1\n", b"cachefs: hit\n")
+    assert _run(tmp_path, "--env", "CI_*", "--env", "A=c", *words).stdout == b"c 1\n"
+    monkeypatch.setenv("CI_Y", "2")
+    assert b"CI_Y is new" in _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words).stderr
+    refused = _run(tmp_path, "--env", "=x", "--", "true")
+    assert refused.returncode == 2
+
+
+def test_a_command_without_inputs_says_that_it_hits_forever(tmp_path: Path) -> None:
+    words = ("--cache", "cache", "--", "echo", "x")
+    assert b"no --input" in _run(tmp_path, *words).stderr
+    assert _run(tmp_path, *words).stderr == b""

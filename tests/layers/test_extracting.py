@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, LayerError, UsageError
 from cachefs.layers.compression import MEDIA_TYPES, Compression
-from cachefs.layers.extracting import LayerSource, Limits, extract, extract_chain
+from cachefs.layers.extracting import LayerSource, extract, extract_chain
+from cachefs.layers.limits import Limits
 from cachefs.layers.packing import pack, tree
 from tests import trees
 from tests.trees import File, Link

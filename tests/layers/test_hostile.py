@@ -19,7 +19,8 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, LayerError
 from cachefs.layers import tarformat
 from cachefs.layers.compression import MEDIA_TYPES, Compression
-from cachefs.layers.extracting import LayerSource, Limits, extract_chain
+from cachefs.layers.extracting import LayerSource, extract_chain
+from cachefs.layers.limits import Limits
 from cachefs.layers.packing import pack, tree
 from tests import trees
 from tests.trees import File, Link
@@ -286,3 +287,39 @@ def test_damage_is_damage_even_where_it_looks_hostile(raw: bytes, rest: bytes) -
     with place() as here, pytest.raises(CacheError) as caught:
         extract_chain([source(raw + rest, Digest.of(raw))], here.destination)
     assert isinstance(caught.value, IntegrityError)
+
+
+@given(trees.trees, st.sampled_from(list(MEDIA_TYPES)), st.data())
+def test_what_is_packed_can_be_extracted_with_the_same_limits(
+    tree_: trees.Tree, compression: Compression, data: st.DataObject
+) -> None:
+    limits = Limits(
+        max_bytes=data.draw(st.integers(2000, 20_000)),
+        max_entries=data.draw(st.integers(1, 8)),
+        max_path=data.draw(st.integers(1, 200)),
+        max_depth=data.draw(st.integers(1, 3)),
+    )
+    with tempfile.TemporaryDirectory() as base:
+        root = trees.write(Path(base, "root"), tree_)
+        blob = io.BytesIO()
+        try:
+            layer = pack(root, tree(root), blob, compression=compression, limits=limits)
+        except LayerError:
+            return
+        blob.seek(0)
+        made = Path(base, "made")
+        extract_chain([LayerSource(blob, layer.media_type, layer.diff_id)], made, limits=limits)
+        assert trees.read(made) == trees.read(root)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+def test_zeros_that_would_not_be_extracted_are_not_packed(
+    tmp_path: Path, compression: Compression
+) -> None:
+    limits = Limits(max_ratio=100, ratio_from=20 << 20)
+    for size, fits in ((10 << 20, True), (40 << 20, False)):
+        with (tmp_path / "zeros").open("wb") as file:
+            file.truncate(size)
+        blob = io.BytesIO()
+        with contextlib.nullcontext() if fits else pytest.raises(LayerError, match="like a decomp"):
+            pack(tmp_path, ["zeros"], blob, compression=compression, limits=limits)

@@ -1,0 +1,106 @@
+"""The inputs of ``cachefs run``: sources from paths and glob patterns, and variables."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cachefs.building.history import changed_files
+from cachefs.building.selection import Selection
+from cachefs.building.steps import Source
+from cachefs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_MAGIC: Final = re.compile(r"[*?\[]")
+_ESCAPED: Final = re.compile(r"\\| (?= *\Z)")
+"""What ``.gitignore`` patterns do not take literally, but glob patterns do."""
+
+
+def as_sources(
+    directory: Path,
+    inputs: Sequence[str],
+    *,
+    exclude: Sequence[str] = (),
+    ignore: bool = True,
+    without: Mapping[Path, str],
+) -> dict[str, Source]:
+    """A source for each input, by its name in the key: the path relative to the directory.
+
+    Args:
+        directory: the working directory.
+        inputs: paths, or glob patterns if nothing has that name.
+        exclude: as in :class:`Selection`, for the working directory.
+        ignore: as in :class:`Selection`.
+        without: as in :class:`Selection`; paths may lead through links.
+
+    Raises UsageError if an input does not exist and no file matches it.
+    """
+    real = {Path(os.path.realpath(path.parent), path.name): why for path, why in without.items()}
+    sources = {}
+    for text in inputs:
+        name = os.path.relpath(directory / text, directory)
+        root, include = directory / text, ""
+        if not os.path.lexists(root) and _MAGIC.search(text):
+            root, include = _split(directory, name)
+        selection = Selection((include,) if include else (), exclude, ignore, real, directory)
+        source = Source(root, selection)
+        if not os.path.lexists(root) or (include and not source.content.entries):
+            raise UsageError(f"the input {text!r} does not exist, and no file matches it")
+        sources[name] = source
+    return sources
+
+
+def _split(directory: Path, pattern: str) -> tuple[Path, str]:
+    """The directory above all that a glob pattern matches, and the rest as a pattern for it."""
+    parts = pattern.split("/")
+    magic = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
+    rest = "/".join(parts[magic:])
+    return directory.joinpath(*parts[:magic]), "/" + _ESCAPED.sub(r"\\\g<0>", rest)
+
+
+def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:
+    """Variables with their values, from names, patterns of names, and ``NAME=VALUE``.
+
+    The value of one that is not set is None. Raises UsageError for a name that none can have.
+    """
+    found: dict[str, str | None] = {}
+    for text in variables:
+        name, assigned, value = text.partition("=")
+        if not name or "\0" in text:
+            raise UsageError(f"--env {text!r} does not name a variable")
+        if assigned:
+            found[name] = value
+        elif _MAGIC.search(name):
+            names = fnmatch.filter(os.environ, name)
+            found |= {name: os.environ[name] for name in names if name not in found}
+        else:
+            found.setdefault(name, os.environ.get(name))
+    return found
+
+
+def changes(sources: Iterable[Source]) -> str:
+    """What changed in sources since they were read; empty if nothing did."""
+    found = []
+    for source in sources:
+        try:
+            again = source.again()
+        except UsageError as error:
+            found.append(str(error))
+        else:
+            if again.digest != source.digest:
+                found.append(changed_files(source.content.entries, again.entries))
+    return ", ".join(found)
+
+
+def left_out(sources: Iterable[Source]) -> dict[str, int]:
+    """How many entries of the sources do not count, by the reason, most first."""
+    total: Counter[str] = Counter()
+    for source in sources:
+        total.update(source.content.left_out)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

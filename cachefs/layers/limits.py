@@ -1,0 +1,89 @@
+"""How much layers may hold: the same for those that are extracted and those that are packed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cachefs.errors import LayerError
+
+_GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of an extraction, for all of its layers together, and of a packed layer.
+
+    Attributes:
+        max_bytes: bytes of all archives when expanded.
+        max_entries: files, directories and links.
+        max_path: bytes of one name, or of a link's target.
+        max_depth: components of one name.
+        max_ratio: bytes that one byte of a blob may expand to, beyond ``ratio_from``.
+        ratio_from: bytes that may be expanded before the ratio is checked: disk images, for
+            example, are mostly zeros and compress to almost nothing.
+    """
+
+    max_bytes: int = 64 * _GIB
+    max_entries: int = 2_000_000
+    max_path: int = 4096
+    max_depth: int = 128
+    max_ratio: int = 1000
+    ratio_from: int = 4 * _GIB
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+class Budget:
+    """Counts towards the limits. Raises LayerError if one is exceeded.
+
+    Attributes:
+        passed: whether a limit was exceeded.
+    """
+
+    def __init__(self, limits: Limits, verb: str) -> None:
+        self.passed = False
+        self._limits = limits
+        self._verb = verb
+        self._entries = 0
+        self._compressed = 0
+        self._expanded = 0
+
+    def compressed(self, count: int) -> None:
+        """Count bytes of blobs."""
+        self._compressed += count
+
+    def expanded(self, count: int, *, ahead: int = 0) -> None:
+        """Count bytes of archives; ``ahead`` more must fit too."""
+        limits = self._limits
+        self._expanded += count
+        most = self._expanded + ahead
+        if self._expanded > limits.max_bytes:
+            raise self._refused(f"the layers expand to more than {limits.max_bytes} bytes")
+        if most > max(limits.ratio_from, self._compressed * limits.max_ratio):
+            raise self._refused(
+                f"{self._compressed} bytes expand to more than {limits.max_ratio} times as many, "
+                "like a decompression bomb"
+            )
+
+    def member(self, name: bytes, link: bytes) -> None:
+        """Count a file, directory or link."""
+        limits = self._limits
+        self._entries += 1
+        if self._entries > limits.max_entries:
+            raise self._refused(f"the layers have more than {limits.max_entries} entries")
+        if max(len(name), len(link)) > limits.max_path:
+            raise self._refused(f"the layer has a name of more than {limits.max_path} bytes")
+        if name.count(b"/") + 1 > limits.max_depth and _depth(name) > limits.max_depth:
+            raise self._refused(
+                f"a name in the layer is deeper than {limits.max_depth} directories"
+            )
+
+    def _refused(self, reason: str) -> LayerError:
+        self.passed = True
+        return LayerError(f"{reason}; it is not {self._verb}")
+
+
+def _depth(name: bytes) -> int:
+    return sum(part not in (b"", b".") for part in name.split(b"/"))
