@@ -116,8 +116,8 @@ class UserCommand:
         """
         if self._process is None:
             raise UsageError("the command has not begun")
-        self.before.set_aside()
         try:
+            self.before.set_aside()
             status = self._process.run()
         except BaseException:
             self.before.put_back()
