@@ -14,8 +14,10 @@ import msgspec
 
 from cachefs.building.before import Before, recover
 from cachefs.building.build import Build
+from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
+from cachefs.building.keys import inputs_digest
 from cachefs.building.log import frames
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
@@ -27,7 +29,7 @@ from cachefs.errors import CacheError, StoreError, UsageError
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
     from cachefs.building.steps import Source, Step
@@ -37,8 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cachefs")
 
 KEPT: Final = 100
-"""How many results a name keeps: the newest, one for each state of the inputs."""
-
+"""How many results a name that was given keeps: the newest, one for each state of the inputs."""
 
 PATIENCE: Final = 10.0
 """Seconds that a cache may go without progress, unless its location says otherwise: a command that
@@ -56,6 +57,7 @@ class UserCommand:
 
     Attributes:
         before: what lies at the outputs when it begins.
+        variables: variables that it gets besides, and that its result does not depend on.
         succeeded: whether it has ended with status 0.
     """
 
@@ -73,6 +75,7 @@ class UserCommand:
         self.working_directory = working_directory
         self.incremental = incremental
         self.before = Before(working_directory, (), ())
+        self.variables: dict[str, str] = {}
         self.succeeded = False
         self._output = output
         self._process: ForegroundProcess | None = None
@@ -102,7 +105,8 @@ class UserCommand:
             self._output(stream, data)
 
         declared = {name: value for name, value in environment.items() if value is not None}
-        self._process = ForegroundProcess(self.argv, directory, os.environ | declared, tee)
+        variables = os.environ | self.variables | declared
+        self._process = ForegroundProcess(self.argv, directory, variables, tee)
         return self
 
     def run(self) -> int:
@@ -112,8 +116,8 @@ class UserCommand:
         """
         if self._process is None:
             raise UsageError("the command has not begun")
-        self.before.set_aside()
         try:
+            self.before.set_aside()
             status = self._process.run()
         except BaseException:
             self.before.put_back()
@@ -166,7 +170,7 @@ def run_cached(
     Args:
         action: the command.
         caches: locations that are read, in this order; the first is also written.
-        name: the name in the caches; None for the location's, or one made from the command's key.
+        name: the name in the caches; None for the location's, or one of the result's own.
         inputs: paths or glob patterns below the working directory.
         outputs: paths below the working directory.
         variables: variables that the result depends on: names, patterns of names such as
@@ -177,45 +181,70 @@ def run_cached(
         report_file: where the caller writes a report, which is not content of inputs either.
 
     Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
-    has succeeded is a warning. Raises StepError, UsageError and LocationError.
+    has succeeded is a warning. If another run makes the same outputs here, its end is waited for.
+    Raises StepError, UsageError and LocationError.
     """
     directory = action.working_directory
-    recover(directory)
     made = [os.path.relpath(directory / output, directory) for output in outputs]
     locations = [parse(cache) if isinstance(cache, str) else cache for cache in caches]
-    sources = as_sources(
-        directory,
-        inputs,
-        exclude=exclude,
-        ignore=ignore,
-        without=_own(directory, made, locations, report_file),
-    )
     environment = declared_variables(variables)
+    with exclusive(directory / output for output in made):
+        recover(directory)
+        sources = as_sources(
+            directory,
+            inputs,
+            exclude=exclude,
+            ignore=ignore,
+            without=_own(directory, made, locations, report_file),
+        )
+        action.before = Before(directory, made, _staying(action, made, sources, locations))
 
-    def declared(build: Build) -> Step:
-        return build.add(action, sources, made, environment, platform=True)
+        action.variables = {VARIABLE: "1"} if made else {}
 
-    default_name = f"run-{declared(Build()).vertex.hex[:24]}"
-    action.before = Before(directory, made, _staying(action, made, sources, locations))
+        def declared(build: Build) -> Step:
+            return build.add(action, sources, made, environment, platform=True)
+
+        report = _run_or_take(action, declared, sources, locations, name, replay)
+    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+
+
+def _run_or_take(
+    action: UserCommand,
+    declared: Callable[[Build], Step],
+    sources: Mapping[str, Source],
+    locations: Sequence[Location],
+    name: str | None,
+    replay: Sink,
+) -> StepReport:
+    """Take the result from a cache, or run the command and store its result."""
     taken = False
+    step = declared(Build())
     try:
-        opened = [_opened(location, name, default_name) for location in locations]
+        own_name = _result_name(step, sources)
+        opened = [_opened(location, name, own_name) for location in locations]
         reachable = [cache for cache in opened if cache is not None]
         target = opened[0] if opened else None
-        with Build(reachable, target, mode="max", keep=KEPT, ignore_error=True) as build:
+        # A name of a result's own is replaced as a whole, so concurrent runs lose nothing.
+        keep = KEPT if name is not None or (locations and locations[0].names) else 0
+        with Build(reachable, target, mode="max", keep=keep, ignore_error=True) as build:
             step = declared(build)
             build.obtain(step)
-            if (log := build.take_hit(step, directory)) is not None:
+            if (log := build.take_hit(step, action.working_directory)) is not None:
                 taken = True
                 with log:
                     for stream, data in frames(log):
                         replay(stream, data)
             build.obtain(step)
             build.exports = not build.is_stored(step) if taken else _is_kept(build, step, sources)
-            report = build.report.steps[0]
+            return build.report.steps[0]
     except _ANY as error:
-        return _without_cache(action, error, taken=taken)
-    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+        return _without_cache(action, step, error, taken=taken)
+
+
+def _result_name(step: Step, sources: Mapping[str, Source]) -> str:
+    """The name of one result: of the command, and of the contents of its inputs."""
+    contents = inputs_digest({name: source.digest for name, source in sources.items()})
+    return f"run-{step.vertex.hex[:24]}-{contents.hex[:16]}"
 
 
 def _own(
@@ -248,14 +277,16 @@ _ANY: Final = (CacheError, OSError, RuntimeError)
 """What a cache and its result may raise. RuntimeError: no thread can be started."""
 
 
-def _without_cache(action: UserCommand, error: Exception, *, taken: bool) -> StepReport:
+def _without_cache(action: UserCommand, step: Step, error: Exception, *, taken: bool) -> StepReport:
     """Go on after an error: run the command, unless it has run, or failed, or was asked wrongly."""
     mistake = isinstance(error, UsageError) and not isinstance(error, SourceChangedError)
     if taken or isinstance(error, StepError) or (mistake and not action.succeeded):
         raise error
     logger.warning("not kept: %s", reason(error))
     if not action.succeeded:
-        status = action.begin(action.working_directory, {}, lambda _stream, _data: None).run()
+        environment = step.definition.environment
+        running = action.begin(action.working_directory, environment, lambda _stream, _data: None)
+        status = running.run()
         if status != 0:
             why = f"step {action.label!r} failed with status {status}"
             raise StepError(why, step=action.label, argv=action.argv, exit_code=status)

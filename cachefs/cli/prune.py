@@ -107,7 +107,7 @@ def _print_plan(plan: PrunePlan) -> None:
     print_removals(plan)
     click.echo(_staying([name.name for name in plan.staying[0]]))
     for one in plan.missing_blobs:
-        click.echo(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
+        say(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
     if plan.fits is False:
         click.echo("what has to stay is larger than --max-size", err=True)
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 import cachefs
+from cachefs.building.before import Before
 from cachefs.building.leftovers import remove
+from cachefs.building.running import UserCommand
 from cachefs.building.sources import read_tree
+from cachefs.layers.beneath import Beneath, Parts
 from tests import trees
 from tests.building.in_place import NOBODY, in_namespace, run
 from tests.trees import File, Link
@@ -264,3 +267,25 @@ def test_an_input_that_changes_while_it_is_read_costs_no_run(
         appending.join()
     assert (done.outcome, done.said) == ("ran", b"said\n")
     assert "changed while it was read" in _told(caplog)
+
+
+def test_an_interrupt_while_outputs_are_moved_aside_puts_them_back(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (place / name).write_text(name)
+    rename = Beneath.rename
+
+    def interrupted(self: Beneath, path: Parts, target: Beneath, new: Parts) -> None:
+        rename(self, path, target, new)
+        if path == (b"a",):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Beneath, "rename", interrupted)
+    action = UserCommand(["true"], place, lambda _stream, _data: None)
+    action.before = Before(place, ["a", "b"], ())
+    with pytest.raises(KeyboardInterrupt):
+        action.begin(place, {}, lambda _stream, _data: None).run()
+    left = {path.name: path.read_text() for path in place.iterdir()}
+    assert left == {"in": "1", "a": "a", "b": "b"}

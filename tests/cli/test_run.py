@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -260,8 +261,10 @@ def _all_at_once(calls: list[tuple[Path, tuple[str, ...]]]) -> None:
         )
         for folder, words in calls
     ]
-    ended = [(one.communicate(timeout=120), one.returncode) for one in running]
-    assert ended == [((b"said\n", b""), 0)] * len(calls)
+    for one in running:
+        said, errors = one.communicate(timeout=120)
+        told = [line for line in errors.splitlines() if b"waiting for another" not in line]
+        assert (said, told, one.returncode) == (b"said\n", [], 0)
 
 
 # --- what counts as an input --------------------------------------------------------------------
@@ -325,7 +328,9 @@ def test_a_glob_is_one_input_whatever_matches(tmp_path: Path) -> None:
     assert b"hit" in _run(tmp_path, *words).stderr
     (tmp_path / "src" / "b.c").write_text("b")
     assert b"input src/**/*.c changed: b.c added" in _run(tmp_path, *words).stderr
-    assert len(cachefs.open(tmp_path / "cache").names()) == 1
+    # One command: the names of its two results differ in the digest of the inputs only.
+    assert len({name.rpartition("-")[0] for name in _names(tmp_path)}) == 1
+    assert len(_names(tmp_path)) == 2
 
 
 def test_changes_while_the_command_ran_are_named(tmp_path: Path) -> None:
@@ -333,6 +338,101 @@ def test_changes_while_the_command_ran_are_named(tmp_path: Path) -> None:
     (tmp_path / "src" / "a").write_text("a")
     done = _run(tmp_path, "--input", "src", "--", "sh", "-c", "echo b >> src/a; echo c > src/c")
     assert b"(a changed, c added)" in done.stderr
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def _names(folder: Path) -> list[str]:
+    return [one.name for one in cachefs.open(folder / "cache").names()]
+
+
+def test_concurrent_runs_of_one_command_lose_no_results(tmp_path: Path) -> None:
+    checkouts = [tmp_path / str(index) for index in range(4)]
+    words = ("--cache", "../cache", "--input=in", "--output=out", "--", "sh", "-c")
+    script = "sleep 0.5; cp in out; echo said"
+    for checkout in checkouts:
+        checkout.mkdir()
+        (checkout / "in").write_text(checkout.name)
+    _all_at_once([(checkout, (*words, script)) for checkout in checkouts])
+    assert len(_names(tmp_path)) == len(checkouts)
+    for checkout in checkouts:
+        assert _run(checkout, "--explain", *words, script).stderr == b"cachefs: hit\n"
+
+
+def test_a_name_that_is_given_gathers_results(tmp_path: Path) -> None:
+    words = ("--cache", "cache", "--name", "mine", "--input", "in", "--explain", "--", "echo", "x")
+    for content in ("a", "b"):
+        (tmp_path / "in").write_text(content)
+        assert b"miss" in _run(tmp_path, *words).stderr
+    for content in ("a", "b"):
+        (tmp_path / "in").write_text(content)
+        assert _run(tmp_path, *words).stderr == b"cachefs: hit\n"
+    assert _names(tmp_path) == ["mine"]
+
+
+# --- turns --------------------------------------------------------------------------------------
+
+
+def _start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*PROGRAM, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+HELD = "mkdir -p out; date +%N > out/when; echo ready; while ! test -e go; do sleep 0.05; done"
+
+
+def _ready(running: subprocess.Popen[bytes]) -> None:
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"ready\n"
+
+
+@pytest.mark.parametrize("output", ["out", "out/when"])
+def test_a_run_waits_for_one_that_makes_the_same_outputs(tmp_path: Path, output: str) -> None:
+    (tmp_path / "in").touch()
+    with _start(tmp_path, "--input=in", "--output=out", "--", "sh", "-c", HELD) as first:
+        _ready(first)
+        words = ("--input=in", f"--output={output}", "--explain", "--", "sh", "-c", HELD)
+        with _start(tmp_path, *words) as second:
+            assert second.stderr is not None
+            assert b"waiting for another cachefs run" in second.stderr.readline()
+            assert (tmp_path / "out" / "when").exists()
+            (tmp_path / "go").touch()
+            said, errors = second.communicate(timeout=120)
+        assert (first.wait(60), second.returncode) == (0, 0)
+    assert said == b"ready\n"
+    assert errors.startswith(b"cachefs: hit" if output == "out" else b"cachefs: miss")
+    assert (tmp_path / "out" / "when").exists()
+    assert not _left(tmp_path)
+
+
+def test_runs_with_other_outputs_or_inside_of_a_run_wait_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
+    with _start(tmp_path, "--input=in", "--output=out", "--", "sh", "-c", HELD) as first:
+        _ready(first)
+        other = ("--input=in", "--output=other", "--", "touch", "other")
+        assert _run(tmp_path, *other).returncode == 0
+        (tmp_path / "go").touch()
+        assert first.wait(60) == 0
+    inner = [*PROGRAM, "--input=in", "--output=outer/a", "--", "cp", "in", "outer/a"]
+    script = f"mkdir outer; {shlex.join(inner)}"
+    done = _run(tmp_path, "--input=in", "--output=outer", "--", "sh", "-c", script)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_run_that_waits_can_be_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
+    words = ("--input=in", "--output=out", "--", "sh", "-c", HELD)
+    with _start(tmp_path, *words) as first:
+        _ready(first)
+        with _start(tmp_path, *words) as second:
+            assert second.stderr is not None
+            second.stderr.readline()
+            second.terminate()
+            assert second.wait(60) == 128 + signal.SIGTERM
+        (tmp_path / "go").touch()
+        assert first.wait(60) == 0
 
 
 # --- environment variables ----------------------------------------------------------------------
@@ -350,6 +450,7 @@ def test_variables_are_named_matched_or_set(
     assert _run(tmp_path, "--env", "CI_*", "--env", "A=c", *words).stdout == b"c 1\n"
     monkeypatch.setenv("CI_Y", "2")
     assert b"CI_Y is new" in _run(tmp_path, "--env", "CI_*", "--env", "A=a b", *words).stderr
+    assert _run(tmp_path, "--cache", "in/x", "--env", "A=d", *words).stdout == b"d 1\n"
     refused = _run(tmp_path, "--env", "=x", "--", "true")
     assert refused.returncode == 2
 
