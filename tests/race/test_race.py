@@ -41,8 +41,13 @@ def graph_of(*blobs: bytes) -> cachefs.RecordGraph:
     graph = cachefs.RecordGraph()
     parent = -1
     for number, data in enumerate(blobs):
+        digest = Digest.of(data)
         layer = graph.add_layer(
-            Digest.of(data), parent=parent, size=len(data), created_at="2026-01-01T00:00:00Z"
+            digest,
+            parent=parent,
+            size=len(data),
+            diff_id=digest,  # without one, an export works it out, in a thread of its own
+            created_at="2026-01-01T00:00:00Z",
         )
         record = graph.add(Digest.of(str(number).encode() + data))
         graph.add_result(record, layer, "2026-01-01T00:00:00Z")
