@@ -13,7 +13,7 @@ from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, location_argument
 from cachefs.cli.options import common_options
-from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, size
+from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, say, size
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
