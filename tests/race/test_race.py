@@ -22,6 +22,7 @@ from cachefs.operations.retention import PrunePolicy
 from cachefs.transfer import exporter, lookup, manifests
 from cachefs.transfer.sources import MappingSource
 from cachefs.wire import codec
+from cachefs.wire.cacheconfig import NO_PARENT
 from tests.race.scheduler import Actor, Body, Case, Search, explore
 from tests.race.world import ROOT, SteppedFilesystem, World
 
@@ -39,7 +40,7 @@ def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def graph_of(*blobs: bytes) -> cachefs.RecordGraph:
     graph = cachefs.RecordGraph()
-    parent = -1
+    parent = NO_PARENT
     for number, data in enumerate(blobs):
         digest = Digest.of(data)
         layer = graph.add_layer(
