@@ -22,6 +22,7 @@ from cachefs.operations.retention import PrunePolicy
 from cachefs.transfer import exporter, lookup, manifests
 from cachefs.transfer.sources import MappingSource
 from cachefs.wire import codec
+from cachefs.wire.cacheconfig import NO_PARENT
 from tests.race.scheduler import Actor, Body, Case, Search, explore
 from tests.race.world import ROOT, SteppedFilesystem, World
 
@@ -39,10 +40,15 @@ def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def graph_of(*blobs: bytes) -> cachefs.RecordGraph:
     graph = cachefs.RecordGraph()
-    parent = -1
+    parent = NO_PARENT
     for number, data in enumerate(blobs):
+        digest = Digest.of(data)
         layer = graph.add_layer(
-            Digest.of(data), parent=parent, size=len(data), created_at="2026-01-01T00:00:00Z"
+            digest,
+            parent=parent,
+            size=len(data),
+            diff_id=digest,  # without one, an export works it out, in a thread of its own
+            created_at="2026-01-01T00:00:00Z",
         )
         record = graph.add(Digest.of(str(number).encode() + data))
         graph.add_result(record, layer, "2026-01-01T00:00:00Z")
