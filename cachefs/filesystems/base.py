@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
 from cachefs.filesystems.failures import is_absent
 from cachefs.filesystems.files import spooled
+from cachefs.filesystems.infos import modified_in
 from cachefs.filesystems.listing import walk
 from cachefs.filesystems.patience import PATIENCE, Patience, attempted
 from cachefs.filesystems.ranges import in_ranges
@@ -378,7 +378,7 @@ class Filesystem:
         raise NotImplementedError(f"this filesystem cannot renew the time of {stat.path}")
 
     def _from_info(self, path: str, info: dict[str, Any]) -> Stat:
-        return Stat(path, int(info["size"] or 0), _seconds(info), str(info.get("ETag") or ""))
+        return Stat(path, int(info["size"] or 0), modified_in(info), str(info.get("ETag") or ""))
 
     def _below(self, folder: str, path: str) -> str:
         """The path that was found, with the folder spelled as in the request."""
@@ -440,19 +440,3 @@ def is_hidden(path: str, prefix: str) -> bool:
     """Whether a listing by this prefix omits the path, because it is a temporary file."""
     name, wanted = path.rpartition("/")[2], prefix.rpartition("/")[2]
     return name.startswith(TEMPORARY) and not wanted.startswith(TEMPORARY)
-
-
-_TIME_FIELDS: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
-
-
-def _seconds(info: dict[str, Any]) -> float | None:
-    """The modification time, which has different names and types in different filesystems."""
-    for name in _TIME_FIELDS:
-        value = info.get(name)
-        if isinstance(value, datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str):
-            return datetime.fromisoformat(value).timestamp()
-    return None

@@ -29,6 +29,14 @@ from cachefs.filesystems.failures import is_archived
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
+from cachefs.filesystems.s3_answers import (
+    BEYOND,
+    error_code,
+    headers_of,
+    listed_stat,
+    says_archived,
+    status_of,
+)
 from cachefs.filesystems.s3_body import Body
 from cachefs.filesystems.s3_checksums import (
     REFUSED,
@@ -50,8 +58,9 @@ COPY_LIMIT: Final = 5 * 1024**3
 
 COPY_PART: Final = 1024**3
 
-BEYOND: Final = 416
-"""The HTTP status for a range beyond the end of the object."""
+_DAMAGED: Final = (
+    "the bytes were damaged on their way, twice: try again, and use https or check the network"
+)
 
 
 class S3Filesystem(Filesystem):
@@ -82,7 +91,7 @@ class S3Filesystem(Filesystem):
         except FileNotFoundError:
             return None
         modified = head["LastModified"].timestamp()
-        size, archived = head["ContentLength"], _is_archived(head)
+        size, archived = head["ContentLength"], says_archived(head)
         return Stat(path, size, modified, head.get("ETag", ""), archived)
 
     async def list(self, prefix: str) -> list[Stat]:
@@ -118,7 +127,7 @@ class S3Filesystem(Filesystem):
                 "list_objects_v2", Bucket=bucket, Prefix=key_prefix, MaxKeys=limit, **where
             )
             self.patience.progressed()
-            listed = [_listed(bucket, item) for item in answer.get("Contents", ())]
+            listed = [listed_stat(bucket, item) for item in answer.get("Contents", ())]
             for stat in listed:
                 advance.see(stat.path)
             complete = not answer.get("IsTruncated")
@@ -145,7 +154,7 @@ class S3Filesystem(Filesystem):
         )
         return Folder(
             [f"{bucket}/{item['Prefix']}" for item in answer.get("CommonPrefixes", ())],
-            [_listed(bucket, item) for item in answer.get("Contents", ())],
+            [listed_stat(bucket, item) for item in answer.get("Contents", ())],
         )
 
     async def explain(self, path: str) -> None:
@@ -183,7 +192,7 @@ class S3Filesystem(Filesystem):
             async with closing(self._get(path, start, end)) as chunks:
                 return b"".join([chunk async for chunk in chunks])
         except OSError as error:
-            if _status(error) == BEYOND:
+            if status_of(error) == BEYOND:
                 return b""
             raise
 
@@ -215,7 +224,7 @@ class S3Filesystem(Filesystem):
                 continue
             if expected is None:
                 if headers is not None:
-                    headers |= _headers(answer)
+                    headers |= headers_of(answer)
                 expected = int(answer["ContentLength"])
             try:
                 # Not "as body": old releases of aiobotocore give the response of aiohttp there.
@@ -243,7 +252,7 @@ class S3Filesystem(Filesystem):
         digest = await asyncio.to_thread(Digest.of, data)
         for last in (False, True):
             answer = await self._put(path, [data], digest)
-            if not differs(data, _headers(answer)):
+            if not differs(data, headers_of(answer)):
                 return
             if last:
                 raise StoreError(_DAMAGED)
@@ -264,7 +273,7 @@ class S3Filesystem(Filesystem):
         try:
             return await self._call(method, path, **arguments)
         except OSError as error:
-            if _error_code(error) not in REFUSED:
+            if error_code(error) not in REFUSED:
                 raise
         return await self._call(method, path, **arguments)
 
@@ -439,46 +448,3 @@ class S3Filesystem(Filesystem):
         else:
             with suppress(FileNotFoundError):
                 await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
-
-
-def _listed(bucket: str, item: dict[str, Any]) -> Stat:
-    modified = item["LastModified"].timestamp()
-    path, archived = f"{bucket}/{item['Key']}", _is_archived(item)
-    return Stat(path, item["Size"], modified, item.get("ETag", ""), archived)
-
-
-_ARCHIVES: Final = {"GLACIER", "DEEP_ARCHIVE"}
-_RESTORED: Final = 'ongoing-request="false"'
-
-
-def _is_archived(answer: dict[str, Any]) -> bool:
-    """Whether a HEAD or an item of a LIST says that the object is in an archive.
-
-    Of an object with intelligent tiering, only a HEAD does. A restored copy can be read.
-    """
-    archived = answer.get("StorageClass") in _ARCHIVES or "ArchiveStatus" in answer
-    return archived and _RESTORED not in answer.get("Restore", "")
-
-
-_DAMAGED: Final = (
-    "the bytes were damaged on their way, twice: try again, and use https or check the network"
-)
-
-
-def _headers(answer: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
-    return {name.lower(): value for name, value in found.items()}
-
-
-def _error_code(error: OSError) -> str:
-    """The code in the server's response behind an error of s3fs."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    code: str = answer.get("Error", {}).get("Code", "")
-    return code
-
-
-def _status(error: OSError) -> int | None:
-    """The HTTP status behind an error of s3fs."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status

@@ -1,0 +1,50 @@
+"""What the responses of S3, and the errors that s3fs makes of them, say."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cachefs.filesystems.base import Stat
+
+BEYOND: Final = 416
+"""The HTTP status for a range beyond the end of the object."""
+
+
+def listed_stat(bucket: str, item: dict[str, Any]) -> Stat:
+    """The object of an item of a LIST."""
+    modified = item["LastModified"].timestamp()
+    path, archived = f"{bucket}/{item['Key']}", says_archived(item)
+    return Stat(path, item["Size"], modified, item.get("ETag", ""), archived)
+
+
+_ARCHIVES: Final = {"GLACIER", "DEEP_ARCHIVE"}
+_RESTORED: Final = 'ongoing-request="false"'
+
+
+def says_archived(answer: dict[str, Any]) -> bool:
+    """Whether a HEAD or an item of a LIST says that the object is in an archive.
+
+    Of an object with intelligent tiering, only a HEAD does. A restored copy can be read.
+    """
+    archived = answer.get("StorageClass") in _ARCHIVES or "ArchiveStatus" in answer
+    return archived and _RESTORED not in answer.get("Restore", "")
+
+
+def headers_of(answer: dict[str, Any]) -> dict[str, str]:
+    """The headers of a response, with names in lower case."""
+    found: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+    return {name.lower(): value for name, value in found.items()}
+
+
+def error_code(error: OSError) -> str:
+    """The code in the server's response behind an error of s3fs."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    code: str = answer.get("Error", {}).get("Code", "")
+    return code
+
+
+def status_of(error: OSError) -> int | None:
+    """The HTTP status behind an error of s3fs."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
