@@ -14,6 +14,9 @@ from python_discovery import get_interpreter
 nox.options.reuse_existing_virtualenvs = True
 nox.options.default_venv_backend = "uv"  # installs in seconds, and knows how to choose the oldest
 
+COMPILED = "--compile-bytecode"
+"""As pip does and uv does not: many tests start programs, with or without leave to write bytecode."""
+
 RUNNING = "{}.{}".format(*sys.version_info)
 
 
@@ -62,7 +65,7 @@ def slow(session: nox.Session) -> None:
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz the readers, a million inputs each; or pass ``--runs N`` and names of targets."""
-    # Not in the extra "test", because it has no wheels for some systems; the tests replay without it.
+    # Not in the extra "test": it has no wheels for some systems, and the tests replay without it.
     session.install("-e", ".[test]", "atheris>=3")
     session.run("python", "-m", "tests.fuzz", *session.posargs)
 
@@ -94,7 +97,7 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the oldest libraries that pyproject.toml allows, on the oldest Python."""
     if session.python != "3.11":
         session.skip("the oldest libraries need not know a newer Python than 3.11")
-    session.install("--resolution", "lowest-direct", "-e", ".[test]")
+    session.install(COMPILED, "--resolution", "lowest-direct", "-e", ".[test]")
     session.run("pytest", "-n", "auto", "-q", *session.posargs)
 
 
@@ -103,7 +106,7 @@ def newest(session: nox.Session) -> None:
     """Run the tests with the newest libraries on the newest Python, unless nox runs on it."""
     if session.python == RUNNING:
         session.skip(f"the README's command tests with Python {RUNNING}, which runs nox")
-    session.install("--upgrade", "-e", ".[test]")
+    session.install(COMPILED, "--upgrade", "-e", ".[test]")
     session.run("pytest", "-n", "auto", "-q", *session.posargs)
 
 
