@@ -15,7 +15,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.default_venv_backend = "uv"  # installs in seconds, and knows how to choose the oldest
 
 COMPILED = "--compile-bytecode"
-"""As pip does and uv does not: many tests start programs, with or without leave to write bytecode."""
+"""As pip does by itself: many tests start programs, perhaps without leave to write bytecode."""
 
 RUNNING = "{}.{}".format(*sys.version_info)
 
