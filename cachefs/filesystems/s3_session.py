@@ -47,7 +47,6 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
 
     ``own`` is the caller's session; then the credentials are the session's.
     """
-    parameters = dict(connection.parameters)
     return {
         "session": own or _connected(connection),
         "anon": connection.credentials is None,
@@ -58,9 +57,10 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
         "password": None,
         "profile": connection.profile,
         "use_ssl": True,
-        "requester_pays": parameters.pop("RequestPayer", None) is not None,
+        # Named twice: older releases of s3fs send this one with some of their requests only.
+        "requester_pays": "RequestPayer" in connection.parameters,
         "endpoint_url": connection.endpoint_url,
-        "s3_additional_kwargs": parameters,
+        "s3_additional_kwargs": dict(connection.parameters),
         "client_kwargs": {**connection.client, "verify": connection.certificates},
         "config_kwargs": {**connection.config, "http_session_cls": _WithoutRedirects},
     }
