@@ -18,9 +18,10 @@ def tell(error: Exception, message: str | None = None) -> None:
     """Print the error as one line on standard error; with ``--verbose``, also log its causes."""
     text = one_line(mask_text(str(error) if message is None else message))
     click.echo(f"cachefs: error: {text}", err=True)
-    cause = error.__cause__
-    while cause is not None:
+    cause, seen = error.__cause__, {id(error)}
+    while cause is not None and id(cause) not in seen:  # causes may form a cycle
         # Only the types: messages of other libraries may quote signed URLs.
+        seen.add(id(cause))
         logger.debug("caused by %s.%s", type(cause).__module__, type(cause).__qualname__)
         cause = cause.__cause__ or cause.__context__
 
