@@ -37,8 +37,8 @@ def mask_url(url: str) -> str:
     rest = _PASSWORD.sub(rf"\1:{MASK}@", url[len(scheme) :])
     if scheme.lower() in _HTTP:
         rest = _USER.sub(f"{MASK}@", rest)
-    plain, query, _ = rest.partition("?")
-    return _mask_named(f"{scheme}{plain}{query and query + MASK}")
+    plain, mark, query = rest.partition("?")
+    return _mask_named(f"{scheme}{plain}{mark}{query and MASK}")
 
 
 def mask_text(text: str) -> str:
