@@ -14,7 +14,7 @@ from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
 from cachefs.filesystems.base import TEMPORARY, WHOLE, Filesystem, Folder, Page, Stat
-from cachefs.filesystems.failures import failed, is_vague, mapped, mapped_batch
+from cachefs.filesystems.failures import failed, is_unreachable, is_vague, mapped, mapped_batch
 from cachefs.filesystems.forking import OfThisProcess
 from cachefs.filesystems.patience import NoProgressError
 
@@ -300,6 +300,10 @@ class Store:
             return await filesystem.patience.bound(work)
         except NoProgressError:
             filesystem.give_up()
+            raise
+        except Exception as error:
+            # Its library may have lost patience first.
+            filesystem.patience.exhausted |= is_unreachable(error)
             raise
 
     def _keyed(self, stat: Stat) -> Stat:

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -102,5 +103,6 @@ def left_out(sources: Iterable[Source]) -> dict[str, int]:
     """How many entries of the sources do not count, by the reason, most first."""
     total: Counter[str] = Counter()
     for source in sources:
-        total.update(source.content.left_out)
+        with suppress(UsageError):  # it changed while it was read, which was told
+            total.update(source.content.left_out)
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

@@ -300,10 +300,6 @@ def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
         why = f"inputs changed while the command ran ({changed})"
     if why:
         logger.warning("not kept: %s", why)
-    elif not sources:
-        logger.warning(
-            "the command has no --input, so its result is used from now on, whatever changes"
-        )
     return not why
 
 

@@ -150,6 +150,8 @@ def command(
             )
         except StepError as error:
             return _failed(error, report_file)
+    if report.outcome == "ran" and not inputs:
+        say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
         _explain(report)

@@ -175,7 +175,7 @@ def is_absent(error: FileNotFoundError) -> bool:
     if cause is None or isinstance(cause, FileNotFoundError):
         return True
     status = _status(cause)
-    return status in _GONE if status else not _is_unreachable(cause)
+    return status in _GONE if status else not is_unreachable(cause)
 
 
 def _by_code(error: Exception, operation: str) -> Finding | None:
@@ -238,7 +238,7 @@ def _by_type(error: Exception, operation: str) -> Finding:
         return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
-    if _status(error) is None and _is_unreachable(error):
+    if _status(error) is None and is_unreachable(error):
         if (refused := _refused_certificate(error)) is not None:
             return UnreachableError, refused
         reason, advice = _first_line(error), _advice(error)
@@ -266,7 +266,8 @@ def _silent(error: NoProgressError) -> str:
     )
 
 
-def _is_unreachable(error: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the error says that there was no connection or no response."""
     names = _kinds(error)
     unanswered = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
     # The one exception to "never by their text": obstore has no class for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -188,9 +189,10 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     async def _reason(self, path: str, error: Exception) -> Exception:
         """The error, or a clearer one: obstore does not tell why access is denied."""
         if isinstance(error, PermissionDeniedError):
-            stat = await self._s3fs._stat(path)
-            if stat is not None and stat.archived:
-                return ArchivedError(IS_ARCHIVED)
+            with suppress(LocationError):  # s3fs is not installed
+                stat = await self._s3fs._stat(path)
+                if stat is not None and stat.archived:
+                    return ArchivedError(IS_ARCHIVED)
         return error
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
@@ -379,7 +381,7 @@ def _client_options(connection: S3Connection, parallelism: int) -> dict[str, Any
         "allow_http": url.scheme == "http",
         "pool_max_idle_per_host": str(max_concurrent_calls(parallelism)),
         "timeout": DONE_IN,
-        "user_agent": connection.config["user_agent"],
+        "user_agent": f"{connection.config['user_agent']} object_store",  # obstore's own name
         "proxy_url": connection.proxy or _NOWHERE,
     }
     if connection.proxy is None:

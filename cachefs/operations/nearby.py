@@ -37,8 +37,9 @@ _INDEXES: Final = ("oci-layout", "index.json")
 async def require_cache(layout: Layout) -> None:
     """Raise NoCacheError if there is no cache, not even one without names.
 
-    A cache without names has an index, blobs or, on a disk, its folders. If its manifests are under
-    another prefix, NoCacheError is raised too. Raises StoreError.
+    A cache without names has an index, blobs or, on a disk, its folders; or it is a whole bucket
+    with nothing in it, because a bucket is made for a purpose. If its manifests are under another
+    prefix, NoCacheError is raised too. Raises StoreError.
     """
     try:
         if await layout.names():
@@ -47,10 +48,17 @@ async def require_cache(layout: Layout) -> None:
         return  # it is there, and unreadable
     place = folder_of(layout.manifest_prefix)
     here = await layout.store.folder(place)
+    if _is_empty_bucket(layout.store, here):
+        return
     hint = await (_without_names(layout) if _is_there(layout, here) else _hint(layout, here))
     if hint is not None:
         at = shown(layout.store, layout.store.root + place)
         raise NoCacheError(hint, side=layout.store.side, key=at)
+
+
+def _is_empty_bucket(store: Store, here: Folder) -> bool:
+    is_whole = store.root.count("/") == 1 and not store.filesystem.has_directories
+    return is_whole and not here.folders and not here.objects
 
 
 def shown(store: Store, path: str) -> str:

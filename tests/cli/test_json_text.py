@@ -69,7 +69,9 @@ def test_a_path_that_is_not_unicode(tmp_path: Path) -> None:
 
 
 def test_a_report_of_a_command_that_is_not_unicode(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cachefs", "run", "--cache", "c", "--report", "r", "--"]
+    command = [sys.executable, "-m", "cachefs", "run", "--cache", "c", "--input", "in"]
+    command += ["--report", "r", "--"]
+    (tmp_path / "in").touch()
     ended = subprocess.run(
         [*command, "sh", "-c", b'printf "\xff"'],
         check=False,

@@ -457,5 +457,5 @@ def test_variables_are_named_matched_or_set(
 
 def test_a_command_without_inputs_says_that_it_hits_forever(tmp_path: Path) -> None:
     words = ("--cache", "cache", "--", "echo", "x")
-    assert b"no --input" in _run(tmp_path, *words).stderr
+    assert b"without --input" in _run(tmp_path, *words).stderr
     assert _run(tmp_path, *words).stderr == b""

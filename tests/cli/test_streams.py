@@ -15,7 +15,7 @@ import pytest
 import cachefs
 
 PROGRAM = [sys.executable, "-m", "cachefs"]
-RUN = ["run", "--cache", "kept", "--output", "o", "--"]
+RUN = ["run", "--cache", "kept", "--input", "in", "--output", "o", "--"]
 NUMBERS = "".join(f"{number}\n" for number in range(100_000)).encode()
 HAS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 
@@ -24,6 +24,7 @@ HAS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is n
 def place(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a cache."""
     shutil.copytree(recorded / "s3" / "max", tmp_path / "cache")
+    (tmp_path / "in").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -220,7 +220,9 @@ def test_run_takes_the_engine_too_and_keeps_it_from_the_command(
 ) -> None:
     proxy = recording(moto_s3)
     place = proxy.server.attributes(moto_s3.bucket())
-    words = ["--engine", "obstore", "--cache", place, "--", "sh", "-c", "echo $CACHEFS_ENGINE."]
+    (tmp_path / "in").touch()
+    words = ["--engine", "obstore", "--cache", place, "--input", "in"]
+    words += ["--", "sh", "-c", "echo $CACHEFS_ENGINE."]
     ended = run("run", *words, cwd=tmp_path)
     assert (ended.status, ended.out, ended.err) == (0, ".\n", "")
     assert any("object_store" in request.headers["user-agent"] for request in proxy.requests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 from collections.abc import Callable
@@ -156,7 +157,7 @@ def test_accept_encoding_is_never_signed(
 
 
 @ENGINES
-def test_bodies_are_neither_signed_nor_summed_again(
+def test_bodies_over_http_are_signed_with_their_digest(
     engine: str, proxy: RecordingProxy, bucket: str
 ) -> None:
     graph = cachefs.RecordGraph()
@@ -168,8 +169,9 @@ def test_bodies_are_neither_signed_nor_summed_again(
     puts = [request for request in proxy.requests if request.method == "PUT"]
     assert len(puts) == 2
     for request in puts:
-        assert request.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
-        assert not any("checksum" in name for name in request.headers)
+        announced = base64.b64decode(request.headers["x-amz-checksum-sha256"])
+        assert request.headers["x-amz-content-sha256"] == announced.hex()
+    assert puts[0].headers["x-amz-content-sha256"] == digest.hex
 
 
 def test_an_unknown_protocol_and_a_missing_library_say_what_to_do(

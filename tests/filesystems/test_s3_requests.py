@@ -148,7 +148,7 @@ def test_nothing_is_added_if_nothing_was_said(engine: str, observer: Observer) -
     run(store.put("small", b"1"))
     (request,) = observer.requests
     sent = {name for name in request.headers if name.startswith("x-amz-")}
-    assert sent <= {"x-amz-date", "x-amz-content-sha256"}
+    assert sent <= {"x-amz-date", "x-amz-content-sha256", "x-amz-checksum-sha256"}
 
 
 def test_what_obstore_cannot_send_is_refused_before_any_request(
@@ -159,8 +159,8 @@ def test_what_obstore_cannot_send_is_refused_before_any_request(
         opened(observer, "obstore", storage_options=more)
     with pytest.raises(cachefs.LocationError, match="does not have the option version_aware"):
         opened(observer, "obstore", storage_options={"version_aware": True})
-    monkeypatch.setenv("AWS_CHECKSUM_ALGORITHM", "sha256")
-    with pytest.raises(cachefs.LocationError, match="obstore reads AWS_CHECKSUM_ALGORITHM"):
+    monkeypatch.setenv("AWS_SSE_KMS_KEY_ID", "key")
+    with pytest.raises(cachefs.LocationError, match="obstore reads AWS_SSE_KMS_KEY_ID"):
         opened(observer, "obstore")
     assert observer.requests == []
 

@@ -122,7 +122,8 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     blobs = blobs_of([8] * 3)
     digest = list(blobs)[1]
     # A folder that is not empty cannot be replaced by a file, not even by root.
-    (tmp_path / "cache" / "blobs" / digest / "in the way").mkdir(parents=True)
+    (tmp_path / "cache" / "blobs" / digest).mkdir(parents=True)
+    (tmp_path / "cache" / "blobs" / digest / "in the way").touch()
     with pytest.raises(cachefs.StoreError) as caught:
         exported(cachefs.open(tmp_path / "cache"), blobs, blobs)
     assert caught.value.operation == "upload"

@@ -157,7 +157,7 @@ def test_names_are_kept_or_renamed_as_the_target_says(recorded: Path, tmp_path: 
     assert [name.name for name in cachefs.open(tmp_path / "b").names()] == ["v2"]
     with pytest.raises(cachefs.UsageError, match="2 names"):
         cachefs.copy(source, f"type=fsspec,url=file://{tmp_path}/c/,name=one")
-    with pytest.raises(cachefs.UsageError, match="nothing to copy"):
+    with pytest.raises(cachefs.NoCacheError, match="there is nothing here"):
         cachefs.copy(tmp_path / "empty", tmp_path / "c")
     with pytest.raises(cachefs.LocationError, match="mode=min"):
         cachefs.copy(source, f"type=fsspec,url=file://{tmp_path}/c/,mode=min")

@@ -29,7 +29,7 @@ from cachefs.errors import CacheError, ManifestError, StoreError, UsageError
 from cachefs.filesystems.base import TEMPORARY, Stat
 from cachefs.layout.base import Manifest
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.operations import delete, merge, prune, repair, verify
+from cachefs.operations import delete, merge, observe, prune, repair, verify
 from cachefs.operations.merge import MergeSource
 from cachefs.operations.prune import PrunePlan
 from cachefs.operations.retention import PrunePolicy
@@ -305,7 +305,7 @@ class CacheMachine(RuleBasedStateMachine):
         if outcome.done:
             assert self.manifests
             assert not self.rotten
-            assert abs(self.skew) <= prune.MAX_SKEW
+            assert abs(self.skew) <= observe.MAX_SKEW
             self.plan = outcome.value
             self.planned_names = {
                 to_go.manifest.name: self.world.objects[MANIFESTS + to_go.manifest.name]
@@ -317,7 +317,7 @@ class CacheMachine(RuleBasedStateMachine):
         elif trouble is None:
             if not self.manifests:
                 assert isinstance(outcome.error, UsageError)
-            elif abs(self.skew) > prune.MAX_SKEW:
+            elif abs(self.skew) > observe.MAX_SKEW:
                 assert isinstance(outcome.error, StoreError)
             else:
                 assert self.rotten
