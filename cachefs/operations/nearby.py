@@ -48,7 +48,7 @@ async def require_cache(layout: Layout) -> None:
         return  # it is there, and unreadable
     place = folder_of(layout.manifest_prefix)
     here = await layout.store.folder(place)
-    if _is_empty_bucket(layout.store, here):
+    if not place and _is_empty_bucket(layout.store, here):
         return
     hint = await (_without_names(layout) if _is_there(layout, here) else _hint(layout, here))
     if hint is not None:

@@ -310,7 +310,7 @@ def test_a_replica_that_cannot_be_asked_is_an_error(
     delete(place.objects, place.blob_key(min(place.needs()["app"])))
     with pytest.raises(cachefs.StoreError):
         place.cache.plan_repair([moto_s3.attributes("no-such-bucket")])
-    with pytest.raises(cachefs.NoCacheError, match="there is nothing here"):
+    with pytest.raises(cachefs.UsageError, match="there is no cache to repair from"):
         place.cache.plan_repair([moto_s3.attributes(moto_s3.bucket())])
 
 

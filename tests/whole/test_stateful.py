@@ -36,6 +36,7 @@ from cachefs.operations.retention import PrunePolicy
 from cachefs.transfer import exporter
 from cachefs.transfer.sources import MappingSource
 from cachefs.wire import codec
+from tests.race.scheduler import AtOnce
 from tests.race.world import ROOT, Object, SteppedFilesystem, World
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -177,6 +178,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.world = World()
         self.skew = 0.0
         self.runner = asyncio.Runner()
+        self.runner.get_loop().set_default_executor(AtOnce())
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(delete, "PAUSES", (0.0, 0.0, 0.0))
         clocked = functools.partial(exporter.Transfer, clock=self.clock)
