@@ -62,9 +62,12 @@ def behaving(behave: Behaviour) -> Iterator[int]:
                     connections.append(connection)
                     threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
-        threading.Thread(target=accept, daemon=True).start()
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
         try:
             yield listener.getsockname()[1]
         finally:
+            listener.shutdown(socket.SHUT_RDWR)  # ends the wait for another connection
+            accepting.join()
             for connection in connections:
                 connection.close()
