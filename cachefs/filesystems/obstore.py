@@ -18,6 +18,7 @@ from cachefs.errors import UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.listing import Advance
+from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import part_size
 from cachefs.filesystems.patience import CLEANUP, PATIENCE
 
@@ -54,7 +55,7 @@ def _use_here() -> None:
         )
 
 
-class ObstoreFilesystem(BlockingFilesystem):
+class ObstoreFilesystem(PagedListing, BlockingFilesystem):
     """An ``obstore.fsspec.FsspecStore`` of any protocol."""
 
     pages = True
@@ -98,25 +99,6 @@ class ObstoreFilesystem(BlockingFilesystem):
             return _stat(root, store.head(key))
         except FileNotFoundError:
             return None
-
-    async def list(self, prefix: str) -> list[Stat]:
-        """Every object whose path starts with the prefix."""
-        async with closing(self.list_pages(prefix, "")) as pages:
-            return sorted([stat async for page in pages for stat in page])
-
-    async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """Send one LIST, or several if the server takes no notice of where to start."""
-        async with closing(self._pages(prefix, after, limit)) as pages:
-            async for page in pages:
-                if page.objects or page.complete:
-                    return page
-        return Page([], complete=True)
-
-    async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
-        """List the objects page by page."""
-        async with closing(self._pages(prefix, after, 1000)) as pages:
-            async for page in pages:
-                yield page.objects
 
     async def _pages(self, prefix: str, after: str, limit: int) -> AsyncIterator[Page]:
         """Page by obstore's stream, which gives a key to start after only for the first page.

@@ -19,7 +19,6 @@ from cachefs.filesystems.base import (
     CHUNK_SIZE,
     TEMPORARY,
     WHOLE,
-    Filesystem,
     Folder,
     Page,
     Stat,
@@ -27,6 +26,7 @@ from cachefs.filesystems.base import (
 )
 from cachefs.filesystems.failures import is_archived
 from cachefs.filesystems.listing import Advance
+from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
 from cachefs.filesystems.s3_answers import (
@@ -63,7 +63,7 @@ _DAMAGED: Final = (
 )
 
 
-class S3Filesystem(Filesystem):
+class S3Filesystem(PagedListing):
     """An ``s3fs.S3FileSystem``."""
 
     pages = True
@@ -93,25 +93,6 @@ class S3Filesystem(Filesystem):
         modified = head["LastModified"].timestamp()
         size, archived = head["ContentLength"], says_archived(head)
         return Stat(path, size, modified, head.get("ETag", ""), archived)
-
-    async def list(self, prefix: str) -> list[Stat]:
-        """Every object whose key starts with the prefix."""
-        async with closing(self.list_pages(prefix, "")) as pages:
-            return sorted([stat async for page in pages for stat in page])
-
-    async def page(self, prefix: str, after: str, limit: int) -> Page:
-        """One LIST, or several if the server takes no notice of where to start."""
-        async with closing(self._pages(prefix, after, limit)) as pages:
-            async for objects, complete in pages:
-                if objects or complete:
-                    return Page(objects, complete)
-        return Page([], complete=True)
-
-    async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
-        """List the objects page by page."""
-        async with closing(self._pages(prefix, after, 1000)) as pages:
-            async for page in pages:
-                yield page.objects
 
     async def _pages(self, prefix: str, after: str, limit: int) -> AsyncIterator[Page]:
         """Page by tokens; a key to start after is given only for the first page.
