@@ -24,7 +24,12 @@ Errors of filesystem libraries are mapped to these in one place,
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cachefs.masking import mask_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class CacheError(Exception):
@@ -125,3 +130,12 @@ class ArchivedError(StoreError):
 
 class UnreachableError(StoreError, ConnectionError):
     """The store did not respond: a wrong endpoint, an unresolvable host, a timeout."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and its causes, each once, because an error may be the context of its own cause."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from cachefs.errors import CacheError
+from cachefs.errors import CacheError, causes
 from cachefs.masking import mask_text
 
 logger = logging.getLogger("cachefs")
@@ -18,19 +18,11 @@ def tell(error: Exception, message: str | None = None) -> None:
     """Print the error as one line on standard error; with ``--verbose``, also log its causes."""
     text = one_line(mask_text(str(error) if message is None else message))
     click.echo(f"cachefs: error: {text}", err=True)
-    for cause in _causes(error):
+    for cause in causes(error.__cause__):
+        if cause is error:  # an error may be the context of its own cause
+            break
         # Only the types: messages of other libraries may quote signed URLs.
         logger.debug("caused by %s.%s", type(cause).__module__, type(cause).__qualname__)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """What led to the error, the nearest first, each once: a chain of contexts can be a circle."""
-    found: list[BaseException] = []
-    cause = error.__cause__
-    while cause is not None and not any(cause is one for one in (error, *found)):
-        found.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return found
 
 
 def error_object(error: Exception, message: str | None = None) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from cachefs.errors import (
     NotFoundError,
     StoreError,
     UnreachableError,
+    causes,
 )
 from cachefs.filesystems.patience import NoProgressError
 from cachefs.filesystems.system import system_reason
@@ -205,7 +206,7 @@ def is_archived(error: BaseException) -> bool:
 
 def _s3_answer(error: BaseException) -> dict[str, Any]:
     """The response in botocore's error, from which s3fs raises its own."""
-    for one in _causes(error):
+    for one in causes(error):
         answer = getattr(one, "response", None)
         if isinstance(answer, dict):
             return answer
@@ -281,7 +282,7 @@ def _kinds(error: BaseException) -> set[str]:
 
 def _refused_certificate(error: Exception) -> str | None:
     """Why the certificate of the server is refused, and what to do; None if it is not."""
-    for one in _causes(error):
+    for one in causes(error):
         reason = getattr(one, "verify_message", "")  # aiohttp's own error has none, but its cause
         if isinstance(one, ssl.SSLCertVerificationError) and reason:
             return (
@@ -294,7 +295,7 @@ def _refused_certificate(error: Exception) -> str | None:
 
 def _advice(error: Exception) -> str:
     """What to check if there was no response."""
-    for one in _causes(error):
+    for one in causes(error):
         match one:
             case socket.gaierror():
                 return (
@@ -306,15 +307,6 @@ def _advice(error: Exception) -> str:
             case ConnectionRefusedError():
                 return "nothing listens there: check the endpoint"
     return "check the network and the endpoint"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes, each once, because an error may be the context of its own cause."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _status(error: BaseException) -> int | None:
