@@ -11,8 +11,7 @@ from cachefs.building.processes import Process
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping
 
 _OUTPUT_FLAGS = 1  # the index in what tcgetattr returns
 
@@ -30,15 +29,8 @@ class ForegroundProcess(Process):
     # the jobserver of make, or /dev/fd/63 in an argument.
     _popen_options: Mapping[str, Any] = {"close_fds": False}
 
-    def __init__(
-        self,
-        argv: Sequence[str],
-        directory: Path,
-        environment: Mapping[str, str],
-        output: Callable[[int, bytes], None],
-    ) -> None:
-        super().__init__(argv, directory, environment, output)
-        self._terminals: dict[int, int] = {}
+    _terminals: Mapping[int, int] = {}
+    """The pseudo-terminal of each stream that is one; replaced as a whole, as signals read it."""
 
     def resize(self) -> None:
         """Tell the command that the size of the terminal changed."""

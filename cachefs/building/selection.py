@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pathspec import GitIgnoreSpec
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern as Pattern
 
     Scan = Callable[[str], Iterable[tuple[str, os.stat_result]]]
 
@@ -84,8 +85,8 @@ class Walk:
         self._deepest = _deepest(selection.include)
         self._exclude: list[_Rules] = []
         if selection.exclude:
-            spec = _spec(selection.exclude)
-            self._exclude.append(_Rules.of_parent(base, root, spec, "--exclude"))
+            patterns = _spec(selection.exclude).patterns
+            self._exclude.append(_Rules.of_parent(base, root, patterns, "--exclude"))
         without = selection.without.items()
         self._without = {os.path.relpath(path, root): why for path, why in without}
         self._above = list(_rules_above(root, base)) if selection.ignore else []
@@ -141,28 +142,30 @@ class _Rules:
     """The patterns of one directory, applied to names relative to the root of a walk.
 
     Attributes:
-        spec: the patterns.
+        patterns: in the order in which they were written.
         where: the file that they are from, relative to the base of the selection, or the option.
         prefix: the root's name in the directory, with a slash at its end, if it is below it.
         skipped: the length of the directory's name, if the directory is below the root.
     """
 
-    spec: GitIgnoreSpec
+    patterns: Sequence[Pattern]
     where: str
     prefix: str = ""
     skipped: int = 0
 
     @classmethod
-    def of_parent(cls, directory: Path, root: Path, spec: GitIgnoreSpec, where: str) -> _Rules:
+    def of_parent(
+        cls, directory: Path, root: Path, patterns: Sequence[Pattern], where: str
+    ) -> _Rules:
         """The rules of a directory above the root, less those that match the root itself.
 
         The root was named by the user, so it counts.
         """
         if directory == root:
-            return cls(spec, where)
+            return cls(patterns, where)
         prefix = os.path.relpath(root, directory) + "/"
-        kept = [pattern for pattern in spec.patterns if not pattern.match_file(prefix)]
-        return cls(type(spec)(kept), where, prefix)
+        kept = [pattern for pattern in patterns if not pattern.match_file(prefix)]
+        return cls(kept, where, prefix)
 
     def decide(self, shown: str) -> bool | None:
         """Whether a name is to be left out; None if no pattern says so or otherwise.
@@ -172,7 +175,7 @@ class _Rules:
         that is left out is never seen, and another pattern may have kept the directory.
         """
         path = self.prefix + shown[self.skipped :]
-        for pattern in reversed(self.spec.patterns):
+        for pattern in reversed(self.patterns):
             if pattern.regex is not None and _matches(pattern.regex, path):
                 return pattern.include
         return None
@@ -206,19 +209,18 @@ def _parents(root: Path, base: Path) -> list[Path]:
     return above[1 : above.index(base) + 1] if base in above else []
 
 
-def _read(path: Path) -> GitIgnoreSpec:
+def _read(path: Path) -> Sequence[Pattern]:
     """The patterns of a file. As git does, those that are not valid or name nothing are ignored."""
-    valid = []
+    valid: list[Pattern] = []
     try:
         text = path.read_text(errors="surrogateescape")
     except OSError:
         text = ""
     for line in text.splitlines():
-        with suppress(UsageError):
-            _spec([line])
-            if line.strip().strip("!/"):
-                valid.append(line)
-    return _spec(valid)
+        if line.strip().strip("!/"):
+            with suppress(UsageError):
+                valid += _spec([line]).patterns
+    return valid
 
 
 def _spec(patterns: Iterable[str]) -> GitIgnoreSpec:
