@@ -14,6 +14,7 @@ from cachefs.concurrency import closing
 from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
 from cachefs.filesystems.base import TEMPORARY, WHOLE, Filesystem, Folder, Page, Stat
+from cachefs.filesystems.conditions import keeps_conditions
 from cachefs.filesystems.failures import failed, is_unreachable, is_vague, mapped, mapped_batch
 from cachefs.filesystems.forking import OfThisProcess
 from cachefs.filesystems.patience import NoProgressError
@@ -128,13 +129,23 @@ class Store:
         """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
             data = await self._bound(self.filesystem.read_checked(self.root + key, limit))
-            if len(data) > limit:
-                raise IntegrityError(
-                    f"it has more than the {limit} bytes that are read",
-                    operation="read",
-                    side=self.side,
-                    key=self.root + key,
-                )
+        return self._within(limit, key, data)
+
+    @_explained
+    async def read_versioned(self, key: str, limit: int) -> tuple[bytes, str]:
+        """The same, and the version of these bytes for :meth:`put_if`."""
+        with mapped("read", self.root + key, self.side):
+            found = await self._bound(self.filesystem.read_versioned(self.root + key, limit))
+        return self._within(limit, key, found[0]), found[1]
+
+    def _within(self, limit: int, key: str, data: bytes) -> bytes:
+        if len(data) > limit:
+            raise IntegrityError(
+                f"it has more than the {limit} bytes that are read",
+                operation="read",
+                side=self.side,
+                key=self.root + key,
+            )
         return data
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
@@ -163,6 +174,25 @@ class Store:
         """Write an object from memory. It is seen whole or not at all."""
         with mapped("write", self.root + key, self.side):
             await self._bound(self.filesystem.put_checked(self.root + key, data))
+
+    @_explained
+    async def put_if(self, key: str, data: bytes, version: str) -> bool:
+        """Write an object if it still is of the version that was read; empty: if there is none.
+
+        Returns False if it has changed. After a response that was lost this may say so although
+        these bytes were written; then they are there. Only if :meth:`keeps_conditions`.
+        """
+        with mapped("write", self.root + key, self.side):
+            return await self._bound(self.filesystem.put_if(self.root + key, data, version))
+
+    async def keeps_conditions(self, prefix: str) -> bool:
+        """Whether :meth:`put_if` compares: what a server does is tried, with an object at prefix.
+
+        It is written next to ``prefix`` and deleted, once in this process for each opened cache.
+        """
+        path = self.root + self._temporary(prefix)
+        with mapped("write", path, self.side):
+            return await self._bound(keeps_conditions(self.filesystem, path))
 
     @_explained
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
@@ -285,13 +315,16 @@ class Store:
 
         In seconds since 1970, or None if the store has no times. The object is deleted.
         """
-        key = f"{prefix.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
+        key = self._temporary(prefix)
         await self.put(key, b"")
         try:
             stat = await self.stat(key)
         finally:
             await self.delete(key)
         return stat and stat.modified
+
+    def _temporary(self, prefix: str) -> str:
+        return f"{prefix.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
 
     async def _bound(self, work: Coroutine[Any, Any, T]) -> T:
         """Await a call of the filesystem for as long as its patience lasts."""

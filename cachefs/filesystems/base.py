@@ -17,6 +17,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
+from cachefs.filesystems.chunks import cut, joined
 from cachefs.filesystems.failures import is_absent
 from cachefs.filesystems.files import spooled
 from cachefs.filesystems.infos import modified_in
@@ -88,6 +89,7 @@ class Filesystem:
     Attributes:
         permits: a semaphore with a permit for each object that may be sent or fetched at a time.
         patience: bounds the calls; it is told about every object, range and page.
+        tried: the buckets in which conditions were tried, and whether they are kept.
     """
 
     pages = False
@@ -105,7 +107,10 @@ class Filesystem:
     _prefetches = False
     """Whether ranges of an object may be requested in parallel, because a server sends them."""
 
-    _responds = True
+    compares = False
+    """Whether :meth:`put_if` works; a server may ignore the condition (:mod:`.conditions`)."""
+
+    responds = True
     """Whether something else responds to calls, and so may not."""
 
     _threads_for_calls = LOOKUP_PARALLELISM
@@ -119,9 +124,10 @@ class Filesystem:
         find = kind._find if self.fs is fs else kind.find
         self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
         self.parallelism = parallelism
-        self.patience = Patience(patience if self._responds else None)
+        self.patience = Patience(patience if self.responds else None)
         self.permits = asyncio.Semaphore(parallelism)
         self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
+        self.tried: dict[str, bool] = {}
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """Look up each path. Returns None for paths without an object."""
@@ -199,6 +205,10 @@ class Filesystem:
         """
         return await joined(self.read(path), limit)
 
+    async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
+        """The same, and the version that these bytes have; empty without :attr:`compares`."""
+        return await self.read_checked(path, limit), ""
+
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
         """Read objects, given by path and size: the bytes of each, or its error.
 
@@ -232,7 +242,14 @@ class Filesystem:
 
         Where the store allows it, the bytes that it received are compared with these.
         """
-        await self.put(path, cut(data), len(data))
+        await self.put(path, cut(data, CHUNK_SIZE), len(data))
+
+    async def put_if(self, path: str, data: bytes, version: str) -> bool:
+        """Write as :meth:`put_checked` does if the object still is of the version that was read.
+
+        An empty version means that there is no object. Returns False if there is another one.
+        """
+        raise NotImplementedError(f"this filesystem cannot compare before it writes {path}")
 
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write objects of at most :data:`WHOLE` bytes: each is seen whole or not at all.
@@ -417,23 +434,6 @@ _CALLED: Final = (
     "rm_file",
 )
 """The methods of a synchronous filesystem that are called."""
-
-
-async def cut(data: bytes) -> AsyncIterator[bytes]:
-    """The bytes in chunks."""
-    for start in range(0, len(data), CHUNK_SIZE):
-        yield data[start : start + CHUNK_SIZE]
-
-
-async def joined(chunks: AsyncIterator[bytes], size: int) -> bytes:
-    """Join the chunks. Reading stops once there are more than ``size`` bytes."""
-    held = bytearray()
-    async with closing(chunks):
-        async for chunk in chunks:
-            held += chunk
-            if len(held) > size:
-                break
-    return bytes(held)
 
 
 def is_hidden(path: str, prefix: str) -> bool:

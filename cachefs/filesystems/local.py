@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import closing
 from cachefs.errors import NotFoundError
-from cachefs.filesystems.base import CHUNK_SIZE, Folder, Stat, is_hidden
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
+from cachefs.filesystems.conditions import version_of
 from cachefs.filesystems.files import write_all
+from cachefs.filesystems.locking import locked
 from cachefs.filesystems.parts import in_parts
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ _TO_READ: Final = (
     # A file may have become a pipe since it was looked at. Files do not change.
     | getattr(os, "O_NONBLOCK", 0)
 )
+
+LOCK: Final = f"{TEMPORARY}lock"
+"""The name of the lock in each directory with conditional writes. Listings omit it."""
 
 SHOWN: Final = 1024 * 1024
 """Bytes per chunk of a file that is hashed while it is read.
@@ -53,8 +58,9 @@ class LocalFilesystem(BlockingFilesystem):
     touches = True
     sets_times = True
     has_directories = True
+    compares = True
     _several_threads = False
-    _responds = False
+    responds = False
 
     def _stat_sync(self, path: str) -> Stat | None:
         """Look up the path. Returns None if there is no file."""
@@ -90,6 +96,23 @@ class LocalFilesystem(BlockingFilesystem):
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """Write a file in one call in a thread."""
         await asyncio.to_thread(_put, self._temporary(path), path, chunks)
+
+    async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
+        """The bytes are their version: times are coarse, and numbers of files are used again."""
+        data = await self.read_checked(path, limit)
+        if len(data) < SHOWN:
+            return data, version_of(data)
+        return data, await asyncio.to_thread(version_of, data)
+
+    async def put_if(self, path: str, data: bytes, version: str) -> bool:
+        """Compare and rename under a lock on the directory, which only this method takes."""
+        async with locked(Path(path).parent / LOCK):
+            return await asyncio.to_thread(_put_if, self._temporary(path), path, data, version)
+
+    async def unfinished(self, prefix: str) -> Sequence[Stat]:
+        """Temporary files; a lock stays, because another process may hold it."""
+        found = await super().unfinished(prefix)
+        return [stat for stat in found if not stat.path.endswith(f"/{LOCK}")]
 
     async def settle(self, root: str) -> None:
         """Sync the filesystem that the root is on."""
@@ -298,6 +321,14 @@ def _put(temporary: str, path: str, chunks: Iterable[bytes], *, synced: bool = T
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def _put_if(temporary: str, path: str, data: bytes, version: str) -> bool:
+    there = _stat(path)
+    if version_of(None if there is None else _read(path, there.size)) != version:
+        return False
+    _put(temporary, path, [data])
+    return True
 
 
 def _create(path: str) -> FileIO:

@@ -17,6 +17,7 @@ from cachefs.concurrency import closing
 from cachefs.errors import UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
+from cachefs.filesystems.chunks import joined
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import part_size
@@ -60,6 +61,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
 
     pages = True
     touches = True
+    compares = True
     _prefetches = True
 
     def __init__(
@@ -146,6 +148,13 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
         async for chunk in self._chunks(await store.get_async(key)):
             yield chunk
 
+    async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
+        """One GET; the version is the ETag of its response."""
+        store, _, key = self._open(path)
+        answer = await store.get_async(key)
+        data = await joined(self._chunks(answer), limit)
+        return data, answer.meta["e_tag"] or ""
+
     @staticmethod
     async def _chunks(answer: Any) -> AsyncIterator[bytes]:
         async for chunk in answer.stream(min_chunk_size=CHUNK_SIZE // 8):
@@ -185,6 +194,24 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
         """One PUT."""
         store, _, key = self._open(path, to_write=True)
         await store.put_async(key, chunks, use_multipart=False)
+
+    async def put_if(self, path: str, data: bytes, version: str) -> bool:
+        """One PUT, however large."""
+        return await self._put_if(path, data, version) is not None
+
+    async def _put_if(self, path: str, data: bytes, version: str) -> str | None:
+        """Write, and return the new ETag; None if the condition does not hold."""
+        store, _, key = self._open(path, to_write=True)
+        mode = {"e_tag": version} if version else "create"
+        try:
+            answer = await store.put_async(key, data, mode=mode, use_multipart=False)
+        except Exception as error:
+            # A missing bucket is one more FileNotFoundError; the next read tells.
+            gone = bool(version) and isinstance(error, FileNotFoundError)
+            if gone or type(error).__name__ in _CHANGED:
+                return None
+            raise
+        return answer["e_tag"] or ""
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Send a multipart upload. obstore aborts it only if ``chunks`` raises.
@@ -235,6 +262,10 @@ def _stat(root: str, meta: Any) -> Stat:
         meta["last_modified"].timestamp(),
         meta.get("e_tag") or "",
     )
+
+
+_CHANGED: Final = {"AlreadyExistsError", "PreconditionError"}
+"""Names of obstore's errors for a condition that does not hold; obstore is an extra."""
 
 
 def _is_beyond(error: Exception) -> bool:

@@ -48,3 +48,12 @@ def status_of(error: OSError) -> int | None:
     answer = getattr(error.__cause__, "response", None) or {}
     status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status
+
+
+_CHANGED: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"}
+"""Codes of a write whose condition does not hold; the last one if the object was deleted."""
+
+
+def says_changed(error: OSError) -> bool:
+    """Whether a write was refused because its condition does not hold, so that nothing changed."""
+    return error_code(error) in _CHANGED

@@ -24,6 +24,7 @@ from cachefs.filesystems.adapting import adapt, unwrapped
 from cachefs.store import Store
 from cachefs.testing.caches import write_random_cache
 from cachefs.testing.checks import expect
+from cachefs.testing.conditions import ConditionsContract
 from cachefs.testing.listing import ListingContract
 from cachefs.testing.writing import WritingContract
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
-class FilesystemContract(WritingContract, ListingContract):
+class FilesystemContract(WritingContract, ListingContract, ConditionsContract):
     """What caches need from a filesystem: derive a test class and override :meth:`filesystem`.
 
     The promises:
@@ -46,6 +47,7 @@ class FilesystemContract(WritingContract, ListingContract):
     - A missing object is a ``FileNotFoundError``; a folder is not an object.
     - A deletion deletes one object, and only that one.
     - If a time can be renewed at all, the renewal keeps the bytes.
+    - If a write can have the condition that nothing has changed, one of many writers succeeds.
     - A cache written there is read and verified without faults.
 
     cachefs writes to temporary files and renames them, unless it knows that the filesystem's writes

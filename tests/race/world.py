@@ -64,7 +64,7 @@ class SteppedFilesystem(Filesystem):
         touches: whether a time can be renewed without sending the bytes.
     """
 
-    _responds = False  # a call that waits for its turn is no store that fails to respond
+    responds = False  # a call that waits for its turn is no store that fails to respond
 
     def __init__(
         self,
