@@ -9,7 +9,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 
 from cachefs.amount import Amount
 from cachefs.concurrency import run
-from cachefs.errors import LocationError, NoCacheError
+from cachefs.errors import LocationError, NoCacheError, UsageError
 from cachefs.location.keys import as_names
 from cachefs.operations import merge as merging
 from cachefs.operations.copy import Copy, CopyPlan, Senders, renamed, unless_ignored
@@ -18,16 +18,19 @@ from cachefs.operations.mirror import require_whole
 from cachefs.operations.prune import default_grace
 from cachefs.sides import as_caches, resolved
 from cachefs.transfer.exporter import ExportReport
+from cachefs.transfer.publishing import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor
+    from typing import Literal
 
     from fsspec.callbacks import Callback
 
     from cachefs.cache import CacheLike
     from cachefs.location.keys import Names
     from cachefs.location.options import Location
+    from cachefs.transfer.publishing import OnConflict
 
 
 logger = logging.getLogger("cachefs")
@@ -40,6 +43,7 @@ def plan_copy(
     delete: bool = False,
     repair: bool = False,
     ignore_missing: bool = False,
+    on_conflict: OnConflict = "replace",
     executor: Executor | None = None,
 ) -> CopyPlan:
     """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`.
@@ -53,6 +57,7 @@ def plan_copy(
             delete=delete,
             repair=repair,
             ignore_missing=ignore_missing,
+            on_conflict=on_conflict,
             executor=executor,
         )
         plan = run(work.plan())
@@ -73,6 +78,7 @@ def copy(
     delete: bool = False,
     repair: bool = False,
     ignore_missing: bool = False,
+    on_conflict: OnConflict = "replace",
     callback: Callback = DEFAULT_CALLBACK,
     executor: Executor | None = None,
 ) -> ExportReport:
@@ -95,12 +101,16 @@ def copy(
             as they are, and a warning is logged.
         ignore_missing: copy nothing if there is no cache or the names given do not exist, and log
             a warning: a first build has no cache yet.
+        on_conflict: what happens to a name of the target that holds something else: ``replace`` it;
+            ``merge`` both, so that writers of one name at the same time, such as the jobs of a
+            matrix, lose nothing; or ``fail``. Names that are joined get the present time.
         callback: an fsspec callback that receives the number of bytes sent.
         executor: other processes or machines that send the blobs: any
             ``concurrent.futures.Executor``, as for :meth:`Cache.verify`.
 
-    Raises NoCacheError, LocationError, UsageError, StoreError, and CopyError if some names could
-    not be copied; the others have been copied then. With the target's ``ignore-error``, StoreError
+    Raises NoCacheError, LocationError, UsageError (also for ``delete`` with another ``on_conflict``
+    than ``replace``), StoreError, and CopyError if some names could not be copied, also because of
+    a conflict; the others have been copied then. With the target's ``ignore-error``, StoreError
     and CopyError are logged as a warning and set in the report.
     """
     try:
@@ -110,6 +120,7 @@ def copy(
             delete=delete,
             repair=repair,
             ignore_missing=ignore_missing,
+            on_conflict=on_conflict,
             executor=executor,
         )
         return run(unless_ignored(lambda: work.execute(callback), goal))
@@ -120,7 +131,11 @@ def copy(
 
 
 def plan_merge(
-    sources: CacheLike | Sequence[CacheLike], target: CacheLike, names: Names = ()
+    sources: CacheLike | Sequence[CacheLike],
+    target: CacheLike,
+    names: Names = (),
+    *,
+    on_conflict: Literal["merge", "replace"] = "merge",
 ) -> MergePlan:
     """Read names of one or more caches, and find their union. Writes nothing.
 
@@ -129,14 +144,20 @@ def plan_merge(
             (:meth:`Cache.with_names`), or else all its names.
         target: where the union is to be stored; may be one of the sources.
         names: the names of the union there, by default those that the target's location gives.
+        on_conflict: whether a name that exists keeps what it holds besides (``merge``), or holds
+            nothing but the union (``replace``).
 
-    When the plan is executed, the sources are read again. Executing raises CacheError if they have
-    changed since, NotFoundError and IntegrityError for a blob that no source has intact, and
-    StoreError; then nothing is published.
+    When the plan is executed, the sources are read again, and the names to be joined, whatever they
+    hold then. Executing raises CacheError if the sources have changed since, NotFoundError and
+    IntegrityError for a blob that no source has intact, ConflictError if other writers of a name
+    were faster each time, and StoreError; then that name has not changed.
 
     Raises UsageError with all names that are missing, ManifestError and IntegrityError if a
     manifest is unreadable, and StoreError.
     """
+    choice = checked(on_conflict)
+    if choice == "fail":
+        raise UsageError("a merge joins or replaces what a name holds; on_conflict cannot be fail")
     goal = resolved(target, "export", "target")
     read = [resolved(source, "import", "source") for source in as_caches(sources)]
     work = merging.plan_merge(
@@ -144,6 +165,7 @@ def plan_merge(
         goal.layout,
         as_names(names) or goal.location.names,
         touch_refresh=goal.location.export.touch_refresh,
+        on_conflict=choice,
     )
     return run(work)
 
@@ -153,10 +175,12 @@ def merge(
     target: CacheLike,
     names: Names = (),
     *,
+    on_conflict: Literal["merge", "replace"] = "merge",
     callback: Callback = DEFAULT_CALLBACK,
 ) -> ExportReport:
     """Store the union of names: make a plan as :func:`plan_merge` does, and execute it."""
-    return plan_merge(sources, target, names).execute(callback=callback)
+    plan = plan_merge(sources, target, names, on_conflict=on_conflict)
+    return plan.execute(callback=callback)
 
 
 def _nothing(error: NoCacheError) -> CopyPlan:
@@ -185,6 +209,7 @@ def _prepared(
     delete: bool,
     repair: bool,
     ignore_missing: bool,
+    on_conflict: OnConflict,
     executor: Executor | None,
 ) -> tuple[Copy, Location]:
     """A copy that is ready to be planned or executed, and the location of its target."""
@@ -209,5 +234,6 @@ def _prepared(
         repair=repair,
         ignore_missing=ignore_missing,
         times=times,
+        on_conflict=checked(on_conflict),
     )
     return work, goal.location

@@ -26,6 +26,7 @@ from cachefs.operations.verify import VerifyReport, verify
 from cachefs.sides import as_caches, located, resolved
 from cachefs.transfer import diff_ids, exporter, importer
 from cachefs.transfer.importer import CachedResult, Miss, load_manifests, missed
+from cachefs.transfer.publishing import Publisher
 from cachefs.transfer.sources import as_source
 from cachefs.transfer.workers import CacheSpec, Workers
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from cachefs.operations.retention import PrunePolicy
     from cachefs.operations.usage import CacheUsage
     from cachefs.transfer.exporter import ExportReport
+    from cachefs.transfer.publishing import Join, OnConflict
     from cachefs.transfer.sources import BlobSource
     from cachefs.wire.cacheconfig import RecordIndex
 
@@ -170,9 +172,9 @@ class Cache:
         """How another cache differs from this one.
 
         Compared are the names that each location gives, or else all: first by name, then what all
-        of them need together. To compare two names of one
-        cache: ``cache.with_names("a").diff(cache.with_names("b"))``. Raises UsageError for a name
-        that does not exist, NoCacheError, ManifestError, IntegrityError and StoreError.
+        of them need together. ``cache.with_names("a").diff(cache.with_names("b"))`` compares two
+        names of one cache. Raises UsageError for a name that does not exist, NoCacheError,
+        ManifestError, IntegrityError and StoreError.
         """
         side = resolved(other, "import", None)
         first = run(diff.load(self._layout, self._selected()))
@@ -235,6 +237,8 @@ class Cache:
         *,
         mode: Mode | None = None,
         finals: Collection[RecordIndex] | None = None,
+        on_conflict: OnConflict = "replace",
+        join: Join | None = None,
         callback: Callback = DEFAULT_CALLBACK,
     ) -> ExportReport:
         """Store a graph's blobs, then its manifest under each name.
@@ -246,25 +250,33 @@ class Cache:
             names: by default :attr:`default_names`.
             mode: ``min`` or ``max``, by default the location's.
             finals: for ``min``, the records whose results are kept (:meth:`RecordGraph.select`).
+            on_conflict: what to do with a name that holds something else: ``replace`` it,
+                ``merge`` both, so that concurrent writers lose nothing, or ``fail``.
+            join: for ``merge``, from this graph and the stored one to one of both; by default
+                :meth:`RecordGraph.union`.
             callback: an fsspec callback that receives the number of bytes sent.
 
-        Raises LocationError for ``force-compression=true``, StoreError and IntegrityError; then no
-        name has changed. With ``ignore-error`` the latter two are logged and set in the report.
+        Raises LocationError for ``force-compression=true``, and StoreError, IntegrityError,
+        ConflictError, and with ``merge`` ManifestError for an unreadable name; it is unchanged
+        then. With ``ignore-error`` all but the first are logged and set in the report.
         """
         self.location.require_no_recompression()
         targets = as_names(names) or self.default_names
-        options = self.location.export
+        options, blobs = self.location.export, as_source(source)
         selected = graph.select(mode or options.mode, finals)
         work = partial(
             exporter.export,
             self._layout,
             Manifest(targets[0], selected.to_config()),
             selected.blobs(),
-            as_source(source),
+            blobs,
             targets,
             touch_refresh=options.touch_refresh,
             callback=callback,
             learned=partial(diff_ids.note, graph.layers),
+            publish=Publisher(
+                self._layout, blobs, options.touch_refresh, on_conflict, join
+            ).publish,
         )
         return run(unless_ignored(work, self.location))
 

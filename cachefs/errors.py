@@ -8,6 +8,7 @@
     ├── ManifestError (ValueError)    a manifest that is not valid
     ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not valid
     ├── NoCacheError (LookupError)    there is no cache at the location
+    ├── ConflictError                 another writer wrote the same name
     ├── UsageError (ValueError)       a call that is wrong whatever the store contains
     │   ├── LocationError             a location or attribute that is not valid
     │   └── CacheNameError            a name that would leave the cache or that some stores change
@@ -98,6 +99,10 @@ class NoCacheError(CacheError, LookupError):
     A cache whose names have all been removed is still a cache. A bucket or host that does not exist
     is a StoreError.
     """
+
+
+class ConflictError(CacheError):
+    """The name holds what another writer wrote, and nothing was to be lost; it is unchanged."""
 
 
 class UsageError(CacheError, ValueError):

@@ -25,6 +25,7 @@ from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import (
     CacheError,
+    ConflictError,
     DigestError,
     IntegrityError,
     ManifestError,
@@ -340,7 +341,7 @@ class Build:
     def _export_to(self, target: Cache) -> ExportReport:
         try:
             return self._exported(target)
-        except StoreError as error:
+        except (StoreError, ConflictError) as error:
             if not self._ignore_error:
                 raise
             logger.warning("the export to %s failed and is ignored: %s", target.location, error)
@@ -354,25 +355,29 @@ class Build:
             graph, records = recorded(engine.states, engine.graph)
             finals = [records[step] for step in self._finals() if step in records]
             selected = graph.select(self._mode or target.location.export.mode, finals)
-            selected = self._joined(target, selected).without_blobs(lost)
+            selected = selected.without_blobs(lost)
+            source = self._blob_source(selected)
             try:
-                return target.export(selected, self._blob_source(selected), mode="max")
+                return self._published(target, selected, source)
             except (IntegrityError, CacheError) as error:
                 if error.digest is None or error.digest in lost or error.side == "target":
                     raise
                 lost.add(error.digest)
                 logger.warning("a result is left out of the export: %s", error)
 
-    def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
-        """The graph, joined with the records that the names hold, as far as those are kept."""
+    def _published(self, target: Cache, graph: RecordGraph, source: FirstSource) -> ExportReport:
+        """Export, joined with what the names hold, if that is kept and can be read."""
         if not self._keep:
-            return graph
-        stored = target.load().without_blobs(self._begun.damaged)
+            return target.export(graph, source, mode="max")
+
+        def join(own: RecordGraph, stored: RecordGraph) -> RecordGraph:
+            return with_others(own, stored.without_blobs(self._begun.damaged), self._keep)
+
         try:
-            return with_others(graph, stored, self._keep)
+            return target.export(graph, source, mode="max", on_conflict="merge", join=join)
         except _MALFORMED as error:
             logger.warning("what %s holds is replaced: %s", target.location, error)
-            return graph
+            return target.export(graph, source, mode="max")
 
     def _blob_source(self, graph: RecordGraph) -> FirstSource:
         paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cachefs import CopyError, CopyPlan
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
+    from cachefs.transfer.publishing import OnConflict
 
 PAIR: Final = 2
 """SRC and DST."""
@@ -41,6 +42,9 @@ PAIR: Final = 2
 @names_option("Copy this name only.")
 @click.option(
     "--delete", is_flag=True, help="Then remove names that SRC lacks, and delete orphaned blobs."
+)
+@click.option(
+    "--merge", is_flag=True, help="Join a name with what DST holds under it, and lose nothing."
 )
 @click.option(
     "--repair", is_flag=True, help="Mend manifests that builders refuse to import, on their way."
@@ -57,6 +61,7 @@ def command(
     names: tuple[str, ...],
     *,
     delete: bool,
+    merge: bool,
     repair: bool,
     ignore_missing: bool,
     confirmation: Confirmation,
@@ -67,6 +72,9 @@ def command(
     unless DST gives others. Blobs that DST has are not sent; every blob is verified while it is
     copied.
 
+    A name that DST has is replaced. With --merge, it keeps what it holds besides: writers of one
+    name at the same time, such as the jobs of a matrix, lose nothing.
+
     If a name cannot be copied, it stays in DST as it was, and the exit status is 1; --delete then
     removes nothing. --delete asks before it removes names or deletes blobs. Blobs are deleted as by
     "cachefs prune": none younger than 72 hours.
@@ -74,6 +82,7 @@ def command(
     source, target = _sides(locations)
     source = chosen(source, names)
     failures: list[CopyError] = []
+    on_conflict: OnConflict = "merge" if merge else "replace"
 
     def reported(work: Callable[..., ExportReport]) -> ExportReport:
         try:
@@ -85,11 +94,23 @@ def command(
             return replace(error.report, error=str(error))
 
     if not (delete or confirmation.dry_run):
-        copy = partial(cachefs.copy, source, target, repair=repair, ignore_missing=ignore_missing)
+        copy = partial(
+            cachefs.copy,
+            source,
+            target,
+            repair=repair,
+            ignore_missing=ignore_missing,
+            on_conflict=on_conflict,
+        )
         confirmation.report(reported(copy), _print_report, *failures)
         return Exit.FAULTS if failures else Exit.DONE
     plan = cachefs.plan_copy(
-        source, target, delete=delete, repair=repair, ignore_missing=ignore_missing
+        source,
+        target,
+        delete=delete,
+        repair=repair,
+        ignore_missing=ignore_missing,
+        on_conflict=on_conflict,
     )
     confirmation.execute(
         plan,

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from cachefs.errors import (
     CacheError,
+    ConflictError,
     DigestError,
     IntegrityError,
     ManifestError,
@@ -25,6 +26,7 @@ class Exit(IntEnum):
     STORE = 3
     DAMAGED = 4
     NO_CACHE = 5
+    CONFLICT = 6
     INTERRUPTED = 130
 
 
@@ -38,6 +40,7 @@ MEANINGS = {
     Exit.STORE: "the store, or this machine, refused, failed or could not be reached",
     Exit.DAMAGED: "a manifest or blob is damaged",
     Exit.NO_CACHE: "there is no cache at the location",
+    Exit.CONFLICT: "other writers of a name were faster each time; it holds what they wrote",
     Exit.INTERRUPTED: "interrupted",
 }
 
@@ -46,6 +49,8 @@ def status_of(error: CacheError) -> Exit:
     """The exit status for an error."""
     if isinstance(error, NoCacheError):
         return Exit.NO_CACHE
+    if isinstance(error, ConflictError):
+        return Exit.CONFLICT
     if isinstance(error, UsageError | DigestError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):

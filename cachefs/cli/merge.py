@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 @click.argument("locations", metavar="[SRC...] [DST]", nargs=-1, type=LOCATION)
 @names_option("Merge this name of each SRC.")
 @click.option("--into", multiple=True, metavar="NAME", type=NAME, help="Name of the union in DST.")
+@click.option(
+    "--replace",
+    "replaces",
+    is_flag=True,
+    help="Replace what NAME holds, instead of joining it with the others.",
+)
 @confirmation_options
 @common_options
 def command(
@@ -31,6 +37,7 @@ def command(
     names: tuple[str, ...],
     into: tuple[str, ...],
     *,
+    replaces: bool,
     confirmation: Confirmation,
 ) -> Exit:
     """Merge names, of one cache or of several, into one name of DST.
@@ -42,7 +49,9 @@ def command(
       cachefs merge s3://eu/ci/ s3://us/ci/ /var/cache/ci --into all
 
     From each SRC, the names that its name=... gives are merged, or else those of --name, or else
-    all. Asks before it replaces a name of DST that is not among those merged.
+    all. A name that DST has keeps what it holds besides, also what others write to it at the same
+    time. With --replace it holds nothing but the union; that asks before it replaces a name that is
+    not among those merged.
     """  # noqa: D301 - click's mark, not a backslash
     locations = locations or (default_location(click.get_current_context()),)
     sources = [cachefs.open(location) for location in locations[:-1] or locations]
@@ -51,7 +60,9 @@ def command(
     if not new_names:
         raise click.UsageError("the union needs a name: give --into NAME")
     chosen = [one if one.location.names else one.with_names(names) for one in sources]
-    plan = cachefs.plan_merge(chosen, target, new_names)
+    plan = cachefs.plan_merge(
+        chosen, target, new_names, on_conflict="replace" if replaces else "merge"
+    )
     if plan.over_limit:
         limit = "builders refuse to import a cache config of more than 1 MiB from this layout"
         click.echo(f"cachefs: warning: {limit}: it has {size(plan.manifest_bytes)}", err=True)
@@ -82,6 +93,8 @@ def _print_plan(plan: MergePlan) -> None:
                 one_line(f"builders refuse {source.name}, which is mended: {source.refusal}")
             )
     click.echo(f"{blobs_and_bytes(plan.upload)} to send, manifest {size(plan.manifest_bytes)}")
+    for name in plan.joins:
+        click.echo(one_line(f"{name} exists, and keeps what it holds besides"))
     for name in plan.replaces:
         click.echo(one_line(f"{name} exists, is not among those merged, and will be replaced"))
 

@@ -363,7 +363,9 @@ def _replace(temporary: str, path: str) -> None:
         Path(temporary).replace(path)
     except IsADirectoryError:
         with suppress(OSError):
-            for folder, _, _ in os.walk(path, topdown=False):
+            for folder, _, files in os.walk(path, topdown=False):
+                if files == [LOCK]:
+                    Path(folder, LOCK).unlink()
                 Path(folder).rmdir()  # only if it is empty
         Path(temporary).replace(path)
 

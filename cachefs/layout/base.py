@@ -53,6 +53,8 @@ class Manifest:
         left_out: why records are not in that part; empty if nothing was left out.
         annotations: for each blob, what else the descriptors of an OCI layout say of it, such as
             where the table of contents of an estargz layer is. A keyed layout has no place for it.
+        version: tells it from what was under the name before or after, for
+            :meth:`Layout.publish_if`; empty if it was not read, or nothing can be compared there.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Manifest:
     raw: bytes | None = None
     left_out: str = ""
     annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    version: str = field(default="", compare=False)
 
     def changed(self, config: CacheConfig) -> Manifest:
         """The manifest with another cache config, from which nothing was left out."""
@@ -153,6 +156,28 @@ class Layout(ABC):
         All of its blobs must be in the store. With ``modified``, in seconds since 1970, the names
         get this time if the store can set the time of a name. Raises StoreError, and CacheNameError
         for a name that this store cannot have beside another one.
+        """
+
+    @abstractmethod
+    async def compares(self) -> bool:
+        """Whether :meth:`publish_if` compares and writes in one step here. Raises StoreError.
+
+        What a server does is tried, once in this process for each opened cache.
+        """
+
+    @abstractmethod
+    async def version(self, name: str) -> str:
+        """The version of what is under the name, readable or not; empty if there is nothing.
+
+        Raises StoreError, and IntegrityError and ManifestError if it cannot be told.
+        """
+
+    @abstractmethod
+    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+        """Write the manifest if the name still holds what has this version; empty: if it is new.
+
+        Returns False if something else is there. After a response that was lost, that may be this
+        manifest. Raises the same errors as :meth:`publish`, and ConflictError.
         """
 
     @abstractmethod

@@ -6,6 +6,7 @@ Keys are ``{blobs}sha256:{hex}`` and ``{manifests}{name}``, with both prefixes u
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from cachefs.concurrency import for_each
@@ -26,7 +27,7 @@ from cachefs.wire import cacheconfig, codec, timestamps
 from cachefs.wire.bounds import max_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from cachefs.filesystems.base import Stat
     from cachefs.store import Store
@@ -75,7 +76,7 @@ class KeyedLayout(Layout):
     async def read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
         key = self.manifest_prefix + check_name(name)
-        raw = await self.store.read(key, limit=max_bytes(self.max_records))
+        raw, version = await self.store.read_versioned(key, limit=max_bytes(self.max_records))
         try:
             config, left_out = codec.decode_written(raw, self.max_records)
             _require_annotations(config)
@@ -83,33 +84,37 @@ class KeyedLayout(Layout):
             error.operation, error.side = "read", self.store.side
             error.key = self.store.root + key
             raise
-        return Manifest(name, config, raw, left_out)
+        return Manifest(name, config, raw, left_out, version=version)
 
     async def publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
         """Write the bytes that were read, or what a builder would have written."""
-        if lost := {key for others in manifest.annotations.values() for key in others}:
-            logger.warning(
-                "the manifest of %s has no place for these annotations of %d layers, which are "
-                "lost: %s",
-                ";".join(names),
-                len(manifest.annotations),
-                ", ".join(sorted(lost)),
-            )
-        raw = _raw(manifest)
+        raw = _encoded(names, manifest)
         for name in names:
             key = self.manifest_prefix + check_name(name)
-            try:
+            async with self._not_both(name):
                 await self.store.put(key, raw)
-            except (AccessError, UnreachableError):
-                raise
-            except StoreError as error:
-                if (other := await self._in_the_way(name)) is None:
-                    raise
-                raise _not_both(name, other, self.store) from error
             if modified is not None:
                 await self.store.set_time(key, modified)
+
+    async def compares(self) -> bool:
+        """As the store does."""
+        return await self.store.keeps_conditions(self.manifest_prefix)
+
+    async def version(self, name: str) -> str:
+        """The version of the object."""
+        key = self.manifest_prefix + check_name(name)
+        try:
+            return (await self.store.read_versioned(key, max_bytes(self.max_records)))[1]
+        except NotFoundError:
+            return ""
+
+    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+        """One write with a condition."""
+        key = self.manifest_prefix + check_name(name)
+        async with self._not_both(name):
+            return await self.store.put_if(key, _encoded([name], manifest), version)
 
     async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
         """Compare the sizes, and then the bytes."""
@@ -128,6 +133,18 @@ class KeyedLayout(Layout):
         except NotFoundError:
             return False
         return self.store.filesystem.sets_times
+
+    @asynccontextmanager
+    async def _not_both(self, name: str) -> AsyncIterator[None]:
+        """Explain the error of a write that failed because of another name."""
+        try:
+            yield
+        except (AccessError, UnreachableError):
+            raise
+        except StoreError as error:
+            if (other := await self._in_the_way(name)) is None:
+                raise
+            raise _not_both(name, other, self.store) from error
 
     async def _in_the_way(self, name: str) -> str | None:
         """Another name because of which a disk cannot have this one; None if there is none."""
@@ -160,6 +177,19 @@ class KeyedLayout(Layout):
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""
         return {Digest(layer.blob) for layer in (await self.read(name)).config.layers}
+
+
+def _encoded(names: Sequence[str], manifest: Manifest) -> bytes:
+    """The bytes to be written. What they have no place for is logged."""
+    if lost := {key for others in manifest.annotations.values() for key in others}:
+        logger.warning(
+            "the manifest of %s has no place for these annotations of %d layers, which are "
+            "lost: %s",
+            ";".join(names),
+            len(manifest.annotations),
+            ", ".join(sorted(lost)),
+        )
+    return _raw(manifest)
 
 
 def _raw(manifest: Manifest) -> bytes:

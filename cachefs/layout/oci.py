@@ -7,24 +7,19 @@ annotations are in the descriptors here.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from cachefs.digest import Digest, verify
 from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundError
 from cachefs.filesystems.base import TEMPORARY
-from cachefs.filesystems.failures import mapped
-from cachefs.filesystems.local import LocalFilesystem
 from cachefs.layout.base import Layout, Manifest, NamedManifest
+from cachefs.layout.oci_index import INDEX, LIMIT, change_index, retagged, tagged
 from cachefs.location.keys import check_name
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
@@ -33,17 +28,11 @@ from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 from cachefs.wire.oci import Descriptor, Index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cachefs.store import Store
 
 logger = logging.getLogger("cachefs")
-
-_LOCK_POLL: Final = 0.02
-"""Seconds between two attempts to lock an index."""
-
-_LIMIT: Final = 64 * 1024 * 1024
-"""Maximum bytes of an index or image manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +85,21 @@ class OCILayout(Layout):
 
     async def read(self, name: str) -> Manifest:
         """The cache config of a tag, with its layers annotated from their descriptors."""
-        parts = await self._parts(name)
+        top = await self._top(name)
+        parts = await self._parts(top)
         raw = await self._blob(parts.config)
         try:
             config, left_out = codec.decode_written(raw, self.max_records)
             config = _annotated(config, parts.layers)
-            return Manifest(name, config, left_out=left_out, annotations=_others(parts.layers))
+            others = _others(parts.layers)
+            return Manifest(name, config, left_out=left_out, annotations=others, version=top.digest)
         except ManifestError as error:
             raise self._with_key(error, parts.config.digest) from error
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs, the cache config and the manifest itself."""
         top = await self._top(name)
-        parts = await self._parts(name)
+        parts = await self._parts(top)
         return {Digest(d.digest) for d in (top, parts.config, *parts.layers)}
 
     async def publish(
@@ -120,6 +111,33 @@ class OCILayout(Layout):
         blobs, where they protect from a prune.
         """
         del modified
+        top = await self._put_manifest(names, manifest)
+        await self._retag({check_name(name): _named(top, name) for name in names})
+
+    async def compares(self) -> bool:
+        """Always on a disk, where ``index.json`` has a lock; elsewhere as the store does."""
+        return await self.store.keeps_conditions(INDEX)
+
+    async def version(self, name: str) -> str:
+        """The digest of the tag's manifest."""
+        try:
+            return (await self._top(check_name(name))).digest
+        except NotFoundError:
+            return ""
+
+    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+        """Compare the digest of the tag's manifest right before the index is written."""
+        if await self.version(name) != version:
+            return False
+        new = _named(await self._put_manifest([name], manifest), name)
+
+        def edit(index: Index) -> Index | None:
+            return retagged(index, {name: new}) if tagged(index, name) == version else None
+
+        return await change_index(self.store, self.max_records, edit)
+
+    async def _put_manifest(self, names: Sequence[str], manifest: Manifest) -> Descriptor:
+        """Write the config and the manifest, which no tag names yet."""
         raw = self.encode(manifest.config)
         if len(raw) > self.builder_limit:
             logger.warning(
@@ -133,8 +151,7 @@ class OCILayout(Layout):
         await self._put_blob(descriptor, raw)
         await self._put_blob(top, top_raw)
         await self.store.put("oci-layout", oci.LAYOUT)
-        tags = {check_name(name): replace(top, annotations={oci.REF_NAME: name}) for name in names}
-        await self._retag(tags)
+        return top
 
     async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
         """Compare the digests, and look up the manifest and its config."""
@@ -188,7 +205,7 @@ class OCILayout(Layout):
     # --- reading ---------------------------------------------------------------------------------
 
     async def _index(self) -> Index:
-        raw = await self.store.read("index.json", _LIMIT)
+        raw = await self.store.read(INDEX, LIMIT)
         # It is read again for each of its tags, and decoding takes much longer than comparing.
         if self._seen is None or self._seen[0] != raw:
             self._seen = raw, oci.decode_index(raw, self.max_records)
@@ -208,8 +225,7 @@ class OCILayout(Layout):
             key=self.store.root + "index.json",
         )
 
-    async def _parts(self, name: str) -> _Parts:
-        top = await self._top(name)
+    async def _parts(self, top: Descriptor) -> _Parts:
         raw = await self._blob(top)
         try:
             return _split(top, raw, self.max_records)
@@ -275,47 +291,11 @@ class OCILayout(Layout):
         self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
     ) -> None:
         """Set tags, or remove those with None; with ``only``, just those of one manifest."""
-        async with self._locked():
-            try:
-                index = await self._index()
-            except NotFoundError:
-                index = Index(schema_version=2, media_type=oci.INDEX, manifests=[])
-            waiting = dict(tags)
-            kept: list[Descriptor] = []
-            for item in index.manifests:
-                tag = item.annotations.get(oci.REF_NAME, "")
-                meant = tag in tags and only in {None, item.digest}
-                new = waiting.pop(tag, None) if meant else item
-                if new is not None:
-                    kept.append(new)
-            kept += [new for new in waiting.values() if new is not None]
-            await self.store.put("index.json", oci.encode(replace(index, manifests=kept)))
-
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
-        """Hold a lock on ``index.json``, which all tags share, among this machine's processes."""
-        if not isinstance(self.store.filesystem, LocalFilesystem):
-            yield
-            return
-        path = Path(self.store.root, "index.json.lock")
-        with mapped("lock", str(path), self.store.side):
-            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-            lock = FileLock(path)
-            while not _acquired(lock):  # noqa: ASYNC110 - another process may hold it
-                await asyncio.sleep(_LOCK_POLL)
-        try:
-            yield
-        finally:
-            lock.release()
+        await change_index(self.store, self.max_records, lambda index: retagged(index, tags, only))
 
 
-def _acquired(lock: FileLock) -> bool:
-    """Try once. Waiting in a thread could leave none for the task that holds the lock."""
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
+def _named(top: Descriptor, name: str) -> Descriptor:
+    return replace(top, annotations={oci.REF_NAME: name})
 
 
 def _descriptor(media_type: str, raw: bytes) -> Descriptor:

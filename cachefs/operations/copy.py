@@ -23,6 +23,7 @@ from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.lookup import slices
 from cachefs.transfer.manifests import read_manifests
+from cachefs.transfer.publishing import Publisher
 from cachefs.transfer.sources import LayoutSource
 from cachefs.transfer.workers import PARTS, spread
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from cachefs.digest import Digest
     from cachefs.layout.base import Layout, Manifest
     from cachefs.location.options import Location
+    from cachefs.transfer.exporter import Publish
+    from cachefs.transfer.publishing import OnConflict
     from cachefs.transfer.workers import CacheSpec
 
 logger = logging.getLogger("cachefs")
@@ -109,6 +112,9 @@ class Copy:
         repair: mend manifests that builders refuse to import.
         ignore_missing: skip names that the source does not have.
         times: when names of the source were written, in seconds since 1970, for the new names.
+        on_conflict: what happens to a name of the target that holds something else.
+
+    Raises UsageError for a mirror that is not to replace what names hold.
     """
 
     def __init__(
@@ -123,7 +129,14 @@ class Copy:
         repair: bool = False,
         ignore_missing: bool = False,
         times: Mapping[str, float] | None = None,
+        on_conflict: OnConflict = "replace",
     ) -> None:
+        if grace is not None and on_conflict != "replace":
+            raise UsageError(
+                f"delete=True makes a mirror, whose names hold what the source's hold; "
+                f"on_conflict={on_conflict!r} (--merge) contradicts that: leave one of them out",
+                operation="copy",
+            )
         self._source = source
         self._target = target
         self._names = names
@@ -133,6 +146,7 @@ class Copy:
         self._repair = repair
         self._ignore_missing = ignore_missing
         self._times = times or {}
+        self._on_conflict = on_conflict
 
     async def plan(self) -> CopyPlan:
         """Read the source's manifests, and compare their blobs with the target's. Writes nothing.
@@ -201,7 +215,7 @@ class Copy:
                 whole.append(await self._mended(manifest, transfer))
             else:
                 whole.append(manifest)
-        publishing = Publishing(self._target, self._names, self._times)
+        publishing = Publishing(self._target, self._names, self._times, self._joining())
         await publishing.publish(whole)
 
         def report() -> ExportReport:
@@ -218,6 +232,13 @@ class Copy:
         if refused:
             raise CopyError.of(list(refused.values()), found)
         return found
+
+    def _joining(self) -> Publish | None:
+        """How to publish under names that hold something else, unless they are replaced."""
+        if self._on_conflict == "replace":
+            return None
+        source = LayoutSource(self._source)
+        return Publisher(self._target, source, self._touch_refresh, self._on_conflict).publish
 
     async def _mended(self, manifest: Manifest, transfer: Transfer) -> Manifest:
         """With ``repair``, what builders do not refuse of the manifest; else it, with a warning."""

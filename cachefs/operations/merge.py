@@ -2,7 +2,8 @@
 
 The union is that of :meth:`cachefs.graph.RecordGraph.union`: the same names in any order, or merged
 again with the result, give the same bytes. If a builder would lose links when it imports the union,
-a record ties it together (:func:`cachefs.wire.joining.tied`).
+a record ties it together (:func:`cachefs.wire.joining.tied`). A name that the union is stored under
+keeps what it holds, unless it is to be replaced.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cachefs.amount import Amount
 from cachefs.digest import Digest
@@ -24,9 +26,9 @@ from cachefs.operations.plan import Plan
 from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.manifests import read_manifests
+from cachefs.transfer.publishing import Publisher, canonical_union, graph_of
 from cachefs.transfer.sources import FirstSource, LayoutSource
 from cachefs.wire import codec
-from cachefs.wire.joining import tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
     from cachefs.layout.base import Layout
+    from cachefs.transfer.publishing import OnConflict
     from cachefs.wire.cacheconfig import CacheConfig
 
 
@@ -63,17 +66,18 @@ class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
     Attributes:
         sources: the names that are merged.
         names: the names that the union will have.
-        replaces: those of them that exist, hold something else and are not among the sources:
-            their records are lost.
+        replaces: those of them that exist, hold something else and are not among the sources, if
+            they are to be replaced: their records are lost.
+        joins: the same, if they are to be joined: each also keeps what it holds.
         unchanged: those of them that hold the union already.
-        layers: number of layers of the union.
-        records: number of records of the union.
+        layers: number of layers of the union, with what the names of ``joins`` hold.
+        records: number of records of it.
         blobs: distinct blobs of the union, with the sizes that manifests state.
         upload: blobs to be sent: the target lacks them, or has them with another size.
         touch: blobs that the target has and whose time will be renewed.
         manifest_bytes: bytes of the cache config that will be written.
-        manifest_digest: digest of the union's canonical bytes: when the plan is executed, the
-            sources must still give the same one.
+        manifest_digest: digest of the canonical bytes of the union of the sources: when the plan is
+            executed, they must still give the same one.
         over_limit: whether builders will refuse to import the union from this layout because of
             its size.
     """
@@ -81,6 +85,7 @@ class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
     sources: list[MergedName]
     names: list[str]
     replaces: list[str]
+    joins: list[str]
     unchanged: list[str]
     layers: int
     records: int
@@ -115,6 +120,7 @@ async def plan_merge(
     names: Sequence[str],
     *,
     touch_refresh: float,
+    on_conflict: OnConflict = "merge",
 ) -> MergePlan:
     """Read the names to be merged and find their union. Reads only.
 
@@ -123,6 +129,7 @@ async def plan_merge(
         target: the cache that the union is written to; may be one of the sources.
         names: the names of the union there.
         touch_refresh: seconds after which the time of a blob of the target is renewed.
+        on_conflict: whether names that exist are joined (``merge``) or replaced.
 
     Raises UsageError with all names that are missing, ManifestError and IntegrityError if a
     manifest is unreadable, and StoreError.
@@ -131,19 +138,24 @@ async def plan_merge(
         raise UsageError("the union needs a name to be stored under", operation="merge")
     new_names = [check_name(name) for name in dict.fromkeys(names)]
     read = await _read_all(sources)
-    config = _union(read)
-    blobs = RecordGraph(config).blobs()
-    export = await plan_export(target, blobs, touch_refresh)
-    digest = _digest(config)
+    config = _union(each.manifest for each in read)
+    source_digest = _digest(config)
     own = {each.manifest.name: each.manifest for each in read if each.is_in(target)}
     there = {name.name for name in await target.names()} & set(new_names)
     held = await read_manifests(target, sorted(there - own.keys()))
+    if on_conflict == "merge":
+        joined = [_readable(found) for found in held.values()]
+        config = _union([each.manifest for each in read] + joined)
+    digest = _digest(config)
     held |= {name: own[name] for name in there & own.keys()}
     unchanged = {
         name
         for name, found in held.items()
         if not isinstance(found, CacheError) and _digest(found.config) == digest
     }
+    others = sorted(there - own.keys() - unchanged)
+    blobs = RecordGraph(config).blobs()
+    export = await plan_export(target, blobs, touch_refresh)
     written_bytes = len(target.encode(config))
     plan = MergePlan(
         sources=[
@@ -157,7 +169,8 @@ async def plan_merge(
             for source, manifest in read
         ],
         names=new_names,
-        replaces=sorted(there - own.keys() - unchanged),
+        replaces=others if on_conflict == "replace" else [],
+        joins=others if on_conflict == "merge" else [],
         unchanged=[name for name in new_names if name in unchanged],
         layers=len(config.layers),
         records=len(config.records),
@@ -165,11 +178,13 @@ async def plan_merge(
         upload=Amount.of(blob.size or 0 for blob in export.upload),
         touch=Amount.of(blob.size or 0 for blob, _ in export.touch),
         manifest_bytes=written_bytes,
-        manifest_digest=digest,
+        manifest_digest=source_digest,
         over_limit=target.builder_limit is not None and written_bytes > target.builder_limit,
     )
     return plan.remembering(
-        lambda plan, callback: execute_merge(plan, sources, target, touch_refresh, callback)
+        lambda plan, callback: execute_merge(
+            plan, sources, target, touch_refresh, callback, on_conflict=on_conflict
+        )
     )
 
 
@@ -179,12 +194,15 @@ async def execute_merge(
     target: Layout,
     touch_refresh: float,
     callback: Callback = DEFAULT_CALLBACK,
+    *,
+    on_conflict: OnConflict = "merge",
 ) -> ExportReport:
     """Bring the blobs to the target and publish the union.
 
     The sources are read again, and once more right before the manifest is published: raises
-    CacheError if they have changed since the plan, and then publishes nothing. Raises NotFoundError
-    and IntegrityError for a blob that no source has intact, and StoreError.
+    CacheError if they have changed since the plan, and then publishes nothing. What a name holds
+    then is joined or replaced. Raises NotFoundError and IntegrityError for a blob that no source
+    has intact, ConflictError, and StoreError.
     """
     started = time.perf_counter()
     config, annotations = await _as_planned(plan, sources)
@@ -197,8 +215,10 @@ async def execute_merge(
     await transfer.bring(RecordGraph(config).blobs(), touch_refresh)
     union = await transfer.complete(Manifest(plan.names[0], config, annotations=annotations))
     await _as_planned(plan, sources)
-    await target.publish(plan.names, union)
-    return transfer.report(plan.names, time.perf_counter() - started)
+    publisher = Publisher(target, source, touch_refresh, on_conflict)
+    unchanged = await publisher.publish(plan.names, union)
+    report = transfer.report(plan.names, time.perf_counter() - started)
+    return replace(report, unchanged=unchanged)
 
 
 async def _as_planned(
@@ -206,7 +226,7 @@ async def _as_planned(
 ) -> tuple[CacheConfig, dict[str, Mapping[str, str]]]:
     """The union, and what only the sources' descriptors say of its blobs."""
     read = await _read_all(sources)
-    config = _union(read)
+    config = _union(each.manifest for each in read)
     if _digest(config) != plan.manifest_digest:
         raise CacheError(
             "the names to merge have changed since the plan was made; plan again",
@@ -215,14 +235,14 @@ async def _as_planned(
     return config, {k: v for each in read for k, v in each.manifest.annotations.items()}
 
 
-def _union(read: Iterable[_Read]) -> CacheConfig:
-    union = RecordGraph.union(_graph(each.manifest) for each in read)
-    return RecordGraph(tied(union.to_config())).to_config()
+def _union(manifests: Iterable[Manifest]) -> CacheConfig:
+    return canonical_union(RecordGraph.union(map(graph_of, manifests)))
 
 
-def _graph(manifest: Manifest) -> RecordGraph:
-    graph = RecordGraph(manifest.config)
-    return graph.filtered() if manifest.left_out else graph
+def _readable(found: Manifest | CacheError) -> Manifest:
+    if isinstance(found, CacheError):
+        raise found
+    return found
 
 
 def _digest(config: CacheConfig) -> str:

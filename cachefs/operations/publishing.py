@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
-from cachefs.errors import CacheNameError
+from cachefs.errors import CacheNameError, ConflictError, ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cachefs.errors import CacheError
     from cachefs.layout.base import Layout, Manifest, NamedManifest
+    from cachefs.transfer.exporter import Publish
 
 FEW: Final = 8
 """Number of names up to which each is looked up; more are listed."""
@@ -38,21 +40,29 @@ class Publishing:
         names: each name of the source with the names it gets.
         times: when names of the source were written, in seconds since 1970. New names get these
             times if the store can set them.
+        publish: publishes a manifest under names that may hold something else, and returns those
+            that hold all of it; None to replace what they hold. Names then get no times.
 
     Attributes:
         unchanged: the new names that were not written again, because they hold the same and are
             not older than the source's.
-        clashes: names of the source that this store cannot have beside another one.
+        clashes: names of the source that this store cannot have beside another one, or whose new
+            names hold something else that is not to be lost and cannot be joined.
     """
 
     def __init__(
-        self, target: Layout, names: Mapping[str, Sequence[str]], times: Mapping[str, float]
+        self,
+        target: Layout,
+        names: Mapping[str, Sequence[str]],
+        times: Mapping[str, float],
+        publish: Publish | None = None,
     ) -> None:
         self.unchanged: set[str] = set()
-        self.clashes: dict[str, CacheNameError] = {}
+        self.clashes: dict[str, CacheError] = {}
         self._target = target
         self._names = names
         self._times = times
+        self._publish = publish
 
     def done(self, manifests: Sequence[Manifest]) -> list[str]:
         """The new names of these manifests, without those that clash."""
@@ -62,18 +72,16 @@ class Publishing:
         """Publish all manifests that can be. Raises StoreError."""
         self.clashes = {}
         new_names = [new for manifest in manifests for new in self._names[manifest.name]]
-        there = await listed(self._target, new_names)
+        there = {} if self._publish else await listed(self._target, new_names)
 
         async def one(manifest: Manifest) -> None:
-            modified = self._times.get(manifest.name)
             names = self._names[manifest.name]
-            kept = [n for n in names if await self._stays(there.get(n), manifest, modified)]
-            self.unchanged.update(kept)
-            changed = [name for name in names if name not in kept]
             try:
-                if changed:
-                    await self._target.publish(changed, manifest, modified)
-            except CacheNameError as error:
+                if self._publish:
+                    self.unchanged.update(await self._publish(names, manifest))
+                else:
+                    await self._replace(names, manifest, there)
+            except (CacheNameError, ConflictError, ManifestError) as error:
                 self.clashes[manifest.name] = error
 
         # Where one object lists all names, they would wait for each other. On a disk, of two names
@@ -81,6 +89,15 @@ class Publishing:
         is_flat = not self._target.store.filesystem.has_directories
         at_a_time = LOOKUP_PARALLELISM if self._target.manifest_prefix and is_flat else 1
         await for_each(manifests, one, at_a_time)
+
+    async def _replace(
+        self, names: Sequence[str], manifest: Manifest, there: Mapping[str, NamedManifest]
+    ) -> None:
+        modified = self._times.get(manifest.name)
+        kept = [n for n in names if await self._stays(there.get(n), manifest, modified)]
+        self.unchanged.update(kept)
+        if changed := [name for name in names if name not in kept]:
+            await self._target.publish(changed, manifest, modified)
 
     async def _stays(
         self, there: NamedManifest | None, manifest: Manifest, modified: float | None

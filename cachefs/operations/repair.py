@@ -28,10 +28,11 @@ from cachefs.operations.publication import (
 )
 from cachefs.operations.verify import Fault, refusal, verify
 from cachefs.transfer.diff_ids import read_diff_id, without_diff_id
-from cachefs.transfer.exporter import Blob, Transfer, export
+from cachefs.transfer.exporter import Blob, Transfer
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import look_up
-from cachefs.transfer.manifests import read_manifests, read_names, readable_manifest
+from cachefs.transfer.manifests import NAME_FAULTS, read_manifests, read_names, readable_manifest
+from cachefs.transfer.publishing import publish_unchanged
 from cachefs.transfer.sources import FirstSource, LayoutSource
 
 if TYPE_CHECKING:
@@ -356,40 +357,49 @@ class _Repair:
     async def publish(self, publication: Publication) -> None:
         """Rewrite or restore a manifest, if it is unchanged since the plan was made."""
         name = publication.name
+        version = None if publication.replica is None else await self._version(name)
         own = await readable_manifest(self._layout, name)
         replica = publication.replica
         source = own if replica is None else await readable_manifest(self._replicas[replica], name)
         if source is None or content_of(source) != publication.original:
             self._skip(name)
         elif replica is None:
-            await self._layout.publish([name], mended(source, publication))
-            self._rewritten.append(name)
+            if await publish_unchanged(self._layout, mended(source, publication), source.version):
+                self._rewritten.append(name)
+            else:
+                self._skip(name)
         elif own is None:
-            await self._restore(mended(source, publication), publication)
+            await self._restore(mended(source, publication), publication.obstacle, version)
         elif means_the_same(own, mended(source, publication)):
             # Another tag of the same manifest has just been restored.
             self._restored.append(name)
         else:
             self._skip(name)
 
-    async def _restore(self, manifest: Manifest, publication: Publication) -> None:
-        if publication.obstacle is not None:
-            await self._delete_damaged(Digest(publication.obstacle))
+    async def _version(self, name: str) -> str | None:
+        """The version of an unreadable manifest, None if that cannot be read either."""
         try:
-            await export(
-                self._layout,
-                manifest,
-                RecordGraph(manifest.config).blobs(),
-                FirstSource([LayoutSource(replica) for replica in self._replicas]),
-                [manifest.name],
-                touch_refresh=self._touch_refresh,
-            )
+            return await self._layout.version(name)
+        except NAME_FAULTS:
+            return None
+
+    async def _restore(self, manifest: Manifest, obstacle: str | None, version: str | None) -> None:
+        if obstacle is not None:
+            await self._delete_damaged(Digest(obstacle))
+        source = FirstSource([LayoutSource(replica) for replica in self._replicas])
+        transfer = Transfer(self._layout, source, unknown=without_diff_id(manifest.config))
+        try:
+            await transfer.bring(RecordGraph(manifest.config).blobs(), self._touch_refresh)
+            whole = await transfer.complete(manifest)
         except (IntegrityError, StoreError) as error:
             if not (isinstance(error, IntegrityError) or error.side == "source"):
                 raise
             self.left[manifest.name] = str(error)
-        else:
+            return
+        if await publish_unchanged(self._layout, whole, version):
             self._restored.append(manifest.name)
+        else:
+            self._skip(manifest.name)
 
     async def remove(self, name: str) -> None:
         """Remove a name if its manifest is still unreadable."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cachefs.amount import Amount
 from cachefs.concurrency import closing, for_each, task_group
@@ -29,7 +30,15 @@ from cachefs.transfer.lookup import look_up
 from cachefs.transfer.sources import BatchSource, LayoutSource, VerifyingSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
 
     from fsspec.callbacks import Callback
 
@@ -37,6 +46,8 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.layout.base import Layout, Manifest
     from cachefs.transfer.sources import BlobSource
+
+    Publish = Callable[[Sequence[str], Manifest], Awaitable[list[str]]]
 
 
 logger = logging.getLogger("cachefs")
@@ -59,7 +70,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         names: the names that were published.
-        unchanged: those of them that a copy found as they should be, and did not write again.
+        unchanged: those of them that hold the same already, and were not written again.
         uploaded: blobs that were sent.
         touched: blobs that were already stored and whose time was renewed.
         kept: blobs that were already stored and recent enough.
@@ -388,10 +399,12 @@ async def export(
     callback: Callback = DEFAULT_CALLBACK,
     clock: Callable[[], float] = time.time,
     learned: Callable[[Mapping[Digest, str]], None] | None = None,
+    publish: Publish | None = None,
 ) -> ExportReport:
     """Store a manifest's blobs, then the manifest under each name, with all diffIDs.
 
-    ``learned`` is called with those that had to be worked out.
+    ``learned`` is called with those that had to be worked out. ``publish`` publishes instead of
+    :meth:`Layout.publish`, and returns the names that need not be written.
 
     Raises StoreError and IntegrityError; then no name has changed, and the blobs that were sent are
     orphaned until the next export that needs them.
@@ -403,5 +416,12 @@ async def export(
     whole = await transfer.complete(manifest)
     if learned is not None:
         learned(transfer.diff_ids)
-    await layout.publish(names, whole)
-    return transfer.report(names, time.perf_counter() - started)
+    unchanged: list[str] = []
+    if publish is None:
+        await layout.publish(names, whole)
+    else:
+        unchanged = await publish(names, whole)
+    return replace(
+        transfer.report(names, time.perf_counter() - started),
+        unchanged=unchanged,
+    )
