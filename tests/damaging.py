@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cachefs
+from cachefs.filesystems.local import LOCK
 from tests.servers.s3 import S3Server
 
 
@@ -31,7 +32,7 @@ class Folder(MutableMapping[str, bytes]):
         return (
             str(path.relative_to(self.root))
             for path in sorted(self.root.rglob("*"))
-            if path.is_file() and path.name != "index.json.lock"
+            if path.is_file() and path.name not in {"index.json.lock", LOCK}
         )
 
     def __len__(self) -> int:

@@ -159,8 +159,13 @@ def test_a_merge_that_is_repeated_replaces_nothing(cache: cachefs.Cache) -> None
     plan = cachefs.plan_merge(sources, cache, "all")
     assert (plan.replaces, plan.unchanged, plan.is_empty) == ([], ["all"], True)
     assert cachefs.plan_merge(sources, cache, ["main"]).replaces == []
-    other = cachefs.plan_merge(cache.with_names("main"), cache, ["all"])
+    main = cache.with_names("main")
+    joined = cachefs.plan_merge(main, cache, ["all"])
+    assert (joined.replaces, joined.unchanged, joined.is_empty) == ([], ["all"], True)
+    other = cachefs.plan_merge(main, cache, ["all"], on_conflict="replace")
     assert (other.replaces, other.is_empty) == (["all"], False)
+    with pytest.raises(cachefs.UsageError, match="cannot be fail"):
+        cachefs.plan_merge(main, cache, ["all"], on_conflict="fail")  # type: ignore[arg-type]
 
 
 def test_text_is_not_taken_for_several_patterns(cache: cachefs.Cache) -> None:

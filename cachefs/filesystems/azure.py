@@ -75,6 +75,10 @@ class AzureFilesystem(Filesystem):
                     raise
         return sorted(stat for stat in found if not is_hidden(stat.path, prefix))
 
+    async def read_checked(self, path: str, limit: int) -> bytes:
+        """One GET, and ranges of the same version."""
+        return (await self.read_versioned(path, limit))[0]
+
     async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
         """One GET; the version is the ETag of its response, which all ranges after it have too."""
         container, _, name = path.partition("/")

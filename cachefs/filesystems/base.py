@@ -203,7 +203,14 @@ class Filesystem:
         The bytes are compared with what the store says of them, if it says something. If there are
         more than ``limit``, the rest is not read. Raises IntegrityError.
         """
-        return await joined(self.read(path), limit)
+        for _ in range(5):
+            stat = await self._stat(path)
+            if stat is None:
+                raise FileNotFoundError(path)
+            data = await joined(self.read(path, stat.size), limit)
+            if len(data) == stat.size or len(data) > limit:
+                break  # else it was replaced after the look-up, so it is read again
+        return data
 
     async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
         """The same, and the version that these bytes have; empty without :attr:`compares`."""

@@ -20,6 +20,7 @@ from cachefs.concurrency import closing
 from cachefs.errors import NotFoundError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
+from cachefs.filesystems.chunks import joined
 from cachefs.filesystems.conditions import version_of
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.locking import locked
@@ -96,6 +97,10 @@ class LocalFilesystem(BlockingFilesystem):
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """Write a file in one call in a thread."""
         await asyncio.to_thread(_put, self._temporary(path), path, chunks)
+
+    async def read_checked(self, path: str, limit: int) -> bytes:
+        """The bytes of one open file, whatever replaces it meanwhile."""
+        return await joined(self.read(path), limit)
 
     async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
         """The bytes are their version: times are coarse, and numbers of files are used again."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.filesystems.base import Filesystem, Stat
 from cachefs.filesystems.conditions import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 
 class AtomicFilesystem(Filesystem):
@@ -27,8 +27,10 @@ class AtomicFilesystem(Filesystem):
         await self.fs._cp_file(stat.path, stat.path)
 
 
-_WRITING: Final = Lock()
-"""Held from the comparison to the write. All memory filesystems of a process are one."""
+_ONE_CALL: Final = Lock()
+"""Held for each call. All memory filesystems of a process share their files, and their positions in
+them: two reads of one file at a time would each get a part of it.
+"""
 
 
 class MemoryFilesystem(AtomicFilesystem):
@@ -44,16 +46,24 @@ class MemoryFilesystem(AtomicFilesystem):
 
     async def put_if(self, path: str, data: bytes, version: str) -> bool:
         """Compare and write in one step."""
-        return await self._blocking(self._put_if, path, data, version)
+        written: bool = await self._blocking(self._put_if, path, data, version)
+        return written
 
     def _put_if(self, path: str, data: bytes, version: str) -> bool:
         fs = self.fs.sync_fs
-        with _WRITING:
-            if version_of(fs.cat_file(path) if fs.isfile(path) else None) != version:
-                return False
-            fs.pipe_file(path, data)
-            return True
+        if version_of(fs.cat_file(path) if fs.isfile(path) else None) != version:
+            return False
+        fs.pipe_file(path, data)
+        return True
+
+    async def _blocking(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return await super()._blocking(_alone, work, *args, **options)
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - it needs no size
         """Write from memory, where the object stays; fsspec's put_file would show partial files."""
         await self._put_whole(path, [chunk async for chunk in chunks])
+
+
+def _alone(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    with _ONE_CALL:
+        return work(*args, **options)

@@ -96,15 +96,11 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     def _s3fs(self) -> S3Filesystem:
         return self._connect_s3fs()
 
-    async def read_checked(self, path: str, limit: int) -> bytes:
+    async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
         """One GET; if the bytes are not those of the ETag, once more with s3fs.
 
         obstore does not tell whether an object is encrypted, in which case its ETag says nothing.
         """
-        return (await self.read_versioned(path, limit))[0]
-
-    async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
-        """The same; the version is the ETag."""
         try:
             data, version = await super().read_versioned(path, limit)
         except Exception as error:

@@ -118,3 +118,24 @@ def test_a_folder_is_listed(fs: PlainFileSystem) -> None:
     assert (found.folders, found.objects) == (["b/", "bb/", "team/"], [])
     assert [stat.path for stat in run(store.folder("team/")).objects] == ["team/app"]
     assert run(store.folder("none/")) == ([], [])
+
+
+class _Replaced(PlainFileSystem):
+    """An object that is replaced by a longer one right after it was looked up."""
+
+    replaced = False
+
+    def info(self, path: str, **options: object) -> dict[str, object]:
+        found: dict[str, object] = super().info(path, **options)
+        if not self.replaced:
+            self.replaced = True
+            self.objects[path] = b"a longer one"
+        return found
+
+
+def test_an_object_that_is_replaced_meanwhile_is_read_whole() -> None:
+    fs = _Replaced()
+    fs.objects["root/manifests/main"] = b"short"
+    store = Store(adapt(fs), "root/")
+    assert run(store.read("manifests/main", 100)) == b"a longer one"
+    assert not run(store.keeps_conditions("manifests/"))

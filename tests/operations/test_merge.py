@@ -93,10 +93,13 @@ def test_a_plan_is_plain_and_changes_nothing(make_place: MakePlace, tmp_path: Pa
     assert plan.replaces == []
     assert dict(place.objects) == before
     assert not (tmp_path / "target").exists()
-    # Only what is not part of the union is lost.
-    assert cachefs.plan_merge([source.with_names(["app"])], source, ["app", "app-v2"]).replaces == [
-        "app-v2"
-    ]
+    # A name that is not among the sources keeps what it holds, or else is lost.
+    chosen, into = source.with_names(["app"]), ["app", "app-v2"]
+    joining = cachefs.plan_merge([chosen], source, into)
+    assert (joining.joins, joining.replaces) == (["app-v2"], [])
+    assert joining.records > cachefs.plan_merge([chosen], source, ["new"]).records
+    replacing = cachefs.plan_merge([chosen], source, into, on_conflict="replace")
+    assert (replacing.joins, replacing.replaces) == ([], ["app-v2"])
 
 
 def test_missing_names_are_all_told(make_place: MakePlace) -> None:
@@ -162,11 +165,17 @@ def test_the_command(make_place: MakePlace, tmp_path: Path) -> None:
     done = cli("merge", place.location, *pair, "--into", "both")
     assert (done.returncode, done.stderr) == (0, "")
     assert "both" in place.needs()
-    refused = cli("merge", place.location, "--name", "app", "--into", "both")
+    both = len(place.cache.load("both"))
+    joined = cli("merge", place.location, "--name", "app", "--into", "both", "--json")
+    assert json.loads(joined.stdout)["plan"]["unchanged"] == ["both"]
+    assert len(place.cache.load("both")) == both
+    replacing = ["merge", place.location, "--name", "app", "--into", "both", "--replace"]
+    refused = cli(*replacing)
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
-    replaced = cli("merge", place.location, "--name", "app", "--into", "both", "--yes", "--json")
+    replaced = cli(*replacing, "--yes", "--json")
     assert json.loads(replaced.stdout)["plan"]["replaces"] == ["both"]
+    assert len(place.cache.load("both")) < both
     across = cli("merge", place.location, str(tmp_path / "elsewhere"), "--into", "all")
     assert across.returncode == 0
     assert [name.name for name in cachefs.open(tmp_path / "elsewhere").names()] == ["all"]

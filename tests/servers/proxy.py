@@ -51,6 +51,8 @@ class _Fault:
     cut_after: int | None
     delay: float
     flip: str
+    lose: bool
+    act: Callable[[], object] | None
 
 
 class RecordingProxy:
@@ -60,10 +62,12 @@ class RecordingProxy:
 
     Attributes:
         server: what clients use in place of the real server.
+        drops: names of headers, in lower case, that do not reach the real server.
     """
 
     def __init__(self, upstream: S3Server, endpoint_url: str) -> None:
         self.server = dataclasses.replace(upstream, endpoint_url=endpoint_url)
+        self.drops: frozenset[str] = frozenset()
         self._upstream = urllib.parse.urlsplit(upstream.endpoint_url).netloc
         self._lock = threading.Lock()
         self._requests: list[Request] = []
@@ -106,6 +110,8 @@ class RecordingProxy:
         cut_after: int | None = None,
         delay: float = 0.0,
         flip: Literal["", "request", "response"] = "",
+        lose: bool = False,
+        act: Callable[[], object] | None = None,
     ) -> None:
         """Inject a fault into the next requests that match; earlier faults come first.
 
@@ -117,9 +123,12 @@ class RecordingProxy:
             cut_after: forward the answer, but close the connection after so many bytes of its body.
             delay: seconds to wait before the request is handled.
             flip: flip a bit of the body of the request or of the response on its way.
+            lose: let the server handle the request, and close the connection without a response.
+            act: called before the request is handled.
         """
+        fault = _Fault(times, when, status, code, cut_after, delay, flip, lose, act)
         with self._lock:
-            self._faults.append(_Fault(times, when, status, code, cut_after, delay, flip))
+            self._faults.append(fault)
 
     def _begin(self, request: Request) -> _Fault | None:
         with self._lock:
@@ -194,10 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault is not None:
                 time.sleep(fault.delay)
+            if fault is not None and fault.act is not None:
+                fault.act()
             if fault is not None and fault.status is not None:
                 self._refuse(fault.status, fault.code)
             else:
                 self._flip = "" if fault is None else fault.flip
+                self._lose = fault is not None and fault.lose
                 self._forward(proxy._upstream, None if fault is None else fault.cut_after)
         finally:
             self._end()
@@ -242,6 +254,9 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.closing(http.client.HTTPConnection(upstream, timeout=120)) as connection:
             self._send_on(connection)
             answer = connection.getresponse()
+            if self._lose:
+                self._hang_up()
+                return
             self.send_response_only(answer.status, answer.reason)
             for name, value in answer.getheaders():
                 if name.lower() not in _HOP_BY_HOP:
@@ -261,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
         chunked = "Content-Length" not in self.headers and "Transfer-Encoding" in self.headers
         for name, value in self.headers.items():
             # "Expect" was answered here already.
-            if name.lower() not in _HOP_BY_HOP | {"expect"}:
+            if name.lower() not in _HOP_BY_HOP | {"expect"} | self.server.proxy.drops:
                 connection.putheader(name, value)
         if chunked:
             connection.putheader("Transfer-Encoding", "chunked")
@@ -283,8 +298,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._end()
             self.wfile.write(block)
         if cut_after is not None:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Print nothing."""
