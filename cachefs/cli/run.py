@@ -6,27 +6,24 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
-from cachefs.building.policy import Policy
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import tell
-from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
-from cachefs.cli.output import say, to_json
+from cachefs.cli.output import say, size, to_json
+from cachefs.cli.policies import cache_options, chosen_policy
 from cachefs.cli.signals import forwarded
-from cachefs.errors import LocationError, UsageError
 from cachefs.filesystems.system import system_error
 
 if TYPE_CHECKING:
     from cachefs.building.report import StepReport
     from cachefs.building.running import UserCommand
-    from cachefs.location.options import Location
 
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
@@ -37,20 +34,7 @@ _NOT_FOUND = 127
     context_settings={"allow_interspersed_args": False},
     options_metavar="[OPTIONS] [--]",
 )
-@click.option(
-    "--cache",
-    "caches",
-    multiple=True,
-    type=LOCATION,
-    metavar="LOCATION",
-    help="A cache to look in; the first one is also written. May be repeated. "
-    "Default: $CACHEFS_CACHE, or else one in your cache directory.",
-)
-@click.option(
-    "--name",
-    metavar="NAME",
-    help="The name in the cache. Default: one derived from the command.",
-)
+@cache_options
 @click.option(
     "--input",
     "inputs",
@@ -95,7 +79,8 @@ _NOT_FOUND = 127
 @click.option(
     "--explain",
     is_flag=True,
-    help="Print on standard error whether it was a hit, or why it was a miss.",
+    help="Print on standard error whether it was a hit and what it saved, or why it was a miss: "
+    "what differs from the nearest result in the caches.",
 )
 @click.option(
     "--report",
@@ -107,8 +92,6 @@ _NOT_FOUND = 127
 @common_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
-    caches: tuple[Location, ...],
-    name: str | None,
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -119,6 +102,7 @@ def command(
     incremental: bool,
     explain: bool,
     report_file: Path | None,
+    **how: Any,
 ) -> int:
     """Run COMMAND, or restore its outputs if it ran before with the same inputs.
 
@@ -134,12 +118,13 @@ def command(
     """  # noqa: D301 - click's mark, not a backslash
     if inputs:
         _check_expanded(command)
+    policy = chosen_policy(explain=explain, **how)
     action = _action(command, incremental=incremental)
     with forwarded(action):
         try:
             report = run_cached(
                 action,
-                policy=Policy(cache=caches or _default_caches(), name=name),
+                policy=policy,
                 inputs=inputs,
                 outputs=outputs,
                 variables=variables,
@@ -153,7 +138,9 @@ def command(
     if report.outcome == "ran" and not inputs:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
-    if explain:
+    if policy.dry_run:
+        _foretell(report, outputs)
+    elif explain or (report.saved >= WORTH_TELLING and sys.stderr.isatty()):
         _explain(report)
     return status
 
@@ -171,24 +158,41 @@ def _check_expanded(command: tuple[str, ...]) -> None:
         )
 
 
-def _default_caches() -> tuple[Location, ...]:
-    """The default cache, unless it cannot be used: that is no reason not to run a command."""
-    try:
-        return (default_location(click.get_current_context()),)
-    except LocationError:
-        raise
-    except UsageError as error:
-        say(f"cachefs: warning: nothing is cached: {error}", err=True)
-        return ()
+WORTH_TELLING: Final = 1.0
+"""Seconds that a hit saves from which that is told."""
+
+SHOWN: Final = 10
+"""Maximum number of lines that explain a miss; --report has all."""
 
 
 def _explain(report: StepReport) -> None:
     outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
-    for why in report.why or [""]:
-        say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
+    lines = list(report.why)
+    if report.saved >= WORTH_TELLING:
+        lines.append(f"saved {report.saved:.1f} s by {report.cache}")
+    _print_lines(outcome, lines or [""])
     if report.left_out:
         reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
         say(f"cachefs: left out of the inputs: {reasons}", err=True)
+
+
+def _foretell(report: StepReport, outputs: tuple[str, ...]) -> None:
+    """Say what a run would do."""
+    if report.outcome == "would hit":
+        what = f"from {report.cache}"
+        if outputs:
+            what += f", which would restore {', '.join(outputs)} ({size(report.fetched)})"
+        _print_lines(report.outcome, [what])
+    else:
+        _print_lines(report.outcome, report.why or [""])
+
+
+def _print_lines(outcome: str, lines: list[str]) -> None:
+    more = len(lines) - SHOWN
+    if more > 0:
+        lines = [*lines[: SHOWN - 1], f"and {more + 1} more differences"]
+    for line in lines:
+        say(f"cachefs: {outcome}{': ' if line else ''}{line}", err=True)
 
 
 def _failed(error: StepError, report_file: Path | None) -> int:
