@@ -120,8 +120,9 @@ class Build:
         self._steps: list[Step] = []
         self._engine: Engine | None = None
         self._root: Path | None = None
+        self._lock = -1
         self._files: dict[Step, Path] = {}
-        self._exports: list[ExportReport] = []
+        self._exports: dict[Cache, ExportReport] = {}
 
     # --- declaring --------------------------------------------------------------------------------
 
@@ -231,7 +232,8 @@ class Build:
     def __enter__(self) -> Self:
         if self._engine is not None:
             raise UsageError("the build has begun already")
-        self._root = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        temporary = Path(tempfile.gettempdir())
+        self._root, self._lock = leftovers.locked_directory(temporary, SCRATCH)
         try:
             scratch = Scratch(self._root, *self._compression)
             self._engine = self._made_engine(scratch)
@@ -349,6 +351,10 @@ class Build:
         output = self.output(step)
         return sum(layer.size for layer in output.layers) if output else 0
 
+    def exported(self, target: Cache) -> ExportReport | None:
+        """What the export to a cache did; None if there was none."""
+        return self._exports.get(target)
+
     def has_fetched(self, step: Step) -> bool:
         """Whether all of the step's result is on disk, so that storing it reads no cache."""
         engine = self._begun
@@ -362,7 +368,7 @@ class Build:
         """What the build has done so far."""
         engine = self._engine
         steps = [] if engine is None else [engine.report(step) for step in engine.states]
-        return BuildReport(steps=steps, exports=list(self._exports))
+        return BuildReport(steps=steps, exports=list(self._exports.values()))
 
     # ----------------------------------------------------------------------------------------------
 
@@ -404,10 +410,10 @@ class Build:
             # Of a cache that did not respond before, a warning has said so then.
             if not (self._ignore_error and target.layout.store.filesystem.patience.given_up):
                 try:
-                    self._exports.append(self._exported(target))
+                    self._exports[target] = self._exported(target)
                 except StoreError as error:
                     errors.append(error)
-                    self._exports.append(ExportReport(names=[], error=str(error)))
+                    self._exports[target] = ExportReport(names=[], error=str(error))
                     if self._ignore_error:
                         logger.warning(
                             "the export to %s failed and is ignored: %s", target.location, error
@@ -453,6 +459,7 @@ class Build:
     def _clean(self) -> None:
         if self._root is not None:
             leftovers.remove(self._root)
+            os.close(self._lock)
             self._root = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from cachefs.building import statistics
 from cachefs.building.before import Before, recover
+from cachefs.building.bounding import keep_bound
 from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.explaining import explain
@@ -23,11 +26,13 @@ from cachefs.building.naming import command_prefix, result_name
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
+from cachefs.building.statistics import Saving
 from cachefs.building.steps import StepError
 from cachefs.building.tiers import Tiers
 from cachefs.building.user_cache import user_cache
 from cachefs.errors import CacheError, UsageError
 from cachefs.location.parsing import parse
+from cachefs.masking import mask_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -224,6 +229,8 @@ def _run_or_take(
         tiers = _tiers(step, sources, policy)
         with _build(tiers, policy) as build:
             step = declared(build)
+            if (hit := build.find(step)) and (output := build.output(step)):
+                tiers.hold(hit, output)
             if (log := build.take_hit(step, action.working_directory)) is not None:
                 taken = True
                 with log:
@@ -236,9 +243,29 @@ def _run_or_take(
                 build.targets = _used(build, step, tiers)
             elif not _is_kept(build, step, sources):
                 build.targets = []
-            return msgspec.structs.replace(report, why=why or report.why)
+            report = msgspec.structs.replace(report, why=why or report.why)
     except _ANY as error:
         return _without_cache(action, step, error, taken=taken)
+    _finish(build, tiers, action, report)
+    return report
+
+
+def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport) -> None:
+    """Count what was saved, and bound the user's own cache if it has become larger."""
+    is_hit = report.outcome == "hit"
+    statistics.count(
+        Saving(
+            cache=report.cache,
+            command=shlex.join(mask_words(action.argv)),
+            hits=int(is_hit),
+            misses=int(not is_hit),
+            saved=report.saved,
+            spent=report.seconds,
+            fetched=report.fetched,
+        )
+    )
+    if tiers.own is not None and (export := build.exported(tiers.own)) is not None:
+        keep_bound(export.uploaded.bytes)
 
 
 def _foresee(

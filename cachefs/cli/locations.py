@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import cachefs
-from cachefs.building.user_cache import user_cache
+from cachefs.building.bounding import own_cache
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
@@ -114,7 +114,7 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
     """
     typed = os.environ.get(VARIABLE)
     if not typed:
-        return LocationType(role).convert(user_cache() / "run", None, context)
+        return LocationType(role).convert(own_cache(), None, context)
     try:
         return LocationType(role).convert(typed, None, context)
     except LocationError as error:
