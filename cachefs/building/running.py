@@ -229,7 +229,7 @@ def _run_or_take(
         tiers = _tiers(step, sources, policy)
         with _build(tiers, policy) as build:
             step = declared(build)
-            if (hit := build.find(step)) and (output := build.output(step)):
+            if (hit := build.find(step)) and (output := build.state(step).output):
                 tiers.hold(hit, output)
             if (log := build.take_hit(step, action.working_directory)) is not None:
                 taken = True
@@ -275,11 +275,12 @@ def _foresee(
     tiers = _tiers(declared(Build()), sources, policy)
     with _build(tiers, policy) as build:
         step = declared(build)
-        if build.find(step) is None:
+        output = build.state(step).output if build.find(step) else None
+        if output is None:
             why = _why(build, step, tiers, policy) or build.history(step)
             return StepReport(name=step.name, outcome="would run", why=why)
         return msgspec.structs.replace(
-            build.report.steps[0], outcome="would hit", fetched=build.size(step)
+            build.report.steps[0], outcome="would hit", fetched=output.size
         )
 
 
@@ -306,7 +307,7 @@ def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
     """Why the step is no hit, from the caches, if that is asked for; empty if they do not say."""
     if policy.force:
         return [FORCED]
-    if (lost := build.lost(step)) or not (policy.explain or policy.dry_run):
+    if (lost := build.state(step).lost) or not (policy.explain or policy.dry_run):
         return lost
     prefix = command_prefix(step)
     places = (
@@ -319,7 +320,7 @@ def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
 
 def _used(build: Build, step: Step, tiers: Tiers) -> list[Cache]:
     """Note that a hit was used, and return the caches that are to have its result too."""
-    hit, output = build.find(step), build.output(step)
+    hit, output = build.find(step), build.state(step).output
     if hit is None or output is None:
         return []
     tiers.renew(hit, output)
@@ -374,7 +375,7 @@ def _without_cache(action: UserCommand, step: Step, error: Exception, *, taken: 
 
 def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
     """Whether the result of a command that has just succeeded is kept. What to know is told."""
-    why = build.unkept(step)
+    why = build.state(step).unkept
     if not why and (changed := changes(sources.values())):
         why = f"inputs changed while the command ran ({changed})"
     if why:
