@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 from collections import ChainMap
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
 import cachefs
+from cachefs.building.project import find_project
 from cachefs.building.user_cache import user_cache
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
@@ -107,34 +109,58 @@ LOCATION_TEXT: Final = LocationText()
 NAME: Final = NameType()
 
 
-def default_location(context: click.Context, role: Role | None = None) -> Location:
-    """Where the default cache is: ``$CACHEFS_CACHE``, or else where ``cachefs run`` keeps results.
+def default_locations(context: click.Context, role: Role | None = None) -> tuple[Location, ...]:
+    """Where the default caches are.
 
-    Raises LocationError.
+    ``$CACHEFS_CACHE``, or else the caches of the project's file, or else where ``cachefs run``
+    keeps results. Raises LocationError, and UsageError if the file is not valid.
     """
-    typed = os.environ.get(VARIABLE)
-    if not typed:
-        return LocationType(role).convert(user_cache() / "run", None, context)
-    try:
-        return LocationType(role).convert(typed, None, context)
-    except LocationError as error:
-        error.reason = f"${VARIABLE}: {error.reason}"
-        raise
+    given = _given_locations(context, role)
+    return given or (LocationType(role).convert(user_cache() / "run", None, context),)
+
+
+def default_location(context: click.Context, role: Role | None = None) -> Location:
+    """The first of :func:`default_locations`."""
+    return default_locations(context, role)[0]
 
 
 def other_location(
     context: click.Context, given: str, missing: str, role: Role | None = None
 ) -> Location:
-    """The default cache in place of one of two locations, only if the variable says where it is.
+    """The default cache in place of one of two locations, only if somebody said where it is.
 
     Where two are expected, one alone may be a mistake, so nothing else is guessed.
     """
-    if not os.environ.get(VARIABLE):
-        raise click.UsageError(
-            f"there is one location, which is {given}: give {missing} before it, or set "
-            f"${VARIABLE} to where {missing} is"
-        )
-    return default_location(context, role)
+    for location in _given_locations(context, role):
+        return location
+    raise click.UsageError(
+        f"there is one location, which is {given}: give {missing} before it, or set "
+        f"${VARIABLE} to where {missing} is"
+    )
+
+
+def _given_locations(context: click.Context, role: Role | None) -> tuple[Location, ...]:
+    """The default caches that the environment or the project's file names."""
+    typed = os.environ.get(VARIABLE)
+    if typed:
+        with _said_by(f"${VARIABLE}"):
+            return (LocationType(role).convert(typed, None, context),)
+    project = find_project(Path.cwd())
+    if project is None:
+        return ()
+    with _said_by(str(project.file)), chdir(project.directory):
+        convert = LocationType(role).convert
+        return tuple(convert(text, None, context) for text in project.settings.caches)
+
+
+@contextmanager
+def _said_by(who: str) -> Iterator[None]:
+    """If a location is not valid, say in the error where it is from."""
+    try:
+        yield
+    except LocationError as error:
+        error.reason = f"{who}: {error.reason}"
+        raise
 
 
 def location_argument(command: Callable[..., Any]) -> Callable[..., Any]:

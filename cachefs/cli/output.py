@@ -71,6 +71,13 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(one_line(text), err=err)
 
 
+def write(stream: int, data: bytes) -> None:
+    """Write what a command wrote to its standard output (1) or error (2), and flush."""
+    target = (sys.stdout if stream == 1 else sys.stderr).buffer
+    target.write(data)
+    target.flush()
+
+
 def size(count: int) -> str:
     """A number of bytes in a readable unit: ``1.2 GiB``."""
     import humanize

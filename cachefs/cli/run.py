@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
-from cachefs.cli.exits import Exit
+from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
 from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
-from cachefs.cli.output import say, to_json
+from cachefs.cli.output import say, write
+from cachefs.cli.run_reports import explain_report, write_report
 from cachefs.cli.signals import forwarded
+from cachefs.cli.steps import RunCommand, WordType, list_steps, named_steps, run_steps
 from cachefs.errors import LocationError, UsageError
-from cachefs.filesystems.system import system_error
 
 if TYPE_CHECKING:
-    from cachefs.building.report import StepReport
     from cachefs.building.running import UserCommand
     from cachefs.location.options import Location
-
-_CANNOT_EXECUTE = 126
-_NOT_FOUND = 127
 
 
 @click.command(
     "run",
+    cls=RunCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[OPTIONS] [--]",
+    options_metavar="[OPTIONS]",
 )
 @click.option(
     "--cache",
@@ -92,6 +89,19 @@ _NOT_FOUND = 127
     help="Leave what lies at the outputs in place, for commands that build on it.",
 )
 @click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many steps of a file run side by side. Default: the number of processors.",
+)
+@click.option(
+    "--keep-going",
+    "-k",
+    is_flag=True,
+    help="After a step failed, run those that do not need it too.",
+)
+@click.option(
     "--explain",
     is_flag=True,
     help="Print on standard error whether it was a hit, or why it was a miss.",
@@ -104,8 +114,10 @@ _NOT_FOUND = 127
     help="Write a JSON report to this file; standard output belongs to the command.",
 )
 @common_options
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=WordType(), metavar="[STEP... | -- COMMAND...]")
+@click.pass_context
 def command(
+    context: click.Context,
     caches: tuple[Location, ...],
     name: str | None,
     inputs: tuple[str, ...],
@@ -116,6 +128,8 @@ def command(
     *,
     ignore: bool,
     incremental: bool,
+    jobs: int | None,
+    keep_going: bool,
     explain: bool,
     report_file: Path | None,
 ) -> int:
@@ -123,6 +137,10 @@ def command(
 
     \b
       cachefs run --input src --output dist -- make dist
+      cachefs run build test
+
+    In a project with a cachefs.toml, each STEP of that file, and what it needs, is run so; without
+    any, the steps are listed.
 
     A hit restores the outputs byte for byte and replays what the command printed. Only a run that
     ends with status 0 is stored. While the command runs, what lay at its outputs is moved aside; it
@@ -131,6 +149,22 @@ def command(
     the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
     "message"}.
     """  # noqa: D301 - click's mark, not a backslash
+    project = named_steps(context, command)
+    if project is not None:
+        if not command:
+            list_steps(project)
+            return Exit.DONE
+        return run_steps(
+            project,
+            command,
+            caches or _default_caches(),
+            jobs=jobs,
+            keep_going=keep_going,
+            explains=explain,
+            report_file=report_file,
+        )
+    if not command:
+        raise click.UsageError("Missing argument 'COMMAND...'")
     if inputs:
         _check_expanded(command)
     action = _action(command, incremental=incremental)
@@ -143,7 +177,7 @@ def command(
                 inputs=inputs,
                 outputs=outputs,
                 variables=variables,
-                replay=_say,
+                replay=write,
                 exclude=exclude,
                 ignore=ignore,
                 report_file=report_file,
@@ -152,9 +186,9 @@ def command(
             return _failed(error, report_file)
     if report.outcome == "ran" and not inputs:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
-    status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
+    status = write_report(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
-        _explain(report)
+        explain_report(report)
     return status
 
 
@@ -182,48 +216,16 @@ def _default_caches() -> tuple[Location, ...]:
         return ()
 
 
-def _explain(report: StepReport) -> None:
-    outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
-    for why in report.why or [""]:
-        say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
-    if report.left_out:
-        reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
-        say(f"cachefs: left out of the inputs: {reasons}", err=True)
-
-
 def _failed(error: StepError, report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
-    if error.exit_code is None:
-        missing = isinstance(error.__cause__, FileNotFoundError)
-        status = _NOT_FOUND if missing else _CANNOT_EXECUTE
-    else:
-        status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+    status = status_of_step(error)
     if error.exit_code is None:
         tell(error)
-    _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
+    write_report(report_file, {"outcome": "failed", "status": status, "message": str(error)})
     return status
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> int:
-    """Write the report, if one is wanted, and return the status: a lost report is an error."""
-    if path is None:
-        return 0
-    try:
-        path.write_text(to_json(report) + "\n", encoding="utf-8")
-    except OSError as error:
-        tell(system_error(error, "write the report", str(path)))
-        return Exit.STORE
-    return 0
 
 
 def _action(words: tuple[str, ...], *, incremental: bool) -> UserCommand:
     from cachefs.building.running import UserCommand
 
-    return UserCommand(words, Path.cwd(), _say, incremental=incremental)
-
-
-def _say(stream: int, data: bytes) -> None:
-    """Write to the stream that the command wrote to, and flush."""
-    target = (sys.stdout if stream == 1 else sys.stderr).buffer
-    target.write(data)
-    target.flush()
+    return UserCommand(words, Path.cwd(), write, incremental=incremental)
