@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
+    from cachefs.building.policy import Policy
     from cachefs.building.steps import Source, Step
     from cachefs.cache import Cache
     from cachefs.location.options import Location
@@ -155,8 +156,7 @@ class UserCommand:
 def run_cached(
     action: UserCommand,
     *,
-    caches: Sequence[str | Location],
-    name: str | None,
+    policy: Policy,
     inputs: Sequence[str],
     outputs: Sequence[str],
     variables: Sequence[str],
@@ -170,8 +170,7 @@ def run_cached(
 
     Args:
         action: the command.
-        caches: locations that are read, in this order; the first is also written.
-        name: the name in the caches; None for the location's, or one of the result's own.
+        policy: the caches, and how they are used.
         inputs: paths or glob patterns below the working directory.
         outputs: paths below the working directory.
         variables: variables that the result depends on: names, patterns of names such as
@@ -188,7 +187,7 @@ def run_cached(
     """
     directory = action.working_directory
     made = [os.path.relpath(directory / output, directory) for output in outputs]
-    locations = [parse(cache) if isinstance(cache, str) else cache for cache in caches]
+    locations = [parse(cache) if isinstance(cache, str) else cache for cache in policy.cache]
     environment = declared_variables(variables)
     with exclusive(directory / output for output in made):
         recover(directory)
@@ -207,7 +206,7 @@ def run_cached(
         def declared(build: Build) -> Step:
             return build.add(action, sources, made, environment, platform=True)
 
-        report = _run_or_take(action, declared, sources, locations, name, replay)
+        report = _run_or_take(action, declared, sources, locations, policy.name, replay)
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from cachefs.building.policy import Policy
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
@@ -172,8 +173,7 @@ def command(
         try:
             report = run_cached(
                 action,
-                caches=caches or _default_caches(),
-                name=name,
+                policy=Policy(cache=caches or _default_caches(), name=name),
                 inputs=inputs,
                 outputs=outputs,
                 variables=variables,
