@@ -93,6 +93,10 @@ class NamedStep(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknow
         bool,
         Meta(description="`true` leaves the outputs in place, as `--incremental`."),
     ] = False
+    ttl: Annotated[
+        str,
+        Meta(description="How long a result of this step counts, instead of the file's `ttl`."),
+    ] = ""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -120,21 +124,43 @@ class Settings(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown
     cache: Annotated[
         Locations,
         Meta(
-            description="A cache, or a list of caches, that is used where none is given. Commands "
-            "that take one use the first. A path is relative to the file."
+            description="A cache, or a list of caches, to read and write where none is given, as "
+            "`--cache`. A path is relative to the file."
         ),
     ] = []
+    cache_from: Annotated[
+        Locations, Meta(description="Caches that are only read, as `--cache-from`.")
+    ] = []
+    cache_to: Annotated[
+        Locations, Meta(description="Caches that are only written, as `--cache-to`.")
+    ] = []
+    write: Annotated[
+        bool, Meta(description="`false` writes nothing to any cache, as `--no-write`.")
+    ] = True
+    ttl: Annotated[
+        str,
+        Meta(
+            description="How long a result counts, such as `30d`, as `--ttl`; by default for ever."
+        ),
+    ] = ""
+    describe: Annotated[
+        bool,
+        Meta(description="`false` stores no descriptions of results, as `--no-describe`."),
+    ] = True
     jobs: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(
-            description="How many steps run side by side; by default the number of processors.",
+            description="How many steps run side by side, as `--jobs`; by default the number of "
+            "processors.",
         ),
     ] = None
 
     @property
-    def caches(self) -> list[str]:
-        """The caches, as a list."""
-        return [self.cache] if isinstance(self.cache, str) else self.cache
+    def caches(self) -> tuple[list[str], list[str], list[str]]:
+        """The caches that are read and written, only read, and only written."""
+        texts = (self.cache, self.cache_from, self.cache_to)
+        read_write, read, write = ([one] if isinstance(one, str) else one for one in texts)
+        return read_write, read, write
 
 
 class Project(Struct, frozen=True):

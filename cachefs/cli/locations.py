@@ -22,9 +22,10 @@ from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachefs import Cache
+    from cachefs.building.project import Project
     from cachefs.location.attributes import Role
     from cachefs.location.keys import Names
 
@@ -109,19 +110,20 @@ LOCATION_TEXT: Final = LocationText()
 NAME: Final = NameType()
 
 
-def default_locations(context: click.Context, role: Role | None = None) -> tuple[Location, ...]:
-    """Where the default caches are.
+def default_location(context: click.Context, role: Role | None = None) -> Location:
+    """Where the default cache is.
 
-    ``$CACHEFS_CACHE``, or else the caches of the project's file, or else where ``cachefs run``
+    ``$CACHEFS_CACHE``, or else the first cache in the project's file, or else where ``cachefs run``
     keeps results. Raises LocationError, and UsageError if the file is not valid.
     """
-    given = _given_locations(context, role)
-    return given or (LocationType(role).convert(user_cache() / "run", None, context),)
+    for location in _given_locations(context, role):
+        return location
+    return own_location(context, role)
 
 
-def default_location(context: click.Context, role: Role | None = None) -> Location:
-    """The first of :func:`default_locations`."""
-    return default_locations(context, role)[0]
+def own_location(context: click.Context, role: Role | None = None) -> Location:
+    """The cache in the user's cache directory. Raises UsageError if it cannot be used."""
+    return LocationType(role).convert(user_cache() / "run", None, context)
 
 
 def other_location(
@@ -139,18 +141,35 @@ def other_location(
     )
 
 
-def _given_locations(context: click.Context, role: Role | None) -> tuple[Location, ...]:
+def _given_locations(context: click.Context, role: Role | None) -> Iterator[Location]:
     """The default caches that the environment or the project's file names."""
-    typed = os.environ.get(VARIABLE)
-    if typed:
-        with _said_by(f"${VARIABLE}"):
-            return (LocationType(role).convert(typed, None, context),)
-    project = find_project(Path.cwd())
-    if project is None:
-        return ()
+    if os.environ.get(VARIABLE):
+        yield variable_location(context, role)
+    elif (project := project_here()) is not None:
+        texts = [text for texts in project.settings.caches for text in texts]
+        yield from project_locations(context, project, texts, role)
+
+
+def variable_location(context: click.Context, role: Role | None = None) -> Location:
+    """The location in the environment variable. Raises LocationError."""
+    with _said_by(f"${VARIABLE}"):
+        return LocationType(role).convert(os.environ[VARIABLE], None, context)
+
+
+def project_locations(
+    context: click.Context, project: Project, texts: Iterable[str], role: Role | None = None
+) -> tuple[Location, ...]:
+    """Locations that a project's file has. Paths are relative to it. Raises LocationError."""
     with _said_by(str(project.file)), chdir(project.directory):
-        convert = LocationType(role).convert
-        return tuple(convert(text, None, context) for text in project.settings.caches)
+        return tuple(LocationType(role).convert(text, None, context) for text in texts)
+
+
+def project_here() -> Project | None:
+    """The project of the working directory. Raises UsageError if its file is not valid."""
+    try:
+        return find_project(Path.cwd())
+    except FileNotFoundError:  # somebody removed the directory
+        return None
 
 
 @contextmanager

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from cachefs.building.policy import Policy
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
-from cachefs.cli.locations import LOCATION, default_location
+from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, write
+from cachefs.cli.policies import default_policy
 from cachefs.cli.run_reports import explain_report, write_report
 from cachefs.cli.signals import forwarded
-from cachefs.cli.steps import RunCommand, WordType, list_steps, named_steps, run_steps
-from cachefs.errors import LocationError, UsageError
+from cachefs.cli.steps import PROJECT, RunCommand, WordType, list_steps, named_steps, run_steps
 
 if TYPE_CHECKING:
+    from cachefs.building.project import Project
     from cachefs.building.running import UserCommand
     from cachefs.location.options import Location
 
@@ -150,15 +151,17 @@ def command(
     the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
     "message"}.
     """  # noqa: D301 - click's mark, not a backslash
-    project = named_steps(context, command)
-    if project is not None:
+    project: Project | None = context.meta[PROJECT]
+    policy = default_policy(context, project, caches=not caches)
+    policy = replace(policy, name=name, cache=caches or policy.cache)
+    if (steps := named_steps(context, command)) is not None:
         if not command:
-            list_steps(project)
+            list_steps(steps)
             return Exit.DONE
         return run_steps(
-            project,
+            steps,
             command,
-            caches or _default_caches(),
+            policy,
             jobs=jobs,
             keep_going=keep_going,
             explains=explain,
@@ -173,7 +176,7 @@ def command(
         try:
             report = run_cached(
                 action,
-                policy=Policy(cache=caches or _default_caches(), name=name),
+                policy=policy,
                 inputs=inputs,
                 outputs=outputs,
                 variables=variables,
@@ -203,17 +206,6 @@ def _check_expanded(command: tuple[str, ...]) -> None:
             f"the command would be {first}, which is a file; if the shell replaced a pattern by "
             "the names of files, quote it: --input '*.c'"
         )
-
-
-def _default_caches() -> tuple[Location, ...]:
-    """The default cache, unless it cannot be used: that is no reason not to run a command."""
-    try:
-        return (default_location(click.get_current_context()),)
-    except LocationError:
-        raise
-    except UsageError as error:
-        say(f"cachefs: warning: nothing is cached: {error}", err=True)
-        return ()
 
 
 def _failed(error: StepError, report_file: Path | None) -> int:

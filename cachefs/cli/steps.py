@@ -6,7 +6,6 @@ import logging
 import os
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -15,14 +14,16 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from cachefs.building.needs import placed
-from cachefs.building.project import find_project, unknown
+from cachefs.building.project import unknown
 from cachefs.building.running import run_cached
 from cachefs.building.side_by_side import CURRENT, SideBySide
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of, status_of_step
 from cachefs.cli.failing import tell
 from cachefs.cli.interleaving import Interleaving
+from cachefs.cli.locations import project_here
 from cachefs.cli.output import amount, print_table, say
+from cachefs.cli.policies import step_policy
 from cachefs.cli.run_reports import explain_report, write_report
 from cachefs.cli.signals import forwarded
 from cachefs.errors import CacheError, UsageError
@@ -30,14 +31,15 @@ from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from cachefs.building.actions import Sink
     from cachefs.building.needs import Placed
+    from cachefs.building.policy import Policy
     from cachefs.building.project import Project
     from cachefs.building.report import StepReport
     from cachefs.building.running import UserCommand
     from cachefs.building.side_by_side import Ended
-    from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
 
@@ -59,7 +61,7 @@ class WordType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         """The names of the project's steps, or else files."""
         del ctx, param
         try:
-            project = find_project(Path.cwd())
+            project = project_here()
         except (CacheError, OSError):
             project = None
         found = [name for name in project.steps if name.startswith(incomplete)] if project else []
@@ -79,8 +81,8 @@ class RunCommand(click.Command):
         words = ctx.params["command"]
         before = len(typed) - len(words) - 1
         marked = ctx.meta[_MARKED] = before >= 0 and typed[before] == "--"
-        project = ctx.meta[_PROJECT] = None if marked else find_project(Path.cwd())
-        if words and project is not None and words[0] in project.steps:
+        project = ctx.meta[PROJECT] = project_here()
+        if words and not marked and project is not None and words[0] in project.steps:
             ctx.allow_interspersed_args = True
             rest = super().parse_args(ctx, args)
         return rest
@@ -89,7 +91,8 @@ class RunCommand(click.Command):
 _MARKED: Final = "cachefs.marked"
 """Whether ``--`` precedes the words, which are a command then, whatever steps there are."""
 
-_PROJECT: Final = "cachefs.project"
+PROJECT: Final = "cachefs.project"
+"""The project of the working directory; None if there is none."""
 
 
 def named_steps(context: click.Context, words: Sequence[str]) -> Project | None:
@@ -101,7 +104,7 @@ def named_steps(context: click.Context, words: Sequence[str]) -> Project | None:
     if context.meta[_MARKED]:
         _refuse(context, OF_STEPS, "is for the steps of a file")
         return None
-    project: Project | None = context.meta[_PROJECT]
+    project: Project | None = context.meta[PROJECT]
     if project is None or not project.steps:
         _refuse(context, OF_STEPS, "is for the steps of a file, and there is no cachefs.toml here")
         return None
@@ -144,7 +147,7 @@ def list_steps(project: Project) -> None:
 def run_steps(
     project: Project,
     names: Sequence[str],
-    caches: Sequence[Location],
+    policy: Policy,
     *,
     jobs: int | None,
     keep_going: bool,
@@ -154,15 +157,25 @@ def run_steps(
     """Run steps and what they need, tell what became of them, and return the exit status.
 
     It is that of the first step that failed, or 128 plus the number of a signal.
+
+    Args:
+        project: the project.
+        names: the steps.
+        policy: the caches, and how they are used; a step's own table may say otherwise.
+        jobs: how many run side by side; None for the project's default.
+        keep_going: after a step failed, run those that do not need it.
+        explains: tell why each was a hit or ran.
+        report_file: where the report is written.
     """
     steps = placed(project, names)
+    policies = {one.name: step_policy(policy, project, one.step) for one in steps.values()}
     report_file = None if report_file is None else report_file.absolute()
     _enter(project.directory)
     display = Interleaving(titles=len(steps) > 1)
     running = SideBySide(
         steps,
         project.directory,
-        partial(_perform, caches, report_file),
+        partial(_perform, policies, report_file),
         display,
         jobs=jobs or project.settings.jobs or os.cpu_count() or 1,
         keep_going=keep_going,
@@ -182,7 +195,7 @@ def run_steps(
 
 
 def _perform(
-    caches: Sequence[Location],
+    policies: Mapping[str, Policy],
     report_file: Path | None,
     placed: Placed,
     command: UserCommand,
@@ -190,8 +203,7 @@ def _perform(
 ) -> StepReport:
     return run_cached(
         command,
-        caches=caches,
-        name=None,
+        policy=policies[placed.name],
         inputs=placed.inputs,
         outputs=placed.outputs,
         variables=placed.step.variables,
