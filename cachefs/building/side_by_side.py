@@ -132,8 +132,6 @@ class SideBySide:
         self._ended[ended.name] = ended
         if ended.outcome in ("hit", "ran"):
             sorter.done(ended.name)
-        elif ended.outcome == "failed":
-            self.failures.append(ended)
 
     def _how(self, name: str) -> Ended:
         """How a step ended, or which failure kept it from running."""
@@ -165,7 +163,9 @@ class SideBySide:
             return Ended(name=name)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others have to end first
             seconds = time.perf_counter() - started
-            return Ended(name=name, outcome="failed", error=error, seconds=seconds)
+            failed = Ended(name=name, outcome="failed", error=error, seconds=seconds)
+            self.failures.append(failed)  # here, so that this thread begins no other step
+            return failed
         finally:
             del self._commands[name]
             self._display.end(name)
