@@ -74,6 +74,7 @@ class _Cancellable(Generic[T]):
         self._task = asyncio.current_task()
         if self._cancelled:
             self._work.close()
+            self._finished.set()
             raise asyncio.CancelledError
         try:
             return await self._work

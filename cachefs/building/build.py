@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
@@ -34,13 +33,13 @@ from cachefs.errors import (
 from cachefs.graph import RecordGraph
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
-from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from cachefs.building.actions import Action
+    from cachefs.building.states import Output
     from cachefs.graph import Mode
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
@@ -67,51 +66,62 @@ class Build:
 
     Args:
         cache_from: caches that are read, in this order; by default ``cache_to``.
-        cache_to: the cache that the build is exported to; None for no export. ``type=local`` also
-            says how new layers are compressed; other caches use zstd.
+        cache_to: the cache that the build is exported to, or several; None for no export. If the
+            first is ``type=local``, it also says how new layers are compressed; else that is zstd.
         jobs: how many steps run at a time; by default the number of processors.
         mode: ``min`` or ``max``, by default that of the location of ``cache_to``.
         keep: how many records with results the names in ``cache_to`` keep, this build's and the
             newest of others; by default this build replaces what the names held.
         ignore_error: make a failed export a warning, as the attribute ``ignore-error`` does.
+            Otherwise the build is exported to the other caches, and the first error is raised.
+        describe: store what each new result is: its command, inputs, variables without their
+            values, host, commit and time.
+        ttl: seconds after which a result counts no more; None for no limit.
+        one_by_one: read no cache at the beginning; :meth:`take_hit` reads them until one has the
+            result.
+        dry_run: at the end of the block, run nothing and export nothing.
 
     Raises UsageError, and LocationError for ``force-compression=true``.
 
     Attributes:
         report: what was done; complete when the block has ended.
-        exports: whether the build is exported at the end of the block; may be set before.
+        targets: the caches that the build is exported to at the end of the block; may be reduced
+            before.
     """
 
     def __init__(
         self,
         cache_from: CacheLike | Sequence[CacheLike] | None = None,
-        cache_to: CacheLike | None = None,
+        cache_to: CacheLike | Sequence[CacheLike] | None = None,
         *,
         jobs: int | None = None,
         mode: Mode | None = None,
         keep: int = 0,
         ignore_error: bool = False,
+        describe: bool = False,
+        ttl: float | None = None,
+        one_by_one: bool = False,
+        dry_run: bool = False,
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
-        given = [] if cache_from is None else cache_from
-        if not isinstance(given, list | tuple):
-            given = [given]  # type: ignore[list-item]
-        self._target = None if cache_to is None else _opened(cache_to)
-        self._caches = [_opened(cache) for cache in given]
-        if cache_from is None and self._target is not None:
-            self._caches = [self._target]
-        self._compression = _compression(self._target)
+        self.targets = _all_opened(cache_to)
+        self._caches = self.targets if cache_from is None else _all_opened(cache_from)
+        self._unread = [*self._caches]
+        self._one_by_one = one_by_one
+        self._dry_run = dry_run
+        self._compression = _compression(self.targets)
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
-        self.exports = self._target is not None
         self._keep = keep
         self._ignore_error = ignore_error
+        self._describe = describe
+        self._ttl = ttl
         self._steps: list[Step] = []
         self._engine: Engine | None = None
         self._root: Path | None = None
         self._files: dict[Step, Path] = {}
-        self._export: ExportReport | None = None
+        self._exports: list[ExportReport] = []
 
     # --- declaring --------------------------------------------------------------------------------
 
@@ -224,11 +234,7 @@ class Build:
         self._root = Path(tempfile.mkdtemp(prefix=SCRATCH))
         try:
             scratch = Scratch(self._root, *self._compression)
-            loaded = [(cache, cache.load()) for cache in self._caches]
-            try:
-                self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
-            except _MALFORMED:
-                self._engine = Engine(_joinable(loaded), scratch, self._jobs, str(Path.cwd()))
+            self._engine = self._made_engine(scratch)
             for step in self._steps:
                 self._engine.add(step)
         except BaseException:
@@ -243,10 +249,9 @@ class Build:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
-                run(self._begun.obtain_all(self._finals()))
-                if self._target is not None and self.exports and not self._given_up(self._target):
-                    self._export = self._export_to(self._target)
+            if kind is None and not self._dry_run:
+                self.obtain()
+                self._export()
         finally:
             self._clean()
 
@@ -267,12 +272,34 @@ class Build:
             run(self._begun.files(step, tree))
             put_in_place(tree, directory, step.outputs)
 
+    def find(self, step: Step) -> Cache | None:
+        """The cache that has the step's result, from which nothing is fetched; None for a miss.
+
+        Caches that are read one by one are read until one has it.
+        """
+        engine = self._begun
+        while True:
+            run(engine.look_up_all([step]))
+            if (found := engine.cache_of(step)) is not None or not self._unread:
+                return found
+            self._read_next()
+
     def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
         """Put the outputs of a hit into a directory, and return its log, opened.
 
         Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
         it.
         """
+        while self.find(step) is not None:
+            if (log := self._taken(step, directory)) is not None:
+                return log
+            if not self._unread:
+                break
+            self._read_next()
+        return None
+
+    def _taken(self, step: Step, directory: Path) -> BinaryIO | None:
+        """Put a hit from the caches read so far in place."""
         engine = self._begun
         state = engine.states[step]
         while state.outcome == "hit" and (output := state.output) is not None:
@@ -305,22 +332,59 @@ class Build:
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
-    def is_stored(self, step: Step) -> bool:
-        """Whether ``cache_to`` has the step's result, and it is younger than ``touch_refresh``."""
-        output = self._begun.states[step].output
-        if output is None or self._target is None:
-            return False
-        age = (time.time_ns() - timestamps.nanoseconds(output.created_at)) / 1e9
-        fresh = 0 <= age < self._target.location.export.touch_refresh
-        return fresh and self._begun.has(self._target, step)
+    def lost(self, step: Step) -> list[str]:
+        """Why results in the caches could not be used."""
+        return list(self._begun.states[step].lost)
+
+    def history(self, step: Step) -> list[str]:
+        """How the step's key differs from its last run on this machine."""
+        return self._begun.explain(step)
+
+    def output(self, step: Step) -> Output | None:
+        """The step's result, if it is known."""
+        return self._begun.states[step].output
+
+    def size(self, step: Step) -> int:
+        """The bytes of the blobs of the step's result."""
+        output = self.output(step)
+        return sum(layer.size for layer in output.layers) if output else 0
+
+    def has_fetched(self, step: Step) -> bool:
+        """Whether all of the step's result is on disk, so that storing it reads no cache."""
+        engine = self._begun
+        output = engine.states[step].output
+        return output is not None and all(
+            engine.scratch.blob(layer.blob).exists() for layer in output.layers
+        )
 
     @property
     def report(self) -> BuildReport:
         """What the build has done so far."""
-        states = self._engine.states.values() if self._engine else ()
-        return BuildReport(steps=[state.report() for state in states], export=self._export)
+        engine = self._engine
+        steps = [] if engine is None else [engine.report(step) for step in engine.states]
+        return BuildReport(steps=steps, exports=list(self._exports))
 
     # ----------------------------------------------------------------------------------------------
+
+    def _made_engine(self, scratch: Scratch) -> Engine:
+        """The engine, with all caches read unless they are read one by one."""
+        loaded = [] if self._one_by_one else [(cache, cache.load()) for cache in self._unread]
+        self._unread = self._unread if self._one_by_one else []
+
+        def made(loaded: Sequence[tuple[Cache, RecordGraph]]) -> Engine:
+            root, describes, ttl = str(Path.cwd()), self._describe, self._ttl
+            return Engine(loaded, scratch, self._jobs, root, describes=describes, ttl=ttl)
+
+        try:
+            return made(loaded)
+        except _MALFORMED:
+            return made(_joinable(loaded))
+
+    def _read_next(self) -> None:
+        """Read the next cache; one whose graph cannot be joined is not used, with a warning."""
+        cache = self._unread.pop(0)
+        for _, graph in _joinable([(cache, cache.load())]):
+            self._begun.read(cache, graph)
 
     @property
     def _begun(self) -> Engine:
@@ -333,18 +397,23 @@ class Build:
         used = {part.node for step in self._steps for part in step.inputs.values()}
         return [step for step in self._steps if step not in used]
 
-    def _given_up(self, target: Cache) -> bool:
-        """Whether the target did not respond before; a warning has said so then."""
-        return self._ignore_error and target.layout.store.filesystem.patience.given_up
-
-    def _export_to(self, target: Cache) -> ExportReport:
-        try:
-            return self._exported(target)
-        except StoreError as error:
-            if not self._ignore_error:
-                raise
-            logger.warning("the export to %s failed and is ignored: %s", target.location, error)
-            return ExportReport(names=[], error=str(error))
+    def _export(self) -> None:
+        """Export to each target. Raises the first error, unless errors are ignored."""
+        errors = []
+        for target in self.targets:
+            # Of a cache that did not respond before, a warning has said so then.
+            if not (self._ignore_error and target.layout.store.filesystem.patience.given_up):
+                try:
+                    self._exports.append(self._exported(target))
+                except StoreError as error:
+                    errors.append(error)
+                    self._exports.append(ExportReport(names=[], error=str(error)))
+                    if self._ignore_error:
+                        logger.warning(
+                            "the export to %s failed and is ignored: %s", target.location, error
+                        )
+        if errors and not self._ignore_error:
+            raise errors[0]
 
     def _exported(self, target: Cache) -> ExportReport:
         """Export; a result whose blobs are no longer in any cache is left out, with a warning."""
@@ -360,6 +429,8 @@ class Build:
             except (IntegrityError, CacheError) as error:
                 if error.digest is None or error.digest in lost or error.side == "target":
                     raise
+                if engine.forget_description(error.digest):
+                    continue
                 lost.add(error.digest)
                 logger.warning("a result is left out of the export: %s", error)
 
@@ -398,20 +469,24 @@ def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, Reco
     return joinable
 
 
-def _compression(target: Cache | None) -> tuple[Compression, int | None]:
+def _compression(targets: Sequence[Cache]) -> tuple[Compression, int | None]:
     """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
 
     Raises LocationError.
     """
-    if target is None or target.location.oci is None:
+    for target in targets:
+        target.location.require_no_recompression()
+    options = targets[0].location.oci if targets else None
+    if options is None:
         return "zstd", None
-    options = target.location.oci
-    target.location.require_no_recompression()
     level = options.compression_level
     if options.compression == "zstd" and level == 0:
         level = 1  # builders take 0 as the fastest level, the zstd library as its default
     return options.compression, level
 
 
-def _opened(cache: CacheLike) -> Cache:
-    return cache if isinstance(cache, Cache) else open_cache(cache)
+def _all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:
+    if given is None:
+        return []
+    several: Sequence[CacheLike] = given if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
+    return [cache if isinstance(cache, Cache) else open_cache(cache) for cache in several]

@@ -15,21 +15,26 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
+from cachefs.building.describing import describe
 from cachefs.building.history import History, take_apart
 from cachefs.building.reasons import reason
 from cachefs.building.scratch import UnusableInputError, part_content
-from cachefs.building.states import Output, State, input_keys
+from cachefs.building.states import Output, State, input_keys, without_description
 from cachefs.building.steps import Source, Step, StepError
 from cachefs.concurrency import task_group
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, LayerError
 from cachefs.graph import RecordGraph, output_key
 from cachefs.transfer.importer import fetch_blob, missed
+from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from cachefs.building.report import StepReport
     from cachefs.building.scratch import Scratch
     from cachefs.building.steps import Part
     from cachefs.cache import Cache
@@ -61,6 +66,8 @@ class Engine:
         scratch: the directories of the build.
         jobs: how many steps run at a time.
         root: identifies this project in the history of its steps.
+        describes: whether results get a layer that says what they are.
+        ttl: seconds after which a result counts no more; None for no limit.
 
     Attributes:
         damaged: blobs of results that turned out to be damaged.
@@ -70,7 +77,14 @@ class Engine:
     """Where tasks are started; set at the beginning of each session."""
 
     def __init__(
-        self, caches: Sequence[tuple[Cache, RecordGraph]], scratch: Scratch, jobs: int, root: str
+        self,
+        caches: Sequence[tuple[Cache, RecordGraph]],
+        scratch: Scratch,
+        jobs: int,
+        root: str,
+        *,
+        describes: bool = False,
+        ttl: float | None = None,
     ) -> None:
         self.graph = RecordGraph.union(graph for _, graph in caches)
         self.scratch = scratch
@@ -78,6 +92,8 @@ class Engine:
         self._caches = [(cache, graph.blobs()) for cache, graph in caches]
         self._jobs = asyncio.Semaphore(jobs)
         self._root = root
+        self._describes = describes
+        self._ttl = ttl
         self._lost: set[str] = set()
         self.damaged: set[str] = set()
         self._refused: set[tuple[tuple[str, str], ...]] = set()
@@ -87,13 +103,48 @@ class Engine:
         """Add a step whose inputs have been added."""
         self.states[step] = State(step)
 
-    def has(self, cache: Cache, step: Step) -> bool:
-        """Whether this cache's graph has all blobs of the step's result."""
+    def cache_of(self, step: Step) -> Cache | None:
+        """The first cache whose graph has all blobs of the result of a hit; None for a miss."""
         output = self.states[step].output
-        return output is not None and any(
-            one is cache and all(layer.blob in blobs for layer in output.layers)
-            for one, blobs in self._caches
-        )
+        if output is None or self.states[step].outcome != "hit":
+            return None
+        blobs = {layer.blob for layer in output.layers}
+        return next((cache for cache, known in self._caches if blobs <= known.keys()), None)
+
+    def report(self, step: Step) -> StepReport:
+        """What has been done about a step so far."""
+        cache = self.cache_of(step)
+        return self.states[step].report("" if cache is None else str(cache.location))
+
+    def explain(self, step: Step) -> list[str]:
+        """How the step's key differs from its last run on this machine."""
+        return self._history(step).explain(self._taken_apart(step))
+
+    def forget_description(self, blob: str) -> bool:
+        """Store a result without its description if that is this blob, which no cache has."""
+        for state in self.states.values():
+            output = state.output
+            if output is not None and output.description and output.description.blob == blob:
+                state.output = output._replace(description=None)
+                return True
+        return False
+
+    def read(self, cache: Cache, graph: RecordGraph) -> None:
+        """Read one more cache, while no step has run and no result is in use."""
+        self.graph = RecordGraph.union([self.graph, graph])
+        blobs = graph.blobs()
+        self._caches.append((cache, blobs))
+        self._lost -= blobs.keys()
+        for state in self.states.values():
+            state.records = frozenset()
+            state.output = None
+
+    async def look_up_all(self, steps: Iterable[Step]) -> None:
+        """Match steps with the results in the caches. Fetches and runs nothing."""
+        async with task_group() as group:
+            self._begin(group)
+            for step in steps:
+                self._once("match", step, self._match)
 
     # --- sessions, one for each call -------------------------------------------------------------
 
@@ -191,16 +242,25 @@ class Engine:
         state.output = None
         for found in self.graph.results(state.records):
             layers = tuple(self.graph.layers[index] for index in found.layers)
+            layers, description = without_description(layers)
+            if self._is_too_old(found.created_at):
+                state.note_lost(f"its result from {found.created_at} is too old")
+                continue
             whole = all(layer.diff_id for layer in layers)
             if not whole or len(layers) != 1 + step.action.logs:
-                why = "its result in the cache cannot be used: a layer or its diffID is missing"
-                state.lost += [] if why in state.lost else [why]
+                state.note_lost(
+                    "its result in the cache cannot be used: a layer or its diffID is missing"
+                )
             elif _identity(layers) not in self._refused and self._lost.isdisjoint(
                 layer.blob for layer in layers
             ):
-                state.output = Output(layers, found.created_at)
+                state.output = Output(layers, found.created_at, description)
                 state.outcome = "hit"
                 return
+
+    def _is_too_old(self, created_at: str) -> bool:
+        age = time.time_ns() - timestamps.nanoseconds(created_at)
+        return self._ttl is not None and age / 1e9 > self._ttl
 
     def _keys(self, step: Step) -> list[set[Key]]:
         """All known keys of each input."""
@@ -334,8 +394,11 @@ class Engine:
         started = time.perf_counter()
         parts = self._taken_apart(step)
         state.why = state.lost or await in_thread(self._history(step).explain, parts)
+        started_at = timestamps.now()
         made = await self._execute(step, fetched)
         state.seconds = time.perf_counter() - started
+        if made is not None and self._describes:
+            made = await in_thread(self._described, step, made, started_at)
         await in_thread(self._history(step).keep, parts)
         return made
 
@@ -373,6 +436,26 @@ class Engine:
         self.states[step].unkept = objection
         return None
 
+    def _described(self, step: Step, made: Output, started_at: str) -> Output:
+        """The result with a layer on top that says what it is."""
+        results = {
+            name: self._content(part)
+            for name, part in step.inputs.items()
+            if isinstance(part.node, Step)
+        }
+        seconds = self.states[step].seconds
+        described = replace(
+            describe(step, results), started_at=started_at, seconds=round(seconds, 3)
+        )
+        return made._replace(description=self.scratch.keep_description(described))
+
+    def _content(self, part: Part) -> str:
+        """The content of an input that is the result of a step, or a part of it."""
+        if not isinstance(part.node, Step):
+            return ""
+        state = self.states[part.node]
+        return state.parts.get(part.path, state.content) + part.selector
+
     def _failed(
         self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
     ) -> StepError:
@@ -397,8 +480,7 @@ class Engine:
                 inputs[name] = content.digest
                 files[name] = content.entries
             elif isinstance(part.node, Step):
-                state = self.states[part.node]
-                inputs[name] = state.parts.get(part.path, state.content) + part.selector
+                inputs[name] = self._content(part)
         return take_apart(step.definition, inputs, files)
 
 

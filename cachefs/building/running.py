@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,17 +15,18 @@ import msgspec
 from cachefs.building.before import Before, recover
 from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
+from cachefs.building.explaining import explain
 from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
-from cachefs.building.keys import inputs_digest
 from cachefs.building.log import frames
+from cachefs.building.naming import command_prefix, result_name
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
 from cachefs.building.steps import StepError
+from cachefs.building.tiers import Tiers
 from cachefs.building.user_cache import user_cache
-from cachefs.cache import open as open_cache
-from cachefs.errors import CacheError, StoreError, UsageError
+from cachefs.errors import CacheError, UsageError
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
@@ -38,13 +39,6 @@ if TYPE_CHECKING:
     from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
-
-KEPT: Final = 100
-"""How many results a name that was given keeps: the newest, one for each state of the inputs."""
-
-PATIENCE: Final = 10.0
-"""Seconds that a cache may go without progress, unless its location says otherwise: a command that
-is to become faster by a cache must not wait for long if there is none."""
 
 
 class UserCommand:
@@ -168,6 +162,8 @@ def run_cached(
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
 
+    With ``policy.dry_run``, only say which of both it would be.
+
     Args:
         action: the command.
         policy: the caches, and how they are used.
@@ -187,10 +183,11 @@ def run_cached(
     """
     directory = action.working_directory
     made = [os.path.relpath(directory / output, directory) for output in outputs]
-    locations = [parse(cache) if isinstance(cache, str) else cache for cache in policy.cache]
+    locations = [parse(one) if isinstance(one, str) else one for one in policy.locations]
     environment = declared_variables(variables)
-    with exclusive(directory / output for output in made):
-        recover(directory)
+    with nullcontext() if policy.dry_run else exclusive(directory / output for output in made):
+        if not policy.dry_run:
+            recover(directory)
         sources = as_sources(
             directory,
             inputs,
@@ -206,47 +203,103 @@ def run_cached(
         def declared(build: Build) -> Step:
             return build.add(action, sources, made, environment, platform=True)
 
-        report = _run_or_take(action, declared, sources, locations, policy.name, replay)
+        if policy.dry_run:
+            report = _foresee(declared, sources, policy)
+        else:
+            report = _run_or_take(action, declared, sources, policy, replay)
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+
+
+FORCED: Final = "it is forced to run"
 
 
 def _run_or_take(
     action: UserCommand,
     declared: Callable[[Build], Step],
     sources: Mapping[str, Source],
-    locations: Sequence[Location],
-    name: str | None,
+    policy: Policy,
     replay: Sink,
 ) -> StepReport:
     """Take the result from a cache, or run the command and store its result."""
     taken = False
     step = declared(Build())
     try:
-        own_name = _result_name(step, sources)
-        opened = [_opened(location, name, own_name) for location in locations]
-        reachable = [cache for cache in opened if cache is not None]
-        target = opened[0] if opened else None
-        # A name of a result's own is replaced as a whole, so concurrent runs lose nothing.
-        keep = KEPT if name is not None or (locations and locations[0].names) else 0
-        with Build(reachable, target, mode="max", keep=keep, ignore_error=True) as build:
+        tiers = _tiers(step, sources, policy)
+        with _build(tiers, policy) as build:
             step = declared(build)
-            build.obtain(step)
             if (log := build.take_hit(step, action.working_directory)) is not None:
                 taken = True
                 with log:
                     for stream, data in frames(log):
                         replay(stream, data)
+            why = [] if taken else _why(build, step, tiers, policy)
             build.obtain(step)
-            build.exports = not build.is_stored(step) if taken else _is_kept(build, step, sources)
-            return build.report.steps[0]
+            report = build.report.steps[0]
+            if taken:
+                build.targets = _used(build, step, tiers)
+            elif not _is_kept(build, step, sources):
+                build.targets = []
+            return msgspec.structs.replace(report, why=why or report.why)
     except _ANY as error:
         return _without_cache(action, step, error, taken=taken)
 
 
-def _result_name(step: Step, sources: Mapping[str, Source]) -> str:
-    """The name of one result: of the command, and of the contents of its inputs."""
-    contents = inputs_digest({name: source.digest for name, source in sources.items()})
-    return f"run-{step.vertex.hex[:24]}-{contents.hex[:16]}"
+def _foresee(
+    declared: Callable[[Build], Step], sources: Mapping[str, Source], policy: Policy
+) -> StepReport:
+    """Whether there is a hit, from which nothing is fetched, or why there is none."""
+    tiers = _tiers(declared(Build()), sources, policy)
+    with _build(tiers, policy) as build:
+        step = declared(build)
+        if build.find(step) is None:
+            why = _why(build, step, tiers, policy) or build.history(step)
+            return StepReport(name=step.name, outcome="would run", why=why)
+        return msgspec.structs.replace(
+            build.report.steps[0], outcome="would hit", fetched=build.size(step)
+        )
+
+
+def _tiers(step: Step, sources: Mapping[str, Source], policy: Policy) -> Tiers:
+    contents = {name: source.digest for name, source in sources.items()}
+    return Tiers(policy, result_name(step, contents))
+
+
+def _build(tiers: Tiers, policy: Policy) -> Build:
+    return Build(
+        [] if policy.force else tiers.readable,
+        tiers.writable,
+        mode="max",
+        keep=tiers.keep,
+        ignore_error=True,
+        describe=policy.describe,
+        ttl=policy.ttl,
+        one_by_one=True,
+        dry_run=policy.dry_run,
+    )
+
+
+def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
+    """Why the step is no hit, from the caches, if that is asked for; empty if they do not say."""
+    if policy.force:
+        return [FORCED]
+    if (lost := build.lost(step)) or not (policy.explain or policy.dry_run):
+        return lost
+    prefix = command_prefix(step)
+    places = (
+        (cache, name)
+        for cache in tiers.readable
+        for name in (cache.location.names if tiers.gathers else (prefix,))
+    )
+    return explain(step, places)
+
+
+def _used(build: Build, step: Step, tiers: Tiers) -> list[Cache]:
+    """Note that a hit was used, and return the caches that are to have its result too."""
+    hit, output = build.find(step), build.output(step)
+    if hit is None or output is None:
+        return []
+    tiers.renew(hit, output)
+    return tiers.to_fill(hit) if build.has_fetched(step) else []
 
 
 def _own(
@@ -327,18 +380,3 @@ def _staying(
         for output in outputs
         if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
     ]
-
-
-def _opened(location: Location, name: str | None, default_name: str) -> Cache | None:
-    """The cache; None, with a warning, if its filesystem connects immediately and fails."""
-    if location.protocol != "file":
-        location = replace(location, patience=location.patience or PATIENCE)
-    if name is not None or not location.names:
-        location = location.with_names(name or default_name)
-    try:
-        cache = open_cache(location)
-    except StoreError as error:
-        logger.warning("this cache is not used: %s", error)
-        return None
-    cache.layout.store.filesystem.patience.once = True
-    return cache

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -15,18 +14,15 @@ from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
-from cachefs.cli.locations import LOCATION
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, write
-from cachefs.cli.policies import default_policy
-from cachefs.cli.run_reports import explain_report, write_report
+from cachefs.cli.policies import cache_options, chosen_policy
+from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
 from cachefs.cli.steps import PROJECT, RunCommand, WordType, list_steps, named_steps, run_steps
 
 if TYPE_CHECKING:
-    from cachefs.building.project import Project
     from cachefs.building.running import UserCommand
-    from cachefs.location.options import Location
 
 
 @click.command(
@@ -35,20 +31,7 @@ if TYPE_CHECKING:
     context_settings={"allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
-@click.option(
-    "--cache",
-    "caches",
-    multiple=True,
-    type=LOCATION,
-    metavar="LOCATION",
-    help="A cache to look in; the first one is also written. May be repeated. "
-    "Default: $CACHEFS_CACHE, or else one in your cache directory.",
-)
-@click.option(
-    "--name",
-    metavar="NAME",
-    help="The name in the cache. Default: one derived from the command.",
-)
+@cache_options
 @click.option(
     "--input",
     "inputs",
@@ -106,7 +89,8 @@ if TYPE_CHECKING:
 @click.option(
     "--explain",
     is_flag=True,
-    help="Print on standard error whether it was a hit, or why it was a miss.",
+    help="Print on standard error whether it was a hit and what it saved, or why it was a miss: "
+    "what differs from the nearest result in the caches.",
 )
 @click.option(
     "--report",
@@ -117,11 +101,7 @@ if TYPE_CHECKING:
 )
 @common_options
 @click.argument("command", nargs=-1, type=WordType(), metavar="[STEP... | -- COMMAND...]")
-@click.pass_context
 def command(
-    context: click.Context,
-    caches: tuple[Location, ...],
-    name: str | None,
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -134,6 +114,7 @@ def command(
     keep_going: bool,
     explain: bool,
     report_file: Path | None,
+    **how: Any,
 ) -> int:
     """Run COMMAND, or restore its outputs if it ran before with the same inputs.
 
@@ -151,21 +132,14 @@ def command(
     the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
     "message"}.
     """  # noqa: D301 - click's mark, not a backslash
-    project: Project | None = context.meta[PROJECT]
-    policy = default_policy(context, project, caches=not caches)
-    policy = replace(policy, name=name, cache=caches or policy.cache)
-    if (steps := named_steps(context, command)) is not None:
+    context = click.get_current_context()
+    policy = chosen_policy(context.meta[PROJECT], explain=explain, **how)
+    if (project := named_steps(context, command)) is not None:
         if not command:
-            list_steps(steps)
+            list_steps(project)
             return Exit.DONE
         return run_steps(
-            steps,
-            command,
-            policy,
-            jobs=jobs,
-            keep_going=keep_going,
-            explains=explain,
-            report_file=report_file,
+            project, command, policy, jobs=jobs, keep_going=keep_going, report_file=report_file
         )
     if not command:
         raise click.UsageError("Missing argument 'COMMAND...'")
@@ -190,8 +164,7 @@ def command(
     if report.outcome == "ran" and not inputs:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = write_report(report_file, {**msgspec.structs.asdict(report), "status": 0})
-    if explain:
-        explain_report(report)
+    tell_report(report, outputs, explains=explain)
     return status
 
 

@@ -24,7 +24,7 @@ from cachefs.cli.interleaving import Interleaving
 from cachefs.cli.locations import project_here
 from cachefs.cli.output import amount, print_table, say
 from cachefs.cli.policies import step_policy
-from cachefs.cli.run_reports import explain_report, write_report
+from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
 from cachefs.errors import CacheError, UsageError
 from cachefs.masking import mask_text
@@ -151,7 +151,6 @@ def run_steps(
     *,
     jobs: int | None,
     keep_going: bool,
-    explains: bool,
     report_file: Path | None,
 ) -> int:
     """Run steps and what they need, tell what became of them, and return the exit status.
@@ -164,7 +163,6 @@ def run_steps(
         policy: the caches, and how they are used; a step's own table may say otherwise.
         jobs: how many run side by side; None for the project's default.
         keep_going: after a step failed, run those that do not need it.
-        explains: tell why each was a hit or ran.
         report_file: where the report is written.
     """
     steps = placed(project, names)
@@ -190,7 +188,7 @@ def run_steps(
     status = 128 + running.stopped_by if running.stopped_by else 0
     if running.failures:
         status = status_of_ended(running.failures[0])
-    _tell(ended, steps, explains=explains)
+    _tell(ended, steps, explains=policy.explain)
     return status or write_report(report_file, as_report(ended, status))
 
 
@@ -245,8 +243,8 @@ def _tell(ended: Sequence[Ended], steps: Mapping[str, Placed], *, explains: bool
         if one.outcome == "ran" and not steps[one.name].inputs:
             note = "without inputs, this result is used whatever changes"
             say(f"cachefs: note: {one.name}: {note}", err=True)
-        if explains and one.report is not None:
-            explain_report(one.report, one.name)
+        if one.report is not None:
+            tell_report(one.report, steps[one.name].outputs, explains=explains, name=one.name)
     for one in ended:
         say(f"cachefs: {one.name}: {_how(one)}", err=True)
     if len(ended) > 1:
