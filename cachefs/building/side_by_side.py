@@ -34,21 +34,25 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals after which no other step begins."""
 
 
+Outcome = Literal["hit", "ran", "failed", "not run", "would hit", "would run", "not known"]
+
+
 class Ended(Struct, frozen=True, kw_only=True):
-    """How a named step ended.
+    """How a named step ended, or would end.
 
     Attributes:
         name: the step.
         outcome: ``hit``, ``ran``, ``failed``, or ``not run``, because one that it needs failed or
-            a signal came first.
+            a signal came first; of a dry run, ``would hit``, ``would run`` or ``not known``.
         seconds: how long it took, hit or run.
         report: what was done, if it was a hit or ran.
         error: why it failed.
-        because: for a step that was not run, the step that failed; empty if it is not for one.
+        because: the step that failed, so that this one was not run, or that has to run before it is
+            known what this one would do; empty if there is none.
     """
 
     name: str
-    outcome: Literal["hit", "ran", "failed", "not run"] = "not run"
+    outcome: Outcome = "not run"
     seconds: float = 0.0
     report: StepReport | None = None
     error: Exception | None = None
@@ -170,7 +174,7 @@ class SideBySide:
             del self._commands[name]
             self._display.end(name)
         seconds = time.perf_counter() - started
-        outcome: Literal["hit", "ran"] = "hit" if report.outcome == "hit" else "ran"
+        outcome: Outcome = "hit" if report.outcome == "hit" else "ran"
         return Ended(name=name, outcome=outcome, seconds=seconds, report=report)
 
     # --- signals, in the main thread --------------------------------------------------------------

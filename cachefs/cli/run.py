@@ -19,7 +19,8 @@ from cachefs.cli.output import say, write
 from cachefs.cli.policies import cache_options, chosen_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
-from cachefs.cli.steps import PROJECT, RunCommand, WordType, list_steps, named_steps, run_steps
+from cachefs.cli.steps import run_steps
+from cachefs.cli.words import PROJECT, RunCommand, WordType, list_steps, named_steps
 
 if TYPE_CHECKING:
     from cachefs.building.running import UserCommand
