@@ -1,7 +1,9 @@
 from .amount import Amount
 from .between import copy, merge, plan_copy, plan_merge
 from .building.build import Build
+from .building.cached import Cached, CallStatistics, cached
 from .building.report import BuildReport, StepReport
+from .building.serializers import Array, Files, Json, Pickle, Serializer, Table
 from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, open
 from .digest import Digest
@@ -47,6 +49,7 @@ __all__ = [
     "AgeClass",
     "Amount",
     "ArchivedError",
+    "Array",
     "BlobRemoval",
     "BlobSource",
     "Build",
@@ -56,7 +59,9 @@ __all__ = [
     "CacheError",
     "CacheNameError",
     "CacheUsage",
+    "Cached",
     "CachedResult",
+    "CallStatistics",
     "Change",
     "CopyError",
     "CopyPlan",
@@ -66,8 +71,10 @@ __all__ = [
     "ExportReport",
     "Fault",
     "Fetch",
+    "Files",
     "Found",
     "IntegrityError",
+    "Json",
     "Key",
     "LayerDetails",
     "LayerIndex",
@@ -90,6 +97,7 @@ __all__ = [
     "NoCacheError",
     "NotFoundError",
     "Part",
+    "Pickle",
     "Plan",
     "PrunePlan",
     "PrunePolicy",
@@ -100,14 +108,17 @@ __all__ = [
     "RecordIndex",
     "RepairPlan",
     "RepairReport",
+    "Serializer",
     "Source",
     "Step",
     "StepError",
     "StepReport",
     "StoreError",
+    "Table",
     "UnreachableError",
     "UsageError",
     "VerifyReport",
+    "cached",
     "copy",
     "merge",
     "open",
