@@ -6,16 +6,10 @@ import asyncio
 import functools
 import inspect
 import logging
-import os
-import shutil
-import tempfile
 import threading
-from collections import OrderedDict
-from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
-    Final,
     Generic,
     NamedTuple,
     ParamSpec,
@@ -24,20 +18,27 @@ from typing import (
     overload,
 )
 
-from cachefs.building import leftovers
-from cachefs.building.call_store import Call, CallStore, opened
+from cachefs.building.call_files import (
+    OUTPUTS,
+    OUTPUTS_WITH_FILES,
+    put_back,
+    read_bytes,
+    save_bytes,
+    save_files,
+)
+from cachefs.building.call_store import Call, CallStore, located, opened
 from cachefs.building.flights import Flights, landed, outcome
 from cachefs.building.functions import Keyed, check_function, function_key, label
 from cachefs.building.reasons import reason
-from cachefs.building.restoring import put_in_place, staging
+from cachefs.building.recent import Recent
 from cachefs.building.serializers import ChangedError, Files, checked, chosen
-from cachefs.building.steps import checked_path
 from cachefs.building.values import canonical
-from cachefs.errors import CacheError, IntegrityError, UsageError
-from cachefs.layers.beneath import Beneath, NotRegularError, split
+from cachefs.errors import CacheError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from cachefs.building.serializers import Serializer
     from cachefs.cache import Cache
@@ -50,12 +51,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("cachefs")
-
-MEMORY: Final = 32 * 1024 * 1024
-"""Bytes of results that each function keeps in memory, those that were used last."""
-
-_RESULT: Final = "result"
-_TREE: Final = "files"
 
 
 class CallStatistics(NamedTuple):
@@ -97,12 +92,12 @@ class Cached(Keyed, Generic[P, R]):
         self._signature = inspect.signature(function)
         self._ignored = _checked_names(ignore, self._signature, label(function))
         self._serializer = chosen(function) if serializer is None else checked(serializer)
-        self._location = cache
+        self._location = None if cache is None else located(cache)
         self._store: CallStore | None = None
         self._is_open = False
         self._told: set[str] = set()
         self._flights = Flights()
-        self._recent = _Recent()
+        self._recent = Recent()
         self._lock = threading.Lock()
         self._statistics = CallStatistics()
         self._is_async = inspect.iscoroutinefunction(function)
@@ -202,7 +197,7 @@ class Cached(Keyed, Generic[P, R]):
             if parameter not in self._ignored
         )
         function = function_key(self.function, self.version)
-        outputs = (_RESULT, _TREE) if isinstance(self._serializer, Files) else (_RESULT,)
+        outputs = OUTPUTS_WITH_FILES if isinstance(self._serializer, Files) else OUTPUTS
         return Call.of(name, function, (arguments, self._serializer.name.encode()), outputs)
 
     # --- results ----------------------------------------------------------------------------------
@@ -228,13 +223,15 @@ class Cached(Keyed, Generic[P, R]):
             return False, None
         try:
             if isinstance(self._serializer, Files):
-                value = _put_back(store, call, self._serializer)
+                value = put_back(store, call, self._serializer)
+                if value is None:
+                    return False, None
             else:
-                data = _bytes_of(store, call)
+                data = read_bytes(store, call)
+                if data is None:
+                    return False, None
                 value = self._serializer.loads(data)
                 self._recent.add(call.vertex, data)
-        except _AbsentError:
-            return False, None
         except Exception as error:  # noqa: BLE001 - a serializer of the caller's may raise anything
             self._tell(f"a result of {call.label} cannot be used: {_line(error)}")
             return False, None
@@ -266,12 +263,12 @@ class Cached(Keyed, Generic[P, R]):
     def _save(self, call: Call, value: Any) -> Callable[[Path], None]:
         """What writes the files of a result."""
         if isinstance(self._serializer, Files):
-            return functools.partial(_save_files, value, self._serializer.relative(value))
+            return functools.partial(save_files, value, self._serializer.relative(value))
         data = self._serializer.dumps(value)
         if not isinstance(data, bytes):
             raise ChangedError(f"{self._serializer.name} made {type(data).__name__}, not bytes")
         self._recent.add(call.vertex, data)
-        return functools.partial(_save_bytes, data)
+        return functools.partial(save_bytes, data)
 
     def _tell(self, text: str) -> None:
         """Warn, once for each text: the next thousand calls may have the same trouble."""
@@ -297,84 +294,10 @@ class Cached(Keyed, Generic[P, R]):
             self._statistics = CallStatistics(*(before + one for before, one in now))
 
 
-class _AbsentError(Exception):
-    """The cache has no result."""
-
-
-class _Recent:
-    """The bytes of the results that were used last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._results: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
-
-    def get(self, key: str) -> bytes | None:
-        with self._lock:
-            data = self._results.get(key)
-            if data is not None:
-                self._results.move_to_end(key)
-            return data
-
-    def add(self, key: str, data: bytes) -> None:
-        with self._lock:
-            self._size += len(data) - len(self._results.pop(key, b""))
-            self._results[key] = data
-            while self._size > MEMORY:
-                _, oldest = self._results.popitem(last=False)
-                self._size -= len(oldest)
-
-
 def _line(error: Exception) -> str:
     """One line about what a serializer or cache raised."""
     known = isinstance(error, CacheError | OSError)
     return reason(error) if known else f"{type(error).__name__}: {error}"
-
-
-def _bytes_of(store: CallStore, call: Call) -> bytes:
-    directory = Path(tempfile.mkdtemp(prefix=leftovers.SCRATCH))
-    try:
-        return _result_file(store, call, directory / "tree")
-    finally:
-        leftovers.remove(directory)
-
-
-def _result_file(store: CallStore, call: Call, tree: Path) -> bytes:
-    """Extract a result, and read its main file without following links."""
-    if not store.read(call, tree):
-        raise _AbsentError
-    with Beneath.at(tree) as beneath:
-        try:
-            with os.fdopen(beneath.open_file(split(_RESULT)), "rb") as file:
-                return file.read()
-        except (FileNotFoundError, NotRegularError) as error:
-            raise IntegrityError(f"it has no file {_RESULT!r}") from error
-
-
-def _put_back(store: CallStore, call: Call, files: Files) -> Path:
-    files.directory.mkdir(parents=True, exist_ok=True)
-    with staging(files.directory) as place:
-        relative = checked_path(_result_file(store, call, place / "tree").decode())
-        tree = place / "tree" / _TREE
-        with Beneath.at(tree) as beneath:
-            if not beneath.exists(split(relative)):
-                raise IntegrityError(f"it has no {relative!r}")
-        put_in_place(tree, files.directory, [relative])
-    return files.directory / relative
-
-
-def _save_bytes(data: bytes, directory: Path) -> None:
-    (directory / _RESULT).write_bytes(data)
-
-
-def _save_files(value: Path, relative: str, directory: Path) -> None:
-    (directory / _RESULT).write_text(relative)
-    copy = directory / _TREE / relative
-    copy.parent.mkdir(parents=True)
-    if value.is_dir() and not value.is_symlink():
-        shutil.copytree(value, copy, symlinks=True)
-    else:
-        shutil.copy2(value, copy, follow_symlinks=False)
 
 
 def _checked_names(
@@ -438,7 +361,8 @@ def cached(
         ignore: names of parameters that are not part of the key, because no result depends on them.
 
     Raises UsageError for what cannot be cached: generators, methods of an object, and, without a
-    ``version``, closures. Calls raise it for arguments and constants of other types.
+    ``version``, closures; and LocationError. Calls raise it for arguments and constants of other
+    types.
     """
 
     def decorate(decorated: Callable[P, R]) -> Cached[P, R]:

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 
 from cachefs.building.build import Build
 from cachefs.building.keys import Definition
@@ -22,7 +22,6 @@ from cachefs.cache import open as open_cache
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LocationError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph, output_key
-from cachefs.layers.extracting import extract
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 from cachefs.transfer.importer import Miss
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from cachefs.wire.cacheconfig import Layer
 
     CacheLike = str | os.PathLike[str] | Location | Cache
+
+T = TypeVar("T")
 
 logger = logging.getLogger("cachefs")
 
@@ -102,31 +103,35 @@ class CallStore:
         self._cache = cache
         self._failed_at = -PAUSE
 
-    def read(self, call: Call, directory: Path) -> bool:
-        """Extract the result of a call into a new directory; False if there is none."""
+    def read(self, call: Call, use: Callable[[BinaryIO, str, Digest], T]) -> T | None:
+        """Find the result of a call; None if there is none, or none that can be used.
+
+        Args:
+            call: the call.
+            use: gets the result's blob, its media type and its diffID, and returns what it makes of
+                them. It may raise CacheError and OSError.
+        """
         if self._is_left_alone():
-            return False
+            return None
         try:
             graph = RecordGraph(self._cache.manifest(call.name).config)
             found = graph.results(graph.find(output_key(call.vertex, 0)))
             for layers in (tuple(graph.layers[i] for i in one.layers) for one in found):
                 if len(layers) == 1 and layers[0].diff_id:
-                    return self._extract(layers[0], directory)
+                    return self._used(layers[0], use)
         except NotFoundError:
-            return False
+            return None
         except (CacheError, OSError) as error:
             self._note(call, "cannot be read", error)
-        return False
+        return None
 
-    def _extract(self, layer: Layer, directory: Path) -> bool:
+    def _used(self, layer: Layer, use: Callable[[BinaryIO, str, Digest], T]) -> T | None:
         blob = self._cache.open_blob(layer.blob, layer.size or None)
         if isinstance(blob, Miss):
-            return False
+            return None
         facts = layer.annotations
         with blob:
-            media_type = facts.media_type if facts else ""
-            extract(blob, directory, media_type=media_type, diff_id=Digest(layer.diff_id))
-        return True
+            return use(blob, facts.media_type if facts else "", Digest(layer.diff_id))
 
     def write(self, call: Call, save: Callable[[Path], None]) -> bool:
         """Store the result of a call, whose files ``save`` writes; False if it is not kept."""
@@ -199,16 +204,16 @@ class _Saving(NamedTuple):
         return ""
 
 
-def opened(cache: CacheLike | None) -> Cache | None:
+def opened(cache: Location | Cache | None) -> Cache | None:
     """The cache that results of calls are kept in, by default ``$CACHEFS_CACHE`` or the user's own.
 
     None, with a warning, if there is no directory for the user's own, or if a filesystem connects
-    immediately and fails. Raises LocationError.
+    immediately and fails. Raises LocationError for what the variable says.
     """
     if isinstance(cache, Cache):
         return cache
     try:
-        location = _default_location() if cache is None else _location(cache)
+        location = _default_location() if cache is None else cache
     except LocationError:
         raise
     except UsageError as error:
@@ -232,7 +237,10 @@ _opened: Final[list[tuple[Location, Cache]]] = []
 """Each cache is opened once, however many functions use it: a new S3 client takes half a second."""
 
 
-def _location(cache: str | os.PathLike[str] | Location) -> Location:
+def located(cache: CacheLike) -> Location | Cache:
+    """Where a cache is that a caller gave. Raises LocationError."""
+    if isinstance(cache, Cache):
+        return cache
     location = cache if isinstance(cache, Location) else parse(cache)
     if location.names:
         raise LocationError(
