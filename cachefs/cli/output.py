@@ -77,6 +77,8 @@ def command_line(words: Sequence[str]) -> str:
     """The words of a command as one would type them in a shell; what is masked stays readable."""
     is_masked = re.compile(rf"[\w.=:/@-]*{re.escape(MASK)}[\w.=:/@-]*").fullmatch
     return " ".join(word if is_masked(word) else shlex.quote(word) for word in words)
+
+
 def write(stream: int, data: bytes) -> None:
     """Write what a command wrote to its standard output (1) or error (2), and flush."""
     target = (sys.stdout if stream == 1 else sys.stderr).buffer
