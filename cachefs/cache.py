@@ -152,8 +152,8 @@ class Cache:
         return run(inspect.summarize(self._layout, as_names(names) or self.location.names))
 
     def describe(self, name: str) -> NameDetails:
-        """Everything in a name's manifest. Raises the same errors as :meth:`manifest`."""
-        return inspect.describe(self.manifest(name))
+        """Everything in a name's manifest, and what its results are. Raises as :meth:`manifest`."""
+        return run(inspect.describe(self._layout, name))
 
     def usage(self, names: Names = ()) -> CacheUsage:
         """The space that the cache uses: by name, and shared, orphaned and missing blobs.
@@ -252,8 +252,7 @@ class Cache:
             finals: for ``min``, the records whose results are kept (:meth:`RecordGraph.select`).
             on_conflict: what to do with a name that holds something else: ``replace`` it,
                 ``merge`` both, so that concurrent writers lose nothing, or ``fail``.
-            join: for ``merge``, from this graph and the stored one to one of both; by default
-                :meth:`RecordGraph.union`.
+            join: for ``merge``, of this graph and the stored one; else :meth:`RecordGraph.union`.
             callback: an fsspec callback that receives the number of bytes sent.
 
         Raises LocationError for ``force-compression=true``, and StoreError, IntegrityError,
@@ -263,6 +262,7 @@ class Cache:
         self.location.require_no_recompression()
         targets = as_names(names) or self.default_names
         options, blobs = self.location.export, as_source(source)
+        publisher = Publisher(self._layout, blobs, options.touch_refresh, on_conflict, join)
         selected = graph.select(mode or options.mode, finals)
         work = partial(
             exporter.export,
@@ -274,9 +274,7 @@ class Cache:
             touch_refresh=options.touch_refresh,
             callback=callback,
             learned=partial(diff_ids.note, graph.layers),
-            publish=Publisher(
-                self._layout, blobs, options.touch_refresh, on_conflict, join
-            ).publish,
+            publish=publisher.publish,
         )
         return run(unless_ignored(work, self.location))
 
