@@ -47,7 +47,7 @@ def poison(
     without_log: bool = False,
 ) -> None:
     """Replace the archives of all results in a local cache: of their files, of their logs."""
-    for path in (cache / "manifests").iterdir():
+    for path in (cache / "manifests").glob("[!.]*"):
         manifest = json.loads(path.read_bytes())
         for layer in manifest["layers"]:
             raw = files if layer.get("parent", 0) == -1 else log

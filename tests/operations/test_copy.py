@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,44 @@ def test_a_first_build_has_no_cache_to_copy(
     assert "branch is not there" in caplog.text
     with pytest.raises(cachefs.CopyError, match="branch"):
         cachefs.copy(source, tmp_path / "target")
+
+
+def test_names_are_joined_if_asked(tmp_path: Path) -> None:
+    caches = [cachefs.open(tmp_path / str(number)) for number in range(2)]
+    graphs = []
+    for number, cache in enumerate(caches):
+        generated = random_graph(number, records=5)
+        cache.export(generated.graph, generated.blobs, "main", mode="max")
+        graphs.append(cache.load("main"))
+    target = cachefs.open(tmp_path / "target")
+    for cache in caches:
+        cachefs.copy(cache, target, on_conflict="merge")
+    union = cachefs.RecordGraph.union(graphs)
+    assert target.load("main").blobs() == union.blobs()
+    assert cachefs.copy(caches[0], target, on_conflict="merge").unchanged == ["main"]
+    assert target.verify(read_data=1.0).faults == []
+    with pytest.raises(cachefs.CopyError, match="main holds what another writer wrote"):
+        cachefs.copy(caches[0], target, on_conflict="fail")
+    assert target.load("main").blobs() == union.blobs()
+    assert cachefs.copy(caches[0], target).unchanged == []
+    assert target.load("main").blobs() == graphs[0].blobs()
+
+
+def test_a_mirror_joins_nothing(tmp_path: Path) -> None:
+    """It would delete the blobs of what it joined."""
+    source = filled(tmp_path / "source")
+    with pytest.raises(cachefs.UsageError, match="leave one of them out"):
+        cachefs.copy(source, tmp_path / "target", delete=True, on_conflict="merge")
+    assert not (tmp_path / "target").exists()
+
+
+def test_the_command_joins(tmp_path: Path) -> None:
+    source, target = filled(tmp_path / "source"), cachefs.open(tmp_path / "target")
+    other = random_graph(2, records=5)
+    target.export(other.graph, other.blobs, "main", mode="max")
+    command = [sys.executable, "-m", "cachefs", "copy", "--merge", "--name", "main"]
+    command += [str(tmp_path / "source"), str(tmp_path / "target")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = source.load("main").blobs() | other.graph.blobs()
+    assert target.load("main").blobs() == expected

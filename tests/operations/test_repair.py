@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ import cachefs
 import cachefs.testing
 from cachefs.wire import codec
 from tests.damaging import Folder, MakePlace, Place, damage_some, delete, flip, lengthen, truncate
+from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 
 GARBAGE = [b"", b"{", b'{"layers":[{"blob":"sha256:0","parent":0}]}', b"\xff\x00"]
@@ -362,3 +363,25 @@ def test_the_folder_is_not_made_by_looking(tmp_path: Path) -> None:
     with pytest.raises(cachefs.NoCacheError):
         cachefs.open(tmp_path / "none").plan_repair()
     assert not (tmp_path / "none").exists()
+
+
+def test_a_name_that_is_written_during_its_repair_is_left(
+    recording: Callable[[S3Server], RecordingProxy], moto_s3: S3Server
+) -> None:
+    proxy = recording(moto_s3)
+    bucket = moto_s3.bucket()
+    through = cachefs.open(proxy.server.attributes(bucket))
+    past = cachefs.open(moto_s3.attributes(bucket))
+    old, new = (cachefs.testing.random_graph(seed, records=4) for seed in range(2))
+    past.export(old.graph, old.blobs, "main", mode="max")
+    blob = next(key for key in moto_s3.keys(bucket) if "blobs/" in key)
+    moto_s3.client.delete_object(Bucket=bucket, Key=blob)
+    plan = through.plan_repair()
+    assert [one.name for one in plan.publish] == ["main"]
+    proxy.inject(
+        when=lambda request: request.method == "PUT" and request.path.endswith("manifests/main"),
+        act=lambda: past.export(new.graph, new.blobs, "main", mode="max"),
+    )
+    report = plan.execute()
+    assert (report.rewritten, list(report.left)) == ([], ["main"])
+    assert past.load("main").blobs() == new.graph.blobs()
