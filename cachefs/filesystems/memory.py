@@ -28,8 +28,8 @@ class AtomicFilesystem(Filesystem):
 
 
 _ONE_CALL: Final = Lock()
-"""Held for each call. All memory filesystems of a process share their files, and their positions in
-them: two reads of one file at a time would each get a part of it.
+"""Held while a file is read, or compared and written. All memory filesystems of a process share
+their files, and the positions in them: of two reads at a time, each would get a part.
 """
 
 
@@ -45,8 +45,8 @@ class MemoryFilesystem(AtomicFilesystem):
         return data, version_of(data)
 
     async def put_if(self, path: str, data: bytes, version: str) -> bool:
-        """Compare and write in one step."""
-        written: bool = await self._blocking(self._put_if, path, data, version)
+        """Compare and write in one step, as other conditional writes see it."""
+        written: bool = await self._blocking(_alone, self._put_if, path, data, version)
         return written
 
     def _put_if(self, path: str, data: bytes, version: str) -> bool:
@@ -56,8 +56,10 @@ class MemoryFilesystem(AtomicFilesystem):
         fs.pipe_file(path, data)
         return True
 
-    async def _blocking(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return await super()._blocking(_alone, work, *args, **options)
+    async def _range(self, path: str, start: int, end: int) -> bytes:
+        read = self.fs.sync_fs.cat_file
+        data: bytes = await self._blocking(_alone, read, path, start=start, end=end)
+        return data
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - it needs no size
         """Write from memory, where the object stays; fsspec's put_file would show partial files."""
