@@ -31,8 +31,10 @@ def run(
     *outputs: str,
     inputs: tuple[str, ...] = (),
     incremental: bool = False,
+    policy: Policy | None = None,
+    variables: tuple[str, ...] = (),
 ) -> Ran:
-    """Run a shell script in a directory, with the cache next to that."""
+    """Run a shell script in a directory, by default with the cache next to that."""
     said: list[bytes] = []
 
     def hear(_stream: int, data: bytes) -> None:
@@ -41,10 +43,10 @@ def run(
     action = UserCommand(["sh", "-c", script], place, hear, incremental=incremental)
     report = run_cached(
         action,
-        policy=Policy(cache=(str(place.parent / "cache"),), name="run"),
+        policy=policy or Policy(cache=(str(place.parent / "cache"),), name="run"),
         inputs=inputs,
         outputs=outputs,
-        variables=[],
+        variables=variables,
         replay=hear,
     )
     return Ran(report, b"".join(said))
