@@ -389,9 +389,9 @@ class Engine:
             for name, part in step.inputs.items()
             if isinstance(part.node, Step)
         }
-        seconds = self.states[step].seconds
+        took = timestamps.nanoseconds(made.created_at) - timestamps.nanoseconds(started_at)
         described = replace(
-            describe(step, results), started_at=started_at, seconds=round(seconds, 3)
+            describe(step, results), started_at=started_at, seconds=max(0, took) / 1e9
         )
         return made._replace(description=self.scratch.keep_description(described))
 
