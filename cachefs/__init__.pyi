@@ -1,7 +1,9 @@
 from .amount import Amount
 from .between import copy, merge, plan_copy, plan_merge
 from .building.build import Build
+from .building.cached import Cached, CallStatistics, cached
 from .building.report import BuildReport, StepReport
+from .building.serializers import Array, Files, Json, Pickle, Serializer, Table
 from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, open
 from .digest import Digest
@@ -49,6 +51,7 @@ __all__ = [
     "AgeClass",
     "Amount",
     "ArchivedError",
+    "Array",
     "BlobRemoval",
     "BlobSource",
     "Build",
@@ -58,7 +61,9 @@ __all__ = [
     "CacheError",
     "CacheNameError",
     "CacheUsage",
+    "Cached",
     "CachedResult",
+    "CallStatistics",
     "Change",
     "CopyError",
     "CopyPlan",
@@ -70,8 +75,10 @@ __all__ = [
     "ExportReport",
     "Fault",
     "Fetch",
+    "Files",
     "Found",
     "IntegrityError",
+    "Json",
     "Key",
     "LayerDetails",
     "LayerIndex",
@@ -94,6 +101,7 @@ __all__ = [
     "NoCacheError",
     "NotFoundError",
     "Part",
+    "Pickle",
     "Plan",
     "PrunePlan",
     "PrunePolicy",
@@ -104,14 +112,17 @@ __all__ = [
     "RecordIndex",
     "RepairPlan",
     "RepairReport",
+    "Serializer",
     "Source",
     "Step",
     "StepError",
     "StepReport",
     "StoreError",
+    "Table",
     "UnreachableError",
     "UsageError",
     "VerifyReport",
+    "cached",
     "copy",
     "merge",
     "open",

@@ -145,36 +145,43 @@ class Build:
 
     def step(
         self,
-        action: Sequence[str] | Callable[[Path], object],
+        action: Sequence[str] | Callable[..., object],
         *,
         inputs: Mapping[str, Node | Part] | None = None,
         outputs: Sequence[str],
         env: Sequence[str] | Mapping[str, str] = (),
         platform: bool = False,
         version: str = "",
+        params: Mapping[str, object] | None = None,
         name: str = "",
     ) -> Step:
         """Declare a command or function whose outputs depend on its inputs and these arguments.
 
         It runs in its own scratch directory. A command gets the PATH of this process and the
-        variables of ``env``, no others; a function is called with the directory.
+        variables of ``env``, no others; a function is called with the directory, and with
+        ``params`` as keyword arguments.
 
         Args:
-            action: the words of a command, or a function (see :class:`Function` for its key).
+            action: the words of a command, or a function, whose code and the simple global
+                variables that it reads are part of the key.
             inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
                 a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
                 layer.
             env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
-            version: part of the key; change it when a function's dependencies change.
+            version: part of the key; change it when code that a function calls changes.
+            params: keyword arguments of a function, part of the key; of the types that
+                arguments of :func:`cached` may have.
             name: the step's name in reports; by default the command line or function.
 
         Raises UsageError.
         """
         done: Action
         if callable(action):
-            done = Function(action, version)
+            done = Function(action, version, params or {})
+        elif params:
+            raise UsageError("params are for functions: a command has its words and env")
         elif isinstance(action, str) or not action:
             raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:

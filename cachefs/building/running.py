@@ -35,7 +35,7 @@ from cachefs.location.parsing import parse
 from cachefs.masking import mask_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
     from cachefs.building.policy import Policy
@@ -162,6 +162,7 @@ def run_cached(
     replay: Sink,
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    whole: Collection[str] = (),
     report_file: Path | None = None,
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
@@ -178,6 +179,7 @@ def run_cached(
         replay: receives the output of a hit, chunk by chunk.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
+        whole: inputs for which they do not, because other steps make them.
         report_file: where the caller writes a report, which is not content of inputs either.
 
     Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
@@ -196,6 +198,7 @@ def run_cached(
             inputs,
             exclude=exclude,
             ignore=ignore,
+            whole=whole,
             without=_own(directory, made, locations, report_file),
         )
         action.before = Before(directory, made, _staying(action, made, sources, locations))

@@ -79,6 +79,13 @@ def command_line(words: Sequence[str]) -> str:
     return " ".join(word if is_masked(word) else shlex.quote(word) for word in words)
 
 
+def write(stream: int, data: bytes) -> None:
+    """Write what a command wrote to its standard output (1) or error (2), and flush."""
+    target = (sys.stdout if stream == 1 else sys.stderr).buffer
+    target.write(data)
+    target.flush()
+
+
 def size(count: int) -> str:
     """A number of bytes in a readable unit: ``1.2 GiB``."""
     import humanize

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cachefs.building.policy import Policy
 from cachefs.cli import quantities
-from cachefs.cli.locations import LOCATION, default_location
+from cachefs.cli.locations import (
+    LOCATION,
+    VARIABLE,
+    own_location,
+    project_locations,
+    variable_location,
+)
 from cachefs.cli.output import say
 from cachefs.errors import LocationError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cachefs.building.project import NamedStep, Project
     from cachefs.location.options import Location
 
 _OPTIONS = (
@@ -24,8 +33,8 @@ _OPTIONS = (
         type=LOCATION,
         metavar="LOCATION",
         help="A cache that is read and written. May be repeated: they are read in this order until "
-        "one has the result. Default: $CACHEFS_CACHE, or else one in your cache directory, unless "
-        "--cache-to says where to write.",
+        "one has the result. Default: $CACHEFS_CACHE, or else what cachefs.toml says, or else one "
+        "in your cache directory, unless --cache-to says where to write.",
     ),
     click.option(
         "--cache-from",
@@ -92,20 +101,65 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_policy(
-    *, cache: tuple[Location, ...], cache_to: tuple[Location, ...], **others: Any
+    project: Project | None,
+    *,
+    cache: tuple[Location, ...],
+    cache_from: tuple[Location, ...],
+    cache_to: tuple[Location, ...],
+    ttl: float | None,
+    write: bool,
+    describe: bool,
+    **others: Any,
 ) -> Policy:
-    """The policy that the options give, with the default cache if none says where to write."""
+    """The policy that the options give, or else the file of the project, or else the defaults.
+
+    Where an option says which cache is written, only the caches of options are used. Raises
+    LocationError, and UsageError for a duration in the file that is none.
+    """
+    policy = Policy(cache=cache, cache_from=cache_from, cache_to=cache_to)
     if not (cache or cache_to):
-        cache = _default_caches()
-    return Policy(cache=cache, cache_to=cache_to, **others)
+        default = _default_caches(project)
+        policy = replace(default, cache_from=cache_from or default.cache_from)
+    if project is not None:
+        settings = project.settings
+        write, describe = write and settings.write, describe and settings.describe
+        ttl = _seconds(project, settings.ttl) if ttl is None else ttl
+    return replace(policy, ttl=ttl, write=write, describe=describe, **others)
 
 
-def _default_caches() -> tuple[Location, ...]:
-    """The default cache, unless it cannot be used: that is no reason not to run a command."""
+def step_policy(policy: Policy, project: Project, step: NamedStep) -> Policy:
+    """The policy for a step of the project, unless ``--ttl`` says otherwise."""
+    asked = click.get_current_context().params["ttl"]
+    ttl = _seconds(project, step.ttl) if asked is None else None
+    return policy if ttl is None else replace(policy, ttl=ttl)
+
+
+def _default_caches(project: Project | None) -> Policy:
+    """The caches of the environment, or of the project, or the user's own.
+
+    It is no reason not to run a command if that cannot be used.
+    """
+    context = click.get_current_context()
+    if os.environ.get(VARIABLE):
+        return Policy(cache=(variable_location(context),))
+    if project is not None and any(project.settings.caches):
+        both, read, write = (
+            project_locations(context, project, texts) for texts in project.settings.caches
+        )
+        return Policy(cache=both, cache_from=read, cache_to=write)
     try:
-        return (default_location(click.get_current_context()),)
+        return Policy(cache=(own_location(context),))
     except LocationError:
         raise
     except UsageError as error:
         say(f"cachefs: warning: nothing is cached: {error}", err=True)
-        return ()
+        return Policy()
+
+
+def _seconds(project: Project, text: str) -> float | None:
+    try:
+        return quantities.duration(
+            click.get_current_context(), click.Option(["--ttl"]), text or None
+        )
+    except click.BadParameter as error:
+        raise UsageError(f"{project.file}: ttl {error.message}") from None

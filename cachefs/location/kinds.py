@@ -151,6 +151,8 @@ def _bucket(value: object) -> str:
 
 def _http(value: object) -> str | None:
     text = _text(value)
+    if text and "://" not in text:
+        raise ValueError("lacks http:// or https:// before it: write for example https://host:9000")
     if text and not _HTTP.fullmatch(text):
         raise ValueError(
             "is not a URL of a server: write for example https://host:9000, without credentials"
