@@ -56,8 +56,8 @@ ENVIRONMENT = {
     "COLUMNS": "The width of tables, instead of the terminal's.",
     "XDG_CACHE_HOME": "The default cache of `cachefs run` and of builds is in `cachefs` below this "
     "directory; if it is not set, in `~/.cache/cachefs`.",
-    "CACHEFS_CACHE_SIZE": "How large your cache directory may become, such as `50GiB`, or `unlimited`; "
-    "by default 10 GiB: [your cache directory](../building.md#cachefs-run).",
+    "CACHEFS_CACHE_SIZE": "How large your cache directory may become, such as `50GiB`, or "
+    "`unlimited`; by default 10 GiB: [your cache directory](../building.md#cachefs-run).",
     "CACHEFS_RUNNING": "Set by `cachefs run` for a command with outputs; a `cachefs run` that it "
     "starts does not wait for others: [turns](../building.md#cachefs-run).",
     "_CACHEFS_COMPLETE": "Set by shell completion; do not set it yourself.",
