@@ -6,17 +6,23 @@ import logging
 import os
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.in_place import are_in_place, note
+from cachefs.building.index import clock
 from cachefs.building.leftovers import SCRATCH
+from cachefs.building.listings import kept_listing, kept_log
 from cachefs.building.log import opened as opened_log
+from cachefs.building.outputs import Outputs
+from cachefs.building.patterns import is_pattern
 from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
-from cachefs.building.restoring import put_in_place, staging
+from cachefs.building.restoring import put_in_place, staged
 from cachefs.building.scratch import Scratch
 from cachefs.building.selection import Selection
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
@@ -32,6 +38,7 @@ from cachefs.errors import (
     UsageError,
 )
 from cachefs.graph import RecordGraph
+from cachefs.layers.beneath import Beneath
 from cachefs.transfer.exporter import ExportReport
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 from cachefs.wire import timestamps
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cachefs.building.actions import Action
+    from cachefs.building.restoring import Move
     from cachefs.graph import Mode
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
@@ -148,6 +156,7 @@ class Build:
         *,
         inputs: Mapping[str, Node | Part] | None = None,
         outputs: Sequence[str],
+        optional: Sequence[str] = (),
         env: Sequence[str] | Mapping[str, str] = (),
         platform: bool = False,
         version: str = "",
@@ -163,7 +172,8 @@ class Build:
             inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
                 a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
-                layer.
+                layer; or glob patterns, which must match something.
+            optional: outputs that the step need not make.
             env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
             version: part of the key; change it when a function's dependencies change.
@@ -178,7 +188,9 @@ class Build:
             raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:
             done = Command(tuple(map(str, action)))
-        return self.add(done, inputs or {}, outputs, env, platform=platform, name=name)
+        return self.add(
+            done, inputs or {}, outputs, env, optional=optional, platform=platform, name=name
+        )
 
     def add(
         self,
@@ -187,16 +199,17 @@ class Build:
         outputs: Sequence[str],
         env: Sequence[str] | Mapping[str, str | None] = (),
         *,
+        optional: Sequence[str] = (),
         platform: bool = False,
         name: str = "",
     ) -> Step:
         """Add a step with any kind of action. Raises UsageError."""
-        if isinstance(outputs, str) or isinstance(env, str):
-            raise UsageError("outputs and env must be lists, not a string")
+        if any(isinstance(given, str) for given in (outputs, optional, env)):
+            raise UsageError("outputs, optional and env must be lists, not a string")
         free = action.working_directory is not None
         parts = {n if free else checked_path(n): as_part(part) for n, part in inputs.items()}
-        made = [checked_path(output) for output in outputs]
-        check_apart(made, "output")
+        made = Outputs(map(checked_path, outputs), map(checked_path, optional))
+        check_apart((output for output in made if not is_pattern(output)), "output")
         if not free:
             check_apart(parts, "input")
         for part in parts.values():
@@ -257,40 +270,73 @@ class Build:
             directory = engine.scratch.lasting_directory() / "files"
             run(engine.files(step, directory))
             self._files[step] = directory
-        return {output: self._files[step] / output for output in step.outputs}
+        with Beneath.at(self._files[step]) as tree:
+            found = step.outputs.found(tree)
+        return {output: self._files[step] / output for output in found}
 
     def restore(self, step: Step, directory: Path) -> None:
         """Put a step's outputs into a directory, made if missing: :meth:`Step.restore`."""
+        engine = self._begun
         directory.mkdir(parents=True, exist_ok=True)
-        with staging(directory) as temporary:
-            tree = temporary / "tree"
-            run(self._begun.files(step, tree))
-            put_in_place(tree, directory, step.outputs)
+        self.obtain(step)
+        if not self._is_in_place(step, directory):
+            with staged(directory, step.outputs) as stages:
+                for stage in stages:
+                    run(engine.files(step, stage.path / "tree"))
+                self._put_in_place(step, directory, [stage.move("tree") for stage in stages])
 
     def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
         """Put the outputs of a hit into a directory, and return its log, opened.
 
-        Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
-        it.
+        If they are there already, nothing is fetched but a log that is not known here. Whatever
+        goes wrong, nothing is changed and None is returned; then obtaining the step runs it.
         """
         engine = self._begun
         state = engine.states[step]
         while state.outcome == "hit" and (output := state.output) is not None:
             try:
-                with staging(directory) if step.outputs else engine.scratch.directory() as place:
-                    pulled = run(engine.pull_hit(step, place))
+                if self._is_in_place(step, directory):
+                    if (log := self._log(step)) is not None:
+                        return log
+                    continue
+                with staged(directory, step.outputs) as stages:
+                    pulled = run(engine.pull_hit(step, [stage.path for stage in stages]))
                     if pulled is None:
                         break
                     output = pulled.output
                     log = opened_log(pulled.log)
+                    moves = [stage.move(pulled.files) for stage in stages]
                     try:
-                        put_in_place(pulled.files, directory, step.outputs)
+                        self._put_in_place(step, directory, moves)
                     except BaseException:
                         log.close()
                         raise
                     return log
             except UNUSABLE as error:
                 engine.refuse(step, output, error)
+        return None
+
+    def _is_in_place(self, step: Step, directory: Path) -> bool:
+        """Whether a step's result is known to lie in the directory already."""
+        members = kept_listing(self._begun.states[step].content)
+        return members is not None and are_in_place(directory, step.outputs, members)
+
+    def _put_in_place(self, step: Step, directory: Path, moves: Sequence[Move]) -> None:
+        since = clock()
+        put_in_place(moves)
+        if members := kept_listing(self._begun.states[step].content):
+            note(directory, step.outputs, members, since)
+
+    def _log(self, step: Step) -> BinaryIO | None:
+        """The log of a hit; None if it is lost. Raises what makes the result unusable."""
+        engine = self._begun
+        output = engine.states[step].output
+        facts = output and output.layers[-1].annotations
+        if facts and (kept := kept_log(facts.diff_id)) is not None:
+            return BytesIO(kept)
+        with engine.scratch.directory() as directory:
+            if run(engine.pull_log(step, directory / "log")):
+                return opened_log(directory / "log")
         return None
 
     def unkept(self, step: Step) -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cachefs.building.history import changed_files
+from cachefs.building.patterns import is_pattern, split_pattern
 from cachefs.building.selection import Selection
 from cachefs.building.steps import Source
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-_MAGIC: Final = re.compile(r"[*?\[]")
-_ESCAPED: Final = re.compile(r"\\| (?= *\Z)")
-"""What ``.gitignore`` patterns do not take literally, but glob patterns do."""
 
 
 def as_sources(
@@ -30,6 +26,7 @@ def as_sources(
     exclude: Sequence[str] = (),
     ignore: bool = True,
     without: Mapping[Path, str],
+    outputs: Sequence[str] = (),
 ) -> dict[str, Source]:
     """A source for each input, by its name in the key: the path relative to the directory.
 
@@ -39,6 +36,7 @@ def as_sources(
         exclude: as in :class:`Selection`, for the working directory.
         ignore: as in :class:`Selection`.
         without: as in :class:`Selection`; paths may lead through links.
+        outputs: as in :class:`Selection`.
 
     Raises UsageError if an input does not exist and no file matches it.
     """
@@ -47,22 +45,17 @@ def as_sources(
     for text in inputs:
         name = os.path.relpath(directory / text, directory)
         root, include = directory / text, ""
-        if not os.path.lexists(root) and _MAGIC.search(text):
-            root, include = _split(directory, name)
-        selection = Selection((include,) if include else (), exclude, ignore, real, directory)
+        if not os.path.lexists(root) and is_pattern(text):
+            above, include = split_pattern(name)
+            root = directory / above
+        selection = Selection(
+            (include,) if include else (), exclude, ignore, real, directory, outputs
+        )
         source = Source(root, selection)
         if not os.path.lexists(root) or (include and not source.content.entries):
             raise UsageError(f"the input {text!r} does not exist, and no file matches it")
         sources[name] = source
     return sources
-
-
-def _split(directory: Path, pattern: str) -> tuple[Path, str]:
-    """The directory above all that a glob pattern matches, and the rest as a pattern for it."""
-    parts = pattern.split("/")
-    magic = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
-    rest = "/".join(parts[magic:])
-    return directory.joinpath(*parts[:magic]), "/" + _ESCAPED.sub(r"\\\g<0>", rest)
 
 
 def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:
@@ -77,7 +70,7 @@ def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:
             raise UsageError(f"--env {text!r} does not name a variable")
         if assigned:
             found[name] = value
-        elif _MAGIC.search(name):
+        elif is_pattern(name):
             names = fnmatch.filter(os.environ, name)
             found |= {name: os.environ[name] for name in names if name not in found}
         else:

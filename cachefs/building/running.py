@@ -19,6 +19,8 @@ from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
 from cachefs.building.keys import inputs_digest
 from cachefs.building.log import frames
+from cachefs.building.outputs import Outputs, matches, relative
+from cachefs.building.patterns import fixed_part, is_pattern
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
@@ -26,6 +28,7 @@ from cachefs.building.steps import StepError
 from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
 from cachefs.errors import CacheError, StoreError, UsageError
+from cachefs.layers.beneath import Beneath
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ class UserCommand:
         self.argv = tuple(argv)
         self.working_directory = working_directory
         self.incremental = incremental
-        self.before = Before(working_directory, (), ())
+        self.before = Before(working_directory, Outputs(()), ())
         self.variables: dict[str, str] = {}
         self.succeeded = False
         self._output = output
@@ -161,6 +164,7 @@ def run_cached(
     outputs: Sequence[str],
     variables: Sequence[str],
     replay: Sink,
+    optional: Sequence[str] = (),
     exclude: Sequence[str] = (),
     ignore: bool = True,
     report_file: Path | None = None,
@@ -172,10 +176,11 @@ def run_cached(
         caches: locations that are read, in this order; the first is also written.
         name: the name in the caches; None for the location's, or one of the result's own.
         inputs: paths or glob patterns below the working directory.
-        outputs: paths below the working directory.
+        outputs: paths or glob patterns below the working directory.
         variables: variables that the result depends on: names, patterns of names such as
             ``CI_*``, or ``NAME=VALUE`` to set one.
         replay: receives the output of a hit, chunk by chunk.
+        optional: outputs that the command need not make.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
         report_file: where the caller writes a report, which is not content of inputs either.
@@ -185,24 +190,36 @@ def run_cached(
     Raises StepError, UsageError and LocationError.
     """
     directory = action.working_directory
-    made = [os.path.relpath(directory / output, directory) for output in outputs]
+    made = Outputs(
+        (relative(directory, output) for output in outputs),
+        (relative(directory, output) for output in optional),
+    )
     locations = [parse(cache) if isinstance(cache, str) else cache for cache in caches]
     environment = declared_variables(variables)
-    with exclusive(directory / output for output in made):
-        recover(directory)
+    patterns = [output for output in made if is_pattern(output)]
+    with exclusive(directory / fixed_part(output) for output in made):
+        recover(directory, made)
         sources = as_sources(
             directory,
             inputs,
             exclude=exclude,
             ignore=ignore,
             without=_own(directory, made, locations, report_file),
+            outputs=patterns,
         )
         action.before = Before(directory, made, _staying(action, made, sources, locations))
 
         action.variables = {VARIABLE: "1"} if made else {}
 
         def declared(build: Build) -> Step:
-            return build.add(action, sources, made, environment, platform=True)
+            return build.add(
+                action,
+                sources,
+                made.required,
+                environment,
+                optional=sorted(made.optional),
+                platform=True,
+            )
 
         report = _run_or_take(action, declared, sources, locations, name, replay)
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
@@ -320,11 +337,20 @@ def _staying(
     needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
     needed += [*_local(locations), *(directory / name for name in inputs)]
     real = [Path(os.path.realpath(path)) for path in needed]
-    return [
-        output
-        for output in outputs
-        if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
-    ]
+    return [output for output in outputs if any(_holds(directory, output, path) for path in real)]
+
+
+def _holds(directory: Path, output: str, path: Path) -> bool:
+    """Whether a path is at or below an output."""
+    if not is_pattern(output):
+        return path.is_relative_to(os.path.realpath(directory / output))
+    if not path.is_relative_to(os.path.realpath(directory)):
+        return False
+    with Beneath.at(directory) as tree:
+        return any(
+            path.is_relative_to(os.path.realpath(directory.joinpath(*map(os.fsdecode, match))))
+            for match in matches(tree, output)
+        )
 
 
 def _opened(location: Location, name: str | None, default_name: str) -> Cache | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Action
+    from cachefs.building.outputs import Outputs
     from cachefs.digest import Digest
 
 
@@ -144,7 +145,7 @@ class Step(Node):
         build: StepResults,
         action: Action,
         inputs: Mapping[str, Part],
-        outputs: Sequence[str],
+        outputs: Outputs,
         environment: Mapping[str, str | None],
         platform: str,
         name: str,
@@ -152,11 +153,12 @@ class Step(Node):
         self.name = name
         self.action = action
         self.inputs = dict(sorted(inputs.items()))
-        self.outputs = tuple(outputs)
+        self.outputs = outputs
         self.definition = Definition(
             action=action.key,
             inputs=tuple(self.inputs),
-            outputs=self.outputs,
+            outputs=tuple(outputs.required),
+            optional=tuple(sorted(outputs.optional)),
             environment=environment,
             platform=platform,
         )
@@ -171,7 +173,7 @@ class Step(Node):
         return self.definition.digest()
 
     def files(self) -> dict[str, Path]:
-        """The declared outputs on disk, readable until the build ends.
+        """The outputs on disk by their paths, readable until the build ends.
 
         Runs or pulls what is needed. Raises StepError, UsageError and OSError.
         """

@@ -75,8 +75,17 @@ _NOT_FOUND = 127
     "outputs",
     multiple=True,
     type=click.Path(),
-    metavar="PATH",
-    help="A file or directory that the command writes. May be repeated.",
+    metavar="PATH-OR-GLOB",
+    help="A file or directory that the command makes, or a pattern that matches at least one. May "
+    "be repeated.",
+)
+@click.option(
+    "--optional-output",
+    "optional",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH-OR-GLOB",
+    help="An output that the command need not make. May be repeated.",
 )
 @click.option(
     "--env",
@@ -111,6 +120,7 @@ def command(
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     outputs: tuple[str, ...],
+    optional: tuple[str, ...],
     variables: tuple[str, ...],
     command: tuple[str, ...],
     *,
@@ -144,6 +154,7 @@ def command(
                 outputs=outputs,
                 variables=variables,
                 replay=_say,
+                optional=optional,
                 exclude=exclude,
                 ignore=ignore,
                 report_file=report_file,

@@ -29,9 +29,11 @@ def run(
     script: str,
     *outputs: str,
     inputs: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
     incremental: bool = False,
+    cache: str | None = None,
 ) -> Ran:
-    """Run a shell script in a directory, with the cache next to that."""
+    """Run a shell script in a directory, with the cache next to that by default."""
     said: list[bytes] = []
 
     def hear(_stream: int, data: bytes) -> None:
@@ -40,10 +42,11 @@ def run(
     action = UserCommand(["sh", "-c", script], place, hear, incremental=incremental)
     report = run_cached(
         action,
-        caches=[str(place.parent / "cache")],
+        caches=[str(place.parent / "cache") if cache is None else cache],
         name="run",
         inputs=inputs,
         outputs=outputs,
+        optional=optional,
         variables=[],
         replay=hear,
     )
