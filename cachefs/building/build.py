@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import UNUSABLE, Engine
-from cachefs.building.in_place import are_in_place, note
-from cachefs.building.index import clock
+from cachefs.building.in_place import is_in_place, put_and_note
 from cachefs.building.leftovers import SCRATCH
-from cachefs.building.listings import kept_listing, kept_log
+from cachefs.building.listings import kept_log
 from cachefs.building.log import opened as opened_log
 from cachefs.building.outputs import Outputs
 from cachefs.building.patterns import is_pattern
 from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
-from cachefs.building.restoring import put_in_place, staged
-from cachefs.building.scratch import Scratch
+from cachefs.building.restoring import staged
+from cachefs.building.scratch import Scratch, compression_for
 from cachefs.building.selection import Selection
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.cache import Cache
@@ -48,9 +47,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cachefs.building.actions import Action
-    from cachefs.building.restoring import Move
     from cachefs.graph import Mode
-    from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
 
     CacheLike = str | os.PathLike[str] | Location | Cache
@@ -109,7 +106,7 @@ class Build:
         self._caches = [_opened(cache) for cache in given]
         if cache_from is None and self._target is not None:
             self._caches = [self._target]
-        self._compression = _compression(self._target)
+        self._compression = compression_for(self._target and self._target.location)
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
         self.exports = self._target is not None
@@ -130,6 +127,7 @@ class Build:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         ignore: bool = True,
+        follow: bool = False,
     ) -> Source:
         """Declare a file, a directory or bytes as an input of steps.
 
@@ -142,12 +140,13 @@ class Build:
             exclude: patterns of what to leave out.
             ignore: leave out directories of version control, ``__pycache__``, and what
                 ``.gitignore`` and ``.cachefsignore`` files name.
+            follow: take links below a directory for what they lead to.
         """
         if isinstance(origin, bytes):
             return Source(origin)
         if isinstance(include, str) or isinstance(exclude, str):
             raise UsageError("include and exclude must be lists of patterns, not a string")
-        selection = Selection(tuple(include), tuple(exclude), ignore)
+        selection = Selection(tuple(include), tuple(exclude), ignore, follow=follow)
         return Source(Path(origin).absolute(), selection)
 
     def step(
@@ -279,11 +278,12 @@ class Build:
         engine = self._begun
         directory.mkdir(parents=True, exist_ok=True)
         self.obtain(step)
-        if not self._is_in_place(step, directory):
+        if not is_in_place(engine.states[step].content, directory, step.outputs):
             with staged(directory, step.outputs) as stages:
                 for stage in stages:
                     run(engine.files(step, stage.path / "tree"))
-                self._put_in_place(step, directory, [stage.move("tree") for stage in stages])
+                moves = [stage.move("tree") for stage in stages]
+                put_and_note(moves, engine.states[step].content, directory, step.outputs)
 
     def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
         """Put the outputs of a hit into a directory, and return its log, opened.
@@ -295,7 +295,7 @@ class Build:
         state = engine.states[step]
         while state.outcome == "hit" and (output := state.output) is not None:
             try:
-                if self._is_in_place(step, directory):
+                if is_in_place(state.content, directory, step.outputs):
                     if (log := self._log(step)) is not None:
                         return log
                     continue
@@ -307,7 +307,7 @@ class Build:
                     log = opened_log(pulled.log)
                     moves = [stage.move(pulled.files) for stage in stages]
                     try:
-                        self._put_in_place(step, directory, moves)
+                        put_and_note(moves, state.content, directory, step.outputs)
                     except BaseException:
                         log.close()
                         raise
@@ -315,17 +315,6 @@ class Build:
             except UNUSABLE as error:
                 engine.refuse(step, output, error)
         return None
-
-    def _is_in_place(self, step: Step, directory: Path) -> bool:
-        """Whether a step's result is known to lie in the directory already."""
-        members = kept_listing(self._begun.states[step].content)
-        return members is not None and are_in_place(directory, step.outputs, members)
-
-    def _put_in_place(self, step: Step, directory: Path, moves: Sequence[Move]) -> None:
-        since = clock()
-        put_in_place(moves)
-        if members := kept_listing(self._begun.states[step].content):
-            note(directory, step.outputs, members, since)
 
     def _log(self, step: Step) -> BinaryIO | None:
         """The log of a hit; None if it is lost. Raises what makes the result unusable."""
@@ -442,21 +431,6 @@ def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, Reco
         else:
             joinable.append((cache, graph))
     return joinable
-
-
-def _compression(target: Cache | None) -> tuple[Compression, int | None]:
-    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
-
-    Raises LocationError.
-    """
-    if target is None or target.location.oci is None:
-        return "zstd", None
-    options = target.location.oci
-    target.location.require_no_recompression()
-    level = options.compression_level
-    if options.compression == "zstd" and level == 0:
-        level = 1  # builders take 0 as the fastest level, the zstd library as its default
-    return options.compression, level
 
 
 def _opened(cache: CacheLike) -> Cache:

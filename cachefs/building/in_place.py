@@ -9,7 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cachefs.building.index import DigestIndex, as_seen, clock
+from cachefs.building.listings import kept_listing
 from cachefs.building.outputs import matches
+from cachefs.building.restoring import put_in_place
 from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.listing import DIRECTORY, FILE, HARD_LINK, SYMLINK, Listed, kept_mode
 from cachefs.layers.sparse import hash_stored
@@ -18,11 +20,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from cachefs.building.restoring import Move
     from cachefs.layers.beneath import Parts
 
     Found = dict[bytes, os.stat_result]
 
 _BATCH: Final = 64
+
+
+def is_in_place(diff_id: str, directory: Path, outputs: Iterable[str]) -> bool:
+    """Whether a result is known here, and is what lies at the outputs in a directory."""
+    members = kept_listing(diff_id)
+    return members is not None and are_in_place(directory, outputs, members)
+
+
+def put_and_note(
+    moves: Iterable[Move], diff_id: str, directory: Path, outputs: Iterable[str]
+) -> None:
+    """Put a result in place, and keep the digests of its files. Raises as :func:`put_in_place`."""
+    since = clock()
+    put_in_place(moves)
+    if members := kept_listing(diff_id):
+        note(directory, outputs, members, since)
 
 
 def are_in_place(directory: Path, outputs: Iterable[str], members: Mapping[bytes, Listed]) -> bool:

@@ -27,6 +27,7 @@ def as_sources(
     ignore: bool = True,
     without: Mapping[Path, str],
     outputs: Sequence[str] = (),
+    follow: bool = False,
 ) -> dict[str, Source]:
     """A source for each input, by its name in the key: the path relative to the directory.
 
@@ -37,6 +38,7 @@ def as_sources(
         ignore: as in :class:`Selection`.
         without: as in :class:`Selection`; paths may lead through links.
         outputs: as in :class:`Selection`.
+        follow: as in :class:`Selection`.
 
     Raises UsageError if an input does not exist and no file matches it.
     """
@@ -49,7 +51,7 @@ def as_sources(
             above, include = split_pattern(name)
             root = directory / above
         selection = Selection(
-            (include,) if include else (), exclude, ignore, real, directory, outputs
+            (include,) if include else (), exclude, ignore, real, directory, outputs, follow
         )
         source = Source(root, selection)
         if not os.path.lexists(root) or (include and not source.content.entries):
@@ -99,3 +101,12 @@ def left_out(sources: Iterable[Source]) -> dict[str, int]:
         with suppress(UsageError):  # it changed while it was read, which was told
             total.update(source.content.left_out)
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def links(sources: Iterable[Source]) -> int:
+    """How many symbolic links below the sources count as links: what they lead to does not."""
+    total = 0
+    for source in sources:
+        with suppress(UsageError):
+            total += source.content.links
+    return total

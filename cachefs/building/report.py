@@ -22,6 +22,8 @@ class StepReport(Struct, frozen=True, kw_only=True):
         packed: bytes of its result's blobs, if it ran.
         left_out: how many files and directories of its inputs do not count, by the reason: an
             ignore file, an option, or what they are. Only ``cachefs run`` tells.
+        links: how many symbolic links below its inputs count as links: what they lead to does not
+            count. Only ``cachefs run`` tells.
         why: for a step that ran, the parts of its key that differ from the last run, one per line.
     """
 
@@ -32,6 +34,7 @@ class StepReport(Struct, frozen=True, kw_only=True):
     packed: int = 0
     why: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    links: int = 0
 
 
 class BuildReport(Struct, frozen=True, kw_only=True):

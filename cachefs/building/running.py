@@ -16,7 +16,7 @@ from cachefs.building.before import Before, recover
 from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.foreground import ForegroundProcess
-from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
+from cachefs.building.inputs import as_sources, changes, declared_variables, left_out, links
 from cachefs.building.keys import inputs_digest
 from cachefs.building.log import frames
 from cachefs.building.outputs import Outputs, matches, relative
@@ -24,6 +24,7 @@ from cachefs.building.patterns import fixed_part, is_pattern
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
+from cachefs.building.standard_input import NAME, UNDECLARED, DeclaredInput, watched
 from cachefs.building.steps import StepError
 from cachefs.building.user_cache import user_cache
 from cachefs.cache import open as open_cache
@@ -62,6 +63,8 @@ class UserCommand:
         before: what lies at the outputs when it begins.
         variables: variables that it gets besides, and that its result does not depend on.
         succeeded: whether it has ended with status 0.
+        standard_input: what it reads; None for the standard input of this program, whatever that
+            is.
     """
 
     logs: Final = True
@@ -80,6 +83,7 @@ class UserCommand:
         self.before = Before(working_directory, Outputs(()), ())
         self.variables: dict[str, str] = {}
         self.succeeded = False
+        self.standard_input: DeclaredInput | None = None
         self._output = output
         self._process: ForegroundProcess | None = None
         self._objection = ""
@@ -121,16 +125,25 @@ class UserCommand:
             raise UsageError("the command has not begun")
         try:
             self.before.set_aside()
-            status = self._process.run()
+            status, objection = self._run(self._process)
         except BaseException:
             self.before.put_back()
             raise
         if status == 0:
-            self._objection = self.before.settle()
+            self._objection = self.before.settle() or objection
             self.succeeded = True
         else:
             self.before.put_back()
         return status
+
+    def _run(self, process: ForegroundProcess) -> tuple[int, str]:
+        if self.standard_input is not None:
+            process.standard_input = self.standard_input.descriptor()
+            return process.run(), ""
+        with watched() as watch:
+            process.standard_input = watch.descriptor
+            status = process.run()
+        return status, UNDECLARED if watch.was_read else ""
 
     def stop(self) -> None:
         """End it."""
@@ -167,6 +180,8 @@ def run_cached(
     optional: Sequence[str] = (),
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    follow: bool = False,
+    stdin: bool = False,
     report_file: Path | None = None,
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
@@ -183,6 +198,8 @@ def run_cached(
         optional: outputs that the command need not make.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
+        follow: whether links below inputs count as what they lead to.
+        stdin: whether standard input is an input: it is read to its end, before all else.
         report_file: where the caller writes a report, which is not content of inputs either.
 
     Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
@@ -196,6 +213,8 @@ def run_cached(
     )
     locations = [parse(cache) if isinstance(cache, str) else cache for cache in caches]
     environment = declared_variables(variables)
+    if stdin:
+        action.standard_input = DeclaredInput()
     patterns = [output for output in made if is_pattern(output)]
     with exclusive(directory / fixed_part(output) for output in made):
         recover(directory, made)
@@ -206,7 +225,10 @@ def run_cached(
             ignore=ignore,
             without=_own(directory, made, locations, report_file),
             outputs=patterns,
+            follow=follow,
         )
+        if action.standard_input is not None:
+            sources[NAME] = action.standard_input
         action.before = Before(directory, made, _staying(action, made, sources, locations))
 
         action.variables = {VARIABLE: "1"} if made else {}
@@ -222,7 +244,8 @@ def run_cached(
             )
 
         report = _run_or_take(action, declared, sources, locations, name, replay)
-    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+    read = sources.values()
+    return msgspec.structs.replace(report, left_out=left_out(read), links=links(read))
 
 
 def _run_or_take(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cachefs.layers.compression import Compression
     from cachefs.layers.packing import PackedLayer
+    from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
 
@@ -249,6 +250,21 @@ def _layer(packed: PackedLayer, created_at: str) -> Layer:
 
 def _diff(facts: Annotations) -> Digest:
     return Digest(facts.diff_id)
+
+
+def compression_for(location: Location | None) -> tuple[Compression, int | None]:
+    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
+
+    Raises LocationError.
+    """
+    if location is None or location.oci is None:
+        return "zstd", None
+    options = location.oci
+    location.require_no_recompression()
+    level = options.compression_level
+    if options.compression == "zstd" and level == 0:
+        level = 1  # builders take 0 as the fastest level, the zstd library as its default
+    return options.compression, level
 
 
 def part_content(directory: Path, path: str) -> Digest:

@@ -49,6 +49,7 @@ class Selection:
         base: the directory that ``exclude`` and ``outputs`` belong to; None for the one that is
             read.
         outputs: glob patterns of outputs, which do not count either.
+        follow: whether links below the directory count as what they lead to.
     """
 
     include: Sequence[str] = ()
@@ -57,6 +58,7 @@ class Selection:
     without: Mapping[Path, str] = field(default_factory=dict)
     base: Path | None = None
     outputs: Sequence[str] = ()
+    follow: bool = False
 
 
 EVERYTHING: Final = Selection(ignore=False)

@@ -90,15 +90,14 @@ class Source(Node):
     def content(self) -> Content:
         """The source's content, read once; what it skips is told. Raises UsageError."""
         content = self.again()
-        if content.skipped:
-            names = ", ".join(map(shown, content.skipped[:_SHOWN]))
-            more = len(content.skipped) - _SHOWN
-            logger.warning(
-                "the input %s leaves out what no layer can hold or what cannot be read: %s%s",
-                self._origin,
-                names,
-                f" and {more} more" if more > 0 else "",
-            )
+        for what, names in (
+            ("leaves out what no layer can hold or what cannot be read", content.skipped),
+            ("has links to directories above them, which count as links", content.loops),
+        ):
+            if names:
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                first = ", ".join(map(shown, names[:_SHOWN]))
+                logger.warning("the input %s %s: %s%s", self._origin, what, first, more)
         return content
 
     def again(self) -> Content:

@@ -71,6 +71,11 @@ _NOT_FOUND = 127
     "__pycache__ have an effect on inputs. Default: they do.",
 )
 @click.option(
+    "--follow",
+    is_flag=True,
+    help="Count what symbolic links below inputs lead to, instead of the links.",
+)
+@click.option(
     "--output",
     "outputs",
     multiple=True,
@@ -94,6 +99,11 @@ _NOT_FOUND = 127
     metavar="VAR",
     help="An environment variable that the result depends on: NAME, a pattern such as 'CI_*', or "
     "NAME=VALUE to set it for the command. May be repeated.",
+)
+@click.option(
+    "--stdin",
+    is_flag=True,
+    help="Count standard input as an input: it is read to its end before the command begins.",
 )
 @click.option(
     "--incremental",
@@ -125,6 +135,8 @@ def command(
     command: tuple[str, ...],
     *,
     ignore: bool,
+    follow: bool,
+    stdin: bool,
     incremental: bool,
     explain: bool,
     report_file: Path | None,
@@ -157,11 +169,13 @@ def command(
                 optional=optional,
                 exclude=exclude,
                 ignore=ignore,
+                follow=follow,
+                stdin=stdin,
                 report_file=report_file,
             )
         except StepError as error:
             return _failed(error, report_file)
-    if report.outcome == "ran" and not inputs:
+    if report.outcome == "ran" and not inputs and not stdin:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
     if explain:
@@ -200,6 +214,12 @@ def _explain(report: StepReport) -> None:
     if report.left_out:
         reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
         say(f"cachefs: left out of the inputs: {reasons}", err=True)
+    if report.links:
+        say(
+            f"cachefs: {report.links} symbolic links below inputs count as links; what they lead "
+            "to does not count without --follow, unless it is an input too",
+            err=True,
+        )
 
 
 def _failed(error: StepError, report_file: Path | None) -> int:

@@ -31,6 +31,7 @@ def run(
     inputs: tuple[str, ...] = (),
     optional: tuple[str, ...] = (),
     incremental: bool = False,
+    follow: bool = False,
     cache: str | None = None,
 ) -> Ran:
     """Run a shell script in a directory, with the cache next to that by default."""
@@ -47,6 +48,7 @@ def run(
         inputs=inputs,
         outputs=outputs,
         optional=optional,
+        follow=follow,
         variables=[],
         replay=hear,
     )
