@@ -106,7 +106,7 @@ class Build:
         self._caches = [_opened(cache) for cache in given]
         if cache_from is None and self._target is not None:
             self._caches = [self._target]
-        self._compression = compression_for(self._target and self._target.location)
+        self._compression = compression_for(None if self._target is None else self._target.location)
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
         self.exports = self._target is not None
