@@ -16,7 +16,7 @@ from cachefs.building.steps import Source
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 def as_sources(
@@ -25,6 +25,7 @@ def as_sources(
     *,
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    whole: Collection[str] = (),
     without: Mapping[Path, str],
     outputs: Sequence[str] = (),
     follow: bool = False,
@@ -36,6 +37,7 @@ def as_sources(
         inputs: paths, or glob patterns if nothing has that name.
         exclude: as in :class:`Selection`, for the working directory.
         ignore: as in :class:`Selection`.
+        whole: inputs of which everything counts, whatever ignore files say.
         without: as in :class:`Selection`; paths may lead through links.
         outputs: as in :class:`Selection`.
         follow: as in :class:`Selection`.
@@ -46,18 +48,28 @@ def as_sources(
     sources = {}
     for text in inputs:
         name = os.path.relpath(directory / text, directory)
-        root, include = directory / text, ""
-        if not os.path.lexists(root) and is_pattern(text):
-            above, include = split_pattern(name)
-            root = directory / above
+        root, include = root_and_pattern(directory, text)
+        ignoring = ignore and text not in whole
         selection = Selection(
-            (include,) if include else (), exclude, ignore, real, directory, outputs, follow
+            (include,) if include else (), exclude, ignoring, real, directory, outputs, follow
         )
         source = Source(root, selection)
         if not os.path.lexists(root) or (include and not source.content.entries):
             raise UsageError(f"the input {text!r} does not exist, and no file matches it")
         sources[name] = source
     return sources
+
+
+def root_and_pattern(directory: Path, text: str) -> tuple[Path, str]:
+    """What an input reads: a path and, if it is a glob pattern, the pattern of what is below it.
+
+    It is a pattern only if nothing has that name.
+    """
+    root = directory / text
+    if os.path.lexists(root) or not is_pattern(text):
+        return root, ""
+    above, pattern = split_pattern(os.path.relpath(root, directory))
+    return directory / above, pattern
 
 
 def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:

@@ -15,6 +15,11 @@ def is_pattern(text: str) -> bool:
     return _MAGIC.search(text) is not None
 
 
+def literal(path: str) -> str:
+    """A pattern that matches this path and nothing else."""
+    return _MAGIC.sub(r"[\g<0>]", path)
+
+
 def split_pattern(pattern: str) -> tuple[str, str]:
     """The directory above all that a pattern matches, and the rest as an ignore pattern for it."""
     parts = pattern.split("/")

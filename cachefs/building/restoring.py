@@ -61,13 +61,14 @@ def staged(directory: Path, outputs: Iterable[str]) -> Iterator[list[Stage]]:
     places = by_filesystem(directory, outputs) or [Place("", [])]
     with ExitStack() as stack:
         yield [
-            Stage(directory, place, stack.enter_context(_staging(directory / place.top)))
+            Stage(directory, place, stack.enter_context(staging(directory / place.top)))
             for place in places
         ]
 
 
 @contextmanager
-def _staging(directory: Path) -> Iterator[Path]:
+def staging(directory: Path) -> Iterator[Path]:
+    """A temporary directory next to outputs, on the same disk: one of :func:`staged`."""
     path, lock = leftovers.locked_directory(directory, leftovers.RESTORING)
     try:
         try:

@@ -23,7 +23,7 @@ from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.extracting import LayerSource, extract_chain
 from cachefs.layers.limits import DEFAULT_LIMITS, Limits
 from cachefs.layers.listing import Listing
-from cachefs.wire import timestamps
+from cachefs.wire import description, timestamps
 from cachefs.wire.cacheconfig import NO_PARENT, Annotations, Layer
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cachefs.layers.compression import Compression
     from cachefs.layers.packing import PackedLayer
     from cachefs.location.options import Location
+    from cachefs.wire.description import Description
 
 logger = logging.getLogger("cachefs")
 
@@ -205,6 +206,19 @@ class Scratch:
                 keep_log(packed[1].diff_id, file)
         return tuple(_layer(one, created_at) for one in packed), created_at
 
+    def keep_description(self, described: Description) -> Layer:
+        """Keep a description as a blob, whose layer has the time when the step began."""
+        raw = description.encode(described)
+        digest = Digest.of(raw)
+        self.blob(digest).write_bytes(raw)
+        facts = Annotations(
+            media_type=description.MEDIA_TYPE,
+            diff_id=digest,
+            size=len(raw),
+            created_at=described.started_at,
+        )
+        return Layer(digest, NO_PARENT, facts)
+
     def _pack(
         self, directory: Path, names: Sequence[str], listing: Listing | None = None
     ) -> PackedLayer:
@@ -252,15 +266,16 @@ def _diff(facts: Annotations) -> Digest:
     return Digest(facts.diff_id)
 
 
-def compression_for(location: Location | None) -> tuple[Compression, int | None]:
+def compression_for(targets: Sequence[Location]) -> tuple[Compression, int | None]:
     """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
 
     Raises LocationError.
     """
-    if location is None or location.oci is None:
+    for target in targets:
+        target.require_no_recompression()
+    options = targets[0].oci if targets else None
+    if options is None:
         return "zstd", None
-    options = location.oci
-    location.require_no_recompression()
     level = options.compression_level
     if options.compression == "zstd" and level == 0:
         level = 1  # builders take 0 as the fastest level, the zstd library as its default

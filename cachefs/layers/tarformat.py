@@ -81,7 +81,8 @@ def header(
     """The bytes before a member's data: one header, after a pax header if needed.
 
     ``real_size`` is the size of a sparse file, of which the archive has ``size`` bytes. The same
-    arguments give the same bytes everywhere: the owner is 0 and the time :data:`MTIME`.
+    arguments give the same bytes everywhere: the owner is 0 and the time :data:`MTIME`. Raises
+    LayerError if the pax header would be too long for :class:`Archive`.
     """
     pax = b""
     if real_size is not None:
@@ -96,6 +97,8 @@ def header(
         pax += _pax_record(b"size", b"%d" % size)
         size = 0
     block = _block(name, kind, mode, size, link)
+    if len(pax) > EXTENSION_LIMIT:
+        raise _too_long()
     if pax:
         before = _block(b"././@PaxHeader", _PAX, 0o644, len(pax), b"")
         return before + pax + padding(len(pax)) + block
@@ -193,10 +196,7 @@ class Archive:
             size = _number(fields[3])
             left -= max(size, BLOCK)
             if left < 0:
-                raise LayerError(
-                    f"the layer has more than {EXTENSION_LIMIT} bytes of extended headers "
-                    "before one file"
-                )
+                raise _too_long()
             self._extend(extended, fields[6], size)
 
     def _extend(self, extended: dict[bytes, bytes], kind: bytes, size: int) -> None:
@@ -324,6 +324,12 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
             records[key] = value
         start = end
     return records
+
+
+def _too_long() -> LayerError:
+    return LayerError(
+        f"the layer has more than {EXTENSION_LIMIT} bytes of extended headers before one file"
+    )
 
 
 def _malformed() -> LayerError:

@@ -333,7 +333,7 @@ def test_damage_is_damage_even_where_it_looks_hostile(raw: bytes, rest: bytes) -
 
 
 @given(trees.trees, st.sampled_from(list(MEDIA_TYPES)), st.data())
-def test_what_is_packed_can_be_extracted_with_the_same_limits(
+def test_packing_and_extracting_have_the_same_limits(
     tree_: trees.Tree, compression: Compression, data: st.DataObject
 ) -> None:
     limits = Limits(
@@ -344,15 +344,56 @@ def test_what_is_packed_can_be_extracted_with_the_same_limits(
     )
     with tempfile.TemporaryDirectory() as base:
         root = trees.write(Path(base, "root"), tree_)
+        names = tree(root)
+        if names and data.draw(st.booleans(), label="only some, and what leads there"):
+            names = data.draw(st.lists(st.sampled_from(names), unique=True))
         blob = io.BytesIO()
+        layer = pack(root, names, blob, compression=compression)
         try:
-            layer = pack(root, tree(root), blob, compression=compression, limits=limits)
+            pack(root, names, io.BytesIO(), compression=compression, limits=limits)
         except LayerError:
-            return
+            outcome: contextlib.AbstractContextManager[object] = pytest.raises(LayerError)
+        else:
+            outcome = contextlib.nullcontext()
         blob.seek(0)
-        made = Path(base, "made")
-        extract_chain([LayerSource(blob, layer.media_type, layer.diff_id)], made, limits=limits)
-        assert trees.read(made) == trees.read(root)
+        with outcome:
+            packed = LayerSource(blob, layer.media_type, layer.diff_id)
+            extract_chain([packed], Path(base, "made"), limits=limits)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=40), st.integers(1, 60_000)), min_size=1, max_size=6),
+    st.sampled_from(list(MEDIA_TYPES)),
+    st.integers(2, 2000),
+    st.sampled_from([0, 3 << 20, 5 << 20]),
+)
+@example([(b"a", 4 << 20)], "zstd", 100, 3 << 20)
+def test_what_is_packed_does_not_look_like_a_bomb_when_it_is_extracted(
+    content: list[tuple[bytes, int]], compression: Compression, ratio: int, ratio_from: int
+) -> None:
+    limits = Limits(max_ratio=ratio, ratio_from=ratio_from)
+    tree_: trees.Tree = {str(i): File(part * count) for i, (part, count) in enumerate(content)}
+    with tempfile.TemporaryDirectory() as base:
+        root = trees.write(Path(base, "root"), tree_)
+        blob = io.BytesIO()
+        with contextlib.suppress(LayerError):
+            layer = pack(root, tree(root), blob, compression=compression, limits=limits)
+            blob.seek(0)
+            packed = LayerSource(blob, layer.media_type, layer.diff_id)
+            try:
+                extract_chain([packed], Path(base, "made"), limits=limits)
+            except LayerError as error:
+                raise AssertionError(f"packed, and then refused: {error}") from error
+
+
+def test_extended_headers_are_refused_on_writing_as_on_reading() -> None:
+    overhead = len(b"1048576 path=\n")
+    fits = b"n" * (tarformat.EXTENSION_LIMIT - overhead)
+    raw = tarformat.header(fits, tarformat.FILE, mode=0o644)
+    assert next(tarformat.Archive(iter([raw])).members()).name == fits
+    for name, link in ((fits + b"n", b""), (fits, b"t" * 101)):
+        with pytest.raises(LayerError, match="bytes of extended headers"):
+            tarformat.header(name, tarformat.SYMLINK, mode=0o644, link=link)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
