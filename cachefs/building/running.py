@@ -421,7 +421,10 @@ def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
     """Whether the result of a command that has just succeeded is kept. What to know is told."""
     why = build.state(step).unkept
     if not why and (changed := changes(sources.values())):
-        why = f"inputs changed while the command ran ({changed})"
+        why = (
+            f"inputs changed while the command ran ({changed}); what the command itself writes "
+            "there is to be an output, or excluded"
+        )
     if why:
         logger.warning("not kept: %s", why)
     return not why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -290,3 +291,23 @@ def test_an_interrupt_while_outputs_are_moved_aside_puts_them_back(
         action.begin(place, {}, lambda _stream, _data: None).run()
     left = {path.name: path.read_text() for path in place.iterdir()}
     assert left == {"in": "1", "a": "a", "b": "b"}
+
+
+@pytest.mark.slow
+def test_concurrent_runs_into_an_oci_directory_lose_no_result(tmp_path: Path) -> None:
+    def start(number: int) -> subprocess.Popen[bytes]:
+        here = tmp_path / str(number)
+        here.mkdir(exist_ok=True)
+        (here / "in").write_text(str(number))
+        (here / "out").unlink(missing_ok=True)
+        words = ["--cache", "type=local,dest=../cache", "--input=in", "--output=out"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "cachefs", "run", *words, "--report=r", "--", "cp", "in", "out"],
+            cwd=here,
+        )
+
+    for outcome in ("ran", "hit"):
+        for running in [start(number) for number in range(24)]:
+            assert running.wait(120) == 0
+        reports = [json.loads((tmp_path / str(n) / "r").read_text()) for n in range(24)]
+        assert [report["outcome"] for report in reports] == [outcome] * 24
