@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
-from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.engine import Engine
 from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.in_place import is_in_place, put_and_note
 from cachefs.building.leftovers import SCRATCH
-from cachefs.building.listings import kept_log
-from cachefs.building.log import opened as opened_log
 from cachefs.building.outputs import Outputs
 from cachefs.building.patterns import is_pattern
 from cachefs.building.report import BuildReport
@@ -24,6 +21,7 @@ from cachefs.building.restoring import staged
 from cachefs.building.scratch import Scratch, compression_for
 from cachefs.building.selection import Selection
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
+from cachefs.building.taking import take_hit
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
@@ -315,50 +313,11 @@ class Build:
         goes wrong, nothing is changed and None is returned; then obtaining the step runs it.
         """
         while self.find(step) is not None:
-            if (log := self._taken(step, directory)) is not None:
+            if (log := take_hit(self._begun, step, directory)) is not None:
                 return log
             if not self._unread:
                 break
             self._read_next()
-        return None
-
-    def _taken(self, step: Step, directory: Path) -> BinaryIO | None:
-        """Put a hit from the caches read so far in place."""
-        engine = self._begun
-        state = engine.states[step]
-        while state.outcome == "hit" and (output := state.output) is not None:
-            try:
-                if is_in_place(state.content, directory, step.outputs):
-                    if (log := self._log(step)) is not None:
-                        return log
-                    continue
-                with staged(directory, step.outputs) as stages:
-                    pulled = run(engine.pull_hit(step, [stage.path for stage in stages]))
-                    if pulled is None:
-                        break
-                    output = pulled.output
-                    log = opened_log(pulled.log)
-                    moves = [stage.move(pulled.files) for stage in stages]
-                    try:
-                        put_and_note(moves, state.content, directory, step.outputs)
-                    except BaseException:
-                        log.close()
-                        raise
-                    return log
-            except UNUSABLE as error:
-                engine.refuse(step, output, error)
-        return None
-
-    def _log(self, step: Step) -> BinaryIO | None:
-        """The log of a hit; None if it is lost. Raises what makes the result unusable."""
-        engine = self._begun
-        output = engine.states[step].output
-        facts = output and output.layers[-1].annotations
-        if facts and (kept := kept_log(facts.diff_id)) is not None:
-            return BytesIO(kept)
-        with engine.scratch.directory() as directory:
-            if run(engine.pull_log(step, directory / "log")):
-                return opened_log(directory / "log")
         return None
 
     def state(self, step: Step) -> State:

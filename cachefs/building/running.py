@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import sys
-import tempfile
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,29 +20,28 @@ from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.inputs import as_sources, changes, declared_variables, left_out, links
 from cachefs.building.log import frames
 from cachefs.building.naming import command_prefix, result_name
-from cachefs.building.outputs import Outputs, matches, relative
+from cachefs.building.outputs import Outputs, relative
 from cachefs.building.patterns import fixed_part, is_pattern
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
 from cachefs.building.standard_input import NAME, UNDECLARED, DeclaredInput, watched
 from cachefs.building.statistics import Saving
+from cachefs.building.staying import own_paths, staying
 from cachefs.building.steps import StepError
 from cachefs.building.tiers import Tiers
-from cachefs.building.user_cache import user_cache
 from cachefs.errors import CacheError, UsageError
-from cachefs.layers.beneath import Beneath
 from cachefs.location.parsing import parse
 from cachefs.masking import mask_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from cachefs.building.actions import Sink
     from cachefs.building.policy import Policy
     from cachefs.building.steps import Source, Step
     from cachefs.cache import Cache
-    from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
 
@@ -228,13 +224,14 @@ def run_cached(
             exclude=exclude,
             ignore=ignore,
             whole=whole,
-            without=_own(directory, made, locations, report_file),
+            without=own_paths(directory, made, locations, report_file),
             outputs=patterns,
             follow=follow,
         )
         if action.standard_input is not None:
             sources[NAME] = action.standard_input
-        action.before = Before(directory, made, _staying(action, made, sources, locations))
+        left = made if action.incremental else staying(directory, made, sources, locations)
+        action.before = Before(directory, made, left)
 
         action.variables = {VARIABLE: "1"} if made else {}
 
@@ -371,32 +368,6 @@ def _used(build: Build, step: Step, tiers: Tiers) -> list[Cache]:
     return tiers.to_fill(hit) if build.has_fetched(step) else []
 
 
-def _own(
-    directory: Path,
-    outputs: Iterable[str],
-    locations: Iterable[Location],
-    report_file: Path | None,
-) -> dict[Path, str]:
-    """Paths that are not content of inputs, even below one, each with what it is."""
-    return (
-        dict.fromkeys(_local(locations), "a cache")
-        | dict.fromkeys(_user_cache(), "files of cachefs")
-        | ({} if report_file is None else {directory / report_file: "the report"})
-        | {directory / output: "an output" for output in outputs}
-    )
-
-
-def _local(locations: Iterable[Location]) -> list[Path]:
-    return [Path(location.url) for location in locations if location.protocol == "file"]
-
-
-def _user_cache() -> list[Path]:
-    try:
-        return [user_cache()]
-    except UsageError:
-        return []
-
-
 _ANY: Final = (CacheError, OSError, RuntimeError)
 """What a cache and its result may raise. RuntimeError: no thread can be started."""
 
@@ -428,36 +399,3 @@ def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
     if why:
         logger.warning("not kept: %s", why)
     return not why
-
-
-def _staying(
-    action: UserCommand,
-    outputs: Sequence[str],
-    inputs: Iterable[str],
-    locations: Iterable[Location],
-) -> Sequence[str]:
-    """The outputs that are left in place.
-
-    All of an incremental command; and those with something in them that the command or this program
-    needs while it runs: inputs, caches, temporary files, this program itself.
-    """
-    if action.incremental:
-        return outputs
-    directory = action.working_directory
-    needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
-    needed += [*_local(locations), *(directory / name for name in inputs)]
-    real = [Path(os.path.realpath(path)) for path in needed]
-    return [output for output in outputs if any(_holds(directory, output, path) for path in real)]
-
-
-def _holds(directory: Path, output: str, path: Path) -> bool:
-    """Whether a path is at or below an output."""
-    if not is_pattern(output):
-        return path.is_relative_to(os.path.realpath(directory / output))
-    if not path.is_relative_to(os.path.realpath(directory)):
-        return False
-    with Beneath.at(directory) as tree:
-        return any(
-            path.is_relative_to(os.path.realpath(directory.joinpath(*map(os.fsdecode, match))))
-            for match in matches(tree, output)
-        )
