@@ -294,10 +294,11 @@ def _run_or_take(
 def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport) -> None:
     """Count what was saved, and bound the user's own cache if it has become larger."""
     is_hit = report.outcome == "hit"
+    words = shlex.join(mask_words(action.argv))
     statistics.count(
         Saving(
             cache=report.cache,
-            command=shlex.join(mask_words(action.argv)),
+            command=os.fsencode(words).decode(errors="backslashreplace"),
             hits=int(is_hit),
             misses=int(not is_hit),
             saved=report.saved,

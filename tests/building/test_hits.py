@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -244,3 +245,11 @@ def test_files_of_a_damaged_hit_are_made_again(tmp_path: Path) -> None:
         if outcome == "ran" and not (tmp_path / "poisoned").exists():
             poison(tmp_path / "cache", archive({"made": Link("/")})[:700])
             (tmp_path / "poisoned").touch()
+
+
+def test_a_command_that_is_not_utf8_has_a_result(place: Path) -> None:
+    script = os.fsdecode(b"printf '\xff' > out")
+    for outcome in ("ran", "hit"):
+        assert run(place, script, "out").outcome == outcome
+        assert (place / "out").read_bytes() == b"\xff"
+        (place / "out").unlink()

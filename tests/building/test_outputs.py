@@ -179,8 +179,8 @@ UNPACKABLE = {
     "very deep": f'{sys.executable} -c "{DEEP}"',
     "long link": f"ln -s $({sys.executable} -c \"print('x' * 4095)\") out/l",
     "no output": "rmdir out",
-    "growing": "head -c 30000000 /dev/urandom > out/log; setsid sh -c 'while [ ! -e stop ] && [ -e in ]; do echo x; done "
-    ">> out/log' > /dev/null 2>&1 & sleep 0.3",
+    "growing": "head -c 30000000 /dev/urandom > out/log; setsid sh -c "
+    "'while [ ! -e stop ] && [ -e in ]; do echo x; done >> out/log' > /dev/null 2>&1 & sleep 0.3",
 }
 
 
