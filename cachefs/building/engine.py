@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -47,14 +47,6 @@ T = TypeVar("T")
 
 UNUSABLE: Final = (CacheError, OSError)
 """What may go wrong with a result: damage, limits, and everything that the disk refuses."""
-
-
-class Pulled(NamedTuple):
-    """The result of a hit on disk: its files, and the directory of its log."""
-
-    files: Path
-    log: Path
-    output: Output
 
 
 class Engine:
@@ -149,7 +141,7 @@ class Engine:
                 fetched = await self._fetched(step)
                 output = self.states[step].output
                 try:
-                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], directory)
+                    await in_thread(self.scratch.extract_files, step.outputs, fetched, directory)
                 except UNUSABLE as error:
                     if output is None or self.states[step].outcome != "hit":
                         raise
@@ -157,29 +149,13 @@ class Engine:
                 else:
                     return
 
-    async def pull_hit(self, step: Step, directory: Path) -> Pulled | None:
-        """Extract the result of a hit below a directory; None if none is usable. Runs nothing."""
-        state = self.states[step]
-        async with state.fetching:
-            while (fetched := await self._fetched_hit(step)) and (output := state.output):
-                number = len(self.results.refused)
-                files, log = directory / f"files-{number}", directory / f"log-{number}"
-                try:
-                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
-                    await in_thread(self.scratch.extract_log, fetched[1:], log)
-                except UNUSABLE as error:
-                    self.refuse(step, output, error)
-                else:
-                    return Pulled(files, log, output)
-        return None
-
     def refuse(self, step: Step, output: Output, error: Exception) -> None:
         """Use this result no more: another one is picked, or the step runs."""
         state = self.states[step]
         self.results.refuse(output, error)
         if state.output == output:
             state.lost.append(f"its result in the cache cannot be used: {reason(error)}")
-            self._pick(step, state)
+            self.pick(step, state)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self._group = group
@@ -218,9 +194,9 @@ class Engine:
         keys = self._keys(step)
         if all(keys):
             state.records |= self.graph.find(output_key(step.vertex, 0), keys).records
-            self._pick(step, state)
+            self.pick(step, state)
 
-    def _pick(self, step: Step, state: State) -> None:
+    def pick(self, step: Step, state: State) -> None:
         """Choose the newest result that can be extracted and whose blobs can be fetched."""
         state.output = self.results.newest(state, 1 + step.action.logs)
         if state.output is not None:
@@ -272,25 +248,26 @@ class Engine:
     async def _fetched(self, step: Step) -> Fetched:
         """The blobs of a step's result on disk. If one cannot be fetched, the step runs."""
         async with self.states[step].fetching:
-            fetched = await self._fetched_hit(step)
+            fetched = await self.fetched_hit(step)
             if fetched is not None:
                 return fetched
             await self._obtain_inputs(step)
             await self._run(step)
         return await self._fetched(step)
 
-    async def _fetched_hit(self, step: Step) -> Fetched | None:
+    async def fetched_hit(self, step: Step) -> Fetched | None:
         """The blobs of a known result on disk; None if there is none that can be fetched."""
         state = self.states[step]
         while state.output is not None:
             layers = state.output.layers
-            paths = [await self._fetch(state, layer) for layer in layers]
+            paths = [await self.fetch(state, layer) for layer in layers]
             if None not in paths:
                 return [(path, layer) for path, layer in zip(paths, layers, strict=True) if path]
-            self._pick(step, state)
+            self.pick(step, state)
         return None
 
-    async def _fetch(self, state: State, layer: Layer) -> Path | None:
+    async def fetch(self, state: State, layer: Layer) -> Path | None:
+        """The blob of a layer on disk; None if no cache has it."""
         path = self.scratch.blob(layer.blob)
         if path.exists():
             return path
