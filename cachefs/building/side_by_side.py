@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from cachefs.building.exclusive import exclusive
 from cachefs.building.running import UserCommand
-from cachefs.concurrency import Interruption
+from cachefs.concurrency import SIGNAL_DELAY, Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +122,7 @@ class SideBySide:
                             waiting.add(pool.submit(copy_context().run, self._one, name))
                     if not waiting:
                         return [self._how(name) for name in self._steps]
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    done, waiting = wait(waiting, SIGNAL_DELAY, FIRST_COMPLETED)
                     for future in done:
                         self._note(future.result(), sorter)
             except BaseException:

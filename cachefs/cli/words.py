@@ -108,7 +108,8 @@ def _given(context: click.Context, names: Sequence[str]) -> list[str]:
 def _refuse(context: click.Context, names: Sequence[str], why: str) -> None:
     for name in _given(context, names):
         option = next(one for one in context.command.params if one.name == name)
-        raise click.UsageError(f"{option.opts[0]} {why}", context)
+        spelled = option.opts if context.params[name] else option.secondary_opts
+        raise click.UsageError(f"{spelled[0]} {why}", context)
 
 
 def list_steps(project: Project) -> None:
