@@ -32,7 +32,7 @@ _BEFORE: Final = re.compile(
     r"""(?ix)
     ( (?<![\w.\-]) --? [\w\-]* (?: secret | token | passw(?:or)?d | passphrase | credential
                                  | (?:api|access|account|shared)[_-]?key ) s? \s+
-    | \b authorization \s* : \s* (?: (?: basic | bearer | token ) \s+ )?
+    | authorization \s* : \s* (?: (?: basic | bearer | token ) \s+ )?
     | \b [\w\-]* (?: api-?key | token | secret ) \s* : \s* )
     (?! - ) [^\s"']+
     """

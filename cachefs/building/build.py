@@ -6,14 +6,14 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.leftovers import SCRATCH
 from cachefs.building.log import opened as opened_log
-from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
 from cachefs.building.scratch import Scratch
@@ -22,33 +22,23 @@ from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apar
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import (
-    CacheError,
-    DigestError,
-    IntegrityError,
-    ManifestError,
-    StoreError,
-    UsageError,
-)
+from cachefs.errors import UsageError
 from cachefs.graph import RecordGraph
-from cachefs.transfer.exporter import ExportReport
-from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from cachefs.building.actions import Action
-    from cachefs.building.states import Output
+    from cachefs.building.states import State
     from cachefs.graph import Mode
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
+    from cachefs.transfer.exporter import ExportReport
 
     CacheLike = str | os.PathLike[str] | Location | Cache
 
 logger = logging.getLogger("cachefs")
-
-_MALFORMED: Final = (DigestError, ManifestError)
 
 
 class Build:
@@ -120,8 +110,9 @@ class Build:
         self._steps: list[Step] = []
         self._engine: Engine | None = None
         self._root: Path | None = None
+        self._lock = -1
         self._files: dict[Step, Path] = {}
-        self._exports: list[ExportReport] = []
+        self._exporter: Exporter | None = None
 
     # --- declaring --------------------------------------------------------------------------------
 
@@ -154,36 +145,43 @@ class Build:
 
     def step(
         self,
-        action: Sequence[str] | Callable[[Path], object],
+        action: Sequence[str] | Callable[..., object],
         *,
         inputs: Mapping[str, Node | Part] | None = None,
         outputs: Sequence[str],
         env: Sequence[str] | Mapping[str, str] = (),
         platform: bool = False,
         version: str = "",
+        params: Mapping[str, object] | None = None,
         name: str = "",
     ) -> Step:
         """Declare a command or function whose outputs depend on its inputs and these arguments.
 
         It runs in its own scratch directory. A command gets the PATH of this process and the
-        variables of ``env``, no others; a function is called with the directory.
+        variables of ``env``, no others; a function is called with the directory, and with
+        ``params`` as keyword arguments.
 
         Args:
-            action: the words of a command, or a function (see :class:`Function` for its key).
+            action: the words of a command, or a function, whose code and the simple global
+                variables that it reads are part of the key.
             inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
                 a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
                 layer.
             env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
-            version: part of the key; change it when a function's dependencies change.
+            version: part of the key; change it when code that a function calls changes.
+            params: keyword arguments of a function, part of the key; of the types that
+                arguments of :func:`cached` may have.
             name: the step's name in reports; by default the command line or function.
 
         Raises UsageError.
         """
         done: Action
         if callable(action):
-            done = Function(action, version)
+            done = Function(action, version, params or {})
+        elif params:
+            raise UsageError("params are for functions: a command has its words and env")
         elif isinstance(action, str) or not action:
             raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:
@@ -231,7 +229,8 @@ class Build:
     def __enter__(self) -> Self:
         if self._engine is not None:
             raise UsageError("the build has begun already")
-        self._root = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        temporary = Path(tempfile.gettempdir())
+        self._root, self._lock = leftovers.locked_directory(temporary, SCRATCH)
         try:
             scratch = Scratch(self._root, *self._compression)
             self._engine = self._made_engine(scratch)
@@ -251,7 +250,14 @@ class Build:
         try:
             if kind is None and not self._dry_run:
                 self.obtain()
-                self._export()
+                exporter = self._exporter = Exporter(
+                    self._begun,
+                    self._caches,
+                    mode=self._mode,
+                    keep=self._keep,
+                    ignore_error=self._ignore_error,
+                )
+                exporter.export(self.targets, self._finals())
         finally:
             self._clean()
 
@@ -320,9 +326,9 @@ class Build:
                 engine.refuse(step, output, error)
         return None
 
-    def unkept(self, step: Step) -> str:
-        """Why the result of a command that succeeded is not kept; empty if it is."""
-        return self._begun.states[step].unkept
+    def state(self, step: Step) -> State:
+        """What is known about a step so far."""
+        return self._begun.states[step]
 
     def obtain(self, *steps: Step) -> None:
         """Obtain the results of steps: run those that have none in the cache, and pull nothing.
@@ -332,27 +338,18 @@ class Build:
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
-    def lost(self, step: Step) -> list[str]:
-        """Why results in the caches could not be used."""
-        return list(self._begun.states[step].lost)
-
     def history(self, step: Step) -> list[str]:
         """How the step's key differs from its last run on this machine."""
         return self._begun.explain(step)
 
-    def output(self, step: Step) -> Output | None:
-        """The step's result, if it is known."""
-        return self._begun.states[step].output
-
-    def size(self, step: Step) -> int:
-        """The bytes of the blobs of the step's result."""
-        output = self.output(step)
-        return sum(layer.size for layer in output.layers) if output else 0
+    def exported(self, target: Cache) -> ExportReport | None:
+        """What the export to a cache did; None if there was none."""
+        return self._exporter.reports.get(target) if self._exporter else None
 
     def has_fetched(self, step: Step) -> bool:
         """Whether all of the step's result is on disk, so that storing it reads no cache."""
         engine = self._begun
-        output = engine.states[step].output
+        output = self.state(step).output
         return output is not None and all(
             engine.scratch.blob(layer.blob).exists() for layer in output.layers
         )
@@ -362,7 +359,8 @@ class Build:
         """What the build has done so far."""
         engine = self._engine
         steps = [] if engine is None else [engine.report(step) for step in engine.states]
-        return BuildReport(steps=steps, exports=list(self._exports))
+        exports = [] if self._exporter is None else list(self._exporter.reports.values())
+        return BuildReport(steps=steps, exports=exports)
 
     # ----------------------------------------------------------------------------------------------
 
@@ -377,7 +375,7 @@ class Build:
 
         try:
             return made(loaded)
-        except _MALFORMED:
+        except MALFORMED:
             return made(_joinable(loaded))
 
     def _read_next(self) -> None:
@@ -397,62 +395,10 @@ class Build:
         used = {part.node for step in self._steps for part in step.inputs.values()}
         return [step for step in self._steps if step not in used]
 
-    def _export(self) -> None:
-        """Export to each target. Raises the first error, unless errors are ignored."""
-        errors = []
-        for target in self.targets:
-            # Of a cache that did not respond before, a warning has said so then.
-            if not (self._ignore_error and target.layout.store.filesystem.patience.given_up):
-                try:
-                    self._exports.append(self._exported(target))
-                except StoreError as error:
-                    errors.append(error)
-                    self._exports.append(ExportReport(names=[], error=str(error)))
-                    if self._ignore_error:
-                        logger.warning(
-                            "the export to %s failed and is ignored: %s", target.location, error
-                        )
-        if errors and not self._ignore_error:
-            raise errors[0]
-
-    def _exported(self, target: Cache) -> ExportReport:
-        """Export; a result whose blobs are no longer in any cache is left out, with a warning."""
-        engine = self._begun
-        lost: set[str] = set()
-        while True:
-            graph, records = recorded(engine.states, engine.graph)
-            finals = [records[step] for step in self._finals() if step in records]
-            selected = graph.select(self._mode or target.location.export.mode, finals)
-            selected = self._joined(target, selected).without_blobs(lost)
-            try:
-                return target.export(selected, self._blob_source(selected), mode="max")
-            except (IntegrityError, CacheError) as error:
-                if error.digest is None or error.digest in lost or error.side == "target":
-                    raise
-                if engine.forget_description(error.digest):
-                    continue
-                lost.add(error.digest)
-                logger.warning("a result is left out of the export: %s", error)
-
-    def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
-        """The graph, joined with the records that the names hold, as far as those are kept."""
-        if not self._keep:
-            return graph
-        stored = target.load().without_blobs(self._begun.damaged)
-        try:
-            return with_others(graph, stored, self._keep)
-        except _MALFORMED as error:
-            logger.warning("what %s holds is replaced: %s", target.location, error)
-            return graph
-
-    def _blob_source(self, graph: RecordGraph) -> FirstSource:
-        paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}
-        made = MappingSource({blob: path for blob, path in paths.items() if path.exists()})
-        return FirstSource([made, *(as_source(cache) for cache in self._caches)])
-
     def _clean(self) -> None:
         if self._root is not None:
             leftovers.remove(self._root)
+            os.close(self._lock)
             self._root = None
 
 
@@ -462,7 +408,7 @@ def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, Reco
     for cache, graph in loaded:
         try:
             RecordGraph.union([graph])
-        except _MALFORMED as error:
+        except MALFORMED as error:
             logger.warning("what %s holds is not used: %s", cache.location, error)
         else:
             joinable.append((cache, graph))

@@ -20,14 +20,13 @@ from msgspec.structs import replace
 from cachefs.building.describing import describe
 from cachefs.building.history import History, take_apart
 from cachefs.building.reasons import reason
+from cachefs.building.results import Results
 from cachefs.building.scratch import UnusableInputError, part_content
-from cachefs.building.states import Output, State, input_keys, without_description
+from cachefs.building.states import Output, State, input_keys
 from cachefs.building.steps import Source, Step, StepError
 from cachefs.concurrency import task_group
-from cachefs.digest import Digest
-from cachefs.errors import CacheError, IntegrityError, LayerError
+from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph, output_key
-from cachefs.transfer.importer import fetch_blob, missed
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Engine:
         ttl: seconds after which a result counts no more; None for no limit.
 
     Attributes:
-        damaged: blobs of results that turned out to be damaged.
+        results: what the caches have.
     """
 
     _group: asyncio.TaskGroup
@@ -86,18 +85,18 @@ class Engine:
         describes: bool = False,
         ttl: float | None = None,
     ) -> None:
-        self.graph = RecordGraph.union(graph for _, graph in caches)
+        self.results = Results(caches, ttl)
         self.scratch = scratch
         self.states: dict[Step, State] = {}
-        self._caches = [(cache, graph.blobs()) for cache, graph in caches]
         self._jobs = asyncio.Semaphore(jobs)
         self._root = root
         self._describes = describes
-        self._ttl = ttl
-        self._lost: set[str] = set()
-        self.damaged: set[str] = set()
-        self._refused: set[tuple[tuple[str, str], ...]] = set()
         self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
+
+    @property
+    def graph(self) -> RecordGraph:
+        """The records of the caches, and of steps that ran."""
+        return self.results.graph
 
     def add(self, step: Step) -> None:
         """Add a step whose inputs have been added."""
@@ -105,11 +104,9 @@ class Engine:
 
     def cache_of(self, step: Step) -> Cache | None:
         """The first cache whose graph has all blobs of the result of a hit; None for a miss."""
-        output = self.states[step].output
-        if output is None or self.states[step].outcome != "hit":
-            return None
-        blobs = {layer.blob for layer in output.layers}
-        return next((cache for cache, known in self._caches if blobs <= known.keys()), None)
+        state = self.states[step]
+        is_hit = state.output is not None and state.outcome == "hit"
+        return self.results.cache_of(state.output) if is_hit and state.output else None
 
     def report(self, step: Step) -> StepReport:
         """What has been done about a step so far."""
@@ -120,21 +117,9 @@ class Engine:
         """How the step's key differs from its last run on this machine."""
         return self._history(step).explain(self._taken_apart(step))
 
-    def forget_description(self, blob: str) -> bool:
-        """Store a result without its description if that is this blob, which no cache has."""
-        for state in self.states.values():
-            output = state.output
-            if output is not None and output.description and output.description.blob == blob:
-                state.output = output._replace(description=None)
-                return True
-        return False
-
     def read(self, cache: Cache, graph: RecordGraph) -> None:
         """Read one more cache, while no step has run and no result is in use."""
-        self.graph = RecordGraph.union([self.graph, graph])
-        blobs = graph.blobs()
-        self._caches.append((cache, blobs))
-        self._lost -= blobs.keys()
+        self.results.read(cache, graph)
         for state in self.states.values():
             state.records = frozenset()
             state.output = None
@@ -177,7 +162,7 @@ class Engine:
         state = self.states[step]
         async with state.fetching:
             while (fetched := await self._fetched_hit(step)) and (output := state.output):
-                number = len(self._refused)
+                number = len(self.results.refused)
                 files, log = directory / f"files-{number}", directory / f"log-{number}"
                 try:
                     await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
@@ -191,9 +176,7 @@ class Engine:
     def refuse(self, step: Step, output: Output, error: Exception) -> None:
         """Use this result no more: another one is picked, or the step runs."""
         state = self.states[step]
-        self._refused.add(_identity(output.layers))
-        if isinstance(error, LayerError | IntegrityError):
-            self.damaged.update(layer.blob for layer in output.layers)
+        self.results.refuse(output, error)
         if state.output == output:
             state.lost.append(f"its result in the cache cannot be used: {reason(error)}")
             self._pick(step, state)
@@ -239,28 +222,9 @@ class Engine:
 
     def _pick(self, step: Step, state: State) -> None:
         """Choose the newest result that can be extracted and whose blobs can be fetched."""
-        state.output = None
-        for found in self.graph.results(state.records):
-            layers = tuple(self.graph.layers[index] for index in found.layers)
-            layers, description = without_description(layers)
-            if self._is_too_old(found.created_at):
-                state.note_lost(f"its result from {found.created_at} is too old")
-                continue
-            whole = all(layer.diff_id for layer in layers)
-            if not whole or len(layers) != 1 + step.action.logs:
-                state.note_lost(
-                    "its result in the cache cannot be used: a layer or its diffID is missing"
-                )
-            elif _identity(layers) not in self._refused and self._lost.isdisjoint(
-                layer.blob for layer in layers
-            ):
-                state.output = Output(layers, found.created_at, description)
-                state.outcome = "hit"
-                return
-
-    def _is_too_old(self, created_at: str) -> bool:
-        age = time.time_ns() - timestamps.nanoseconds(created_at)
-        return self._ttl is not None and age / 1e9 > self._ttl
+        state.output = self.results.newest(state, 1 + step.action.logs)
+        if state.output is not None:
+            state.outcome = "hit"
 
     def _keys(self, step: Step) -> list[set[Key]]:
         """All known keys of each input."""
@@ -330,22 +294,7 @@ class Engine:
         path = self.scratch.blob(layer.blob)
         if path.exists():
             return path
-        size = layer.size or None
-        why = "no cache has it"
-        for cache, blobs in self._caches:
-            if layer.blob in blobs:
-                try:
-                    await fetch_blob(cache.layout, Digest(layer.blob), path, size)
-                except CacheError as error:
-                    why = str(missed(layer.blob, error))
-                except OSError as error:
-                    why = f"{layer.blob}: {error}"
-                else:
-                    state.fetched += path.stat().st_size
-                    return path
-        self._lost.add(layer.blob)
-        state.lost.append(f"its result in the cache cannot be read: {why}")
-        return None
+        return path if await self.results.fetch(state, layer, path) else None
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -365,7 +314,7 @@ class Engine:
             record = self.graph.add(output_key(step.vertex, 0), self._keys(step))
             state.records = frozenset({record})
             state.output = made
-            state.packed = sum(layer.size for layer in made.layers)
+            state.packed = made.size
 
     async def _fetched_inputs(self, step: Step) -> dict[str, Fetched]:
         return {
@@ -482,13 +431,6 @@ class Engine:
             elif isinstance(part.node, Step):
                 inputs[name] = self._content(part)
         return take_apart(step.definition, inputs, files)
-
-
-def _identity(layers: Iterable[Layer]) -> tuple[tuple[str, str], ...]:
-    """Tells results apart: their blobs and diffIDs."""
-    return tuple(
-        (layer.blob, layer.annotations.diff_id if layer.annotations else "") for layer in layers
-    )
 
 
 def _ended(status: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from cachefs.building import statistics
 from cachefs.building.before import Before, recover
+from cachefs.building.bounding import keep_bound
 from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.explaining import explain
@@ -23,11 +26,13 @@ from cachefs.building.naming import command_prefix, result_name
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
+from cachefs.building.statistics import Saving
 from cachefs.building.steps import StepError
 from cachefs.building.tiers import Tiers
 from cachefs.building.user_cache import user_cache
 from cachefs.errors import CacheError, UsageError
 from cachefs.location.parsing import parse
+from cachefs.masking import mask_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -227,6 +232,8 @@ def _run_or_take(
         tiers = _tiers(step, sources, policy)
         with _build(tiers, policy) as build:
             step = declared(build)
+            if (hit := build.find(step)) and (output := build.state(step).output):
+                tiers.hold(hit, output)
             if (log := build.take_hit(step, action.working_directory)) is not None:
                 taken = True
                 with log:
@@ -239,9 +246,29 @@ def _run_or_take(
                 build.targets = _used(build, step, tiers)
             elif not _is_kept(build, step, sources):
                 build.targets = []
-            return msgspec.structs.replace(report, why=why or report.why)
+            report = msgspec.structs.replace(report, why=why or report.why)
     except _ANY as error:
         return _without_cache(action, step, error, taken=taken)
+    _finish(build, tiers, action, report)
+    return report
+
+
+def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport) -> None:
+    """Count what was saved, and bound the user's own cache if it has become larger."""
+    is_hit = report.outcome == "hit"
+    statistics.count(
+        Saving(
+            cache=report.cache,
+            command=shlex.join(mask_words(action.argv)),
+            hits=int(is_hit),
+            misses=int(not is_hit),
+            saved=report.saved,
+            spent=report.seconds,
+            fetched=report.fetched,
+        )
+    )
+    if tiers.own is not None and (export := build.exported(tiers.own)) is not None:
+        keep_bound(export.uploaded.bytes)
 
 
 def _foresee(
@@ -251,11 +278,12 @@ def _foresee(
     tiers = _tiers(declared(Build()), sources, policy)
     with _build(tiers, policy) as build:
         step = declared(build)
-        if build.find(step) is None:
+        output = build.state(step).output if build.find(step) else None
+        if output is None:
             why = _why(build, step, tiers, policy) or build.history(step)
             return StepReport(name=step.name, outcome="would run", why=why)
         return msgspec.structs.replace(
-            build.report.steps[0], outcome="would hit", fetched=build.size(step)
+            build.report.steps[0], outcome="would hit", fetched=output.size
         )
 
 
@@ -282,7 +310,7 @@ def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
     """Why the step is no hit, from the caches, if that is asked for; empty if they do not say."""
     if policy.force:
         return [FORCED]
-    if (lost := build.lost(step)) or not (policy.explain or policy.dry_run):
+    if (lost := build.state(step).lost) or not (policy.explain or policy.dry_run):
         return lost
     prefix = command_prefix(step)
     places = (
@@ -295,7 +323,7 @@ def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
 
 def _used(build: Build, step: Step, tiers: Tiers) -> list[Cache]:
     """Note that a hit was used, and return the caches that are to have its result too."""
-    hit, output = build.find(step), build.output(step)
+    hit, output = build.find(step), build.state(step).output
     if hit is None or output is None:
         return []
     tiers.renew(hit, output)
@@ -350,7 +378,7 @@ def _without_cache(action: UserCommand, step: Step, error: Exception, *, taken: 
 
 def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
     """Whether the result of a command that has just succeeded is kept. What to know is told."""
-    why = build.unkept(step)
+    why = build.state(step).unkept
     if not why and (changed := changes(sources.values())):
         why = f"inputs changed while the command ran ({changed})"
     if why:

@@ -32,6 +32,11 @@ class Output(NamedTuple):
     description: Layer | None = None
 
     @property
+    def size(self) -> int:
+        """The bytes of its blobs."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
     def seconds(self) -> float:
         """How long it took to make; 0 if unknown."""
         facts = self.description and self.description.annotations

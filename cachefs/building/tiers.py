@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import xxhash
 
+from cachefs.building.bounding import is_own_cache
 from cachefs.building.user_cache import mark_now, marked_at
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
@@ -37,6 +38,10 @@ PATIENCE: Final = 10.0
 is to become faster by a cache must not wait for long if there is none."""
 
 
+HELD: Final = 60.0
+"""Seconds for which a result of the user's own cache is not renewed again."""
+
+
 class Tiers:
     """The caches of a policy, opened, for one result.
 
@@ -49,6 +54,7 @@ class Tiers:
     Attributes:
         readable: the caches that are read, in this order.
         writable: the caches that are written.
+        own: the user's own cache, if it is written.
         keep: how many results a name keeps; 0 if a name is the result's own, which is replaced as a
             whole, so that concurrent runs lose nothing.
         gathers: whether a name that was given gathers results.
@@ -60,6 +66,7 @@ class Tiers:
         both = self._all_opened(policy.cache)
         self.readable = [*both, *self._all_opened(policy.cache_from)]
         self.writable = [*both, *self._all_opened(policy.cache_to)] if policy.write else []
+        self.own = next((one for one in self.writable if _is_own(one.location)), None)
         self.gathers = policy.name is not None or any(
             _parsed(one).names for one in policy.locations
         )
@@ -75,20 +82,30 @@ class Tiers:
         unknown = [cache for cache in self.writable if cache not in self.readable]
         return lacking + [cache for cache in unknown if not self._is_there(cache)]
 
+    def hold(self, hit: Cache, output: Output) -> None:
+        """Before a result of the user's own cache is used, renew it, so that none removes it.
+
+        That costs no request, so the age of a name there says exactly when it was last used.
+        """
+        if hit is self.own and _age(output.created_at) >= HELD:
+            self._renew(hit, output, HELD)
+
     def renew(self, hit: Cache, output: Output) -> None:
         """Renew the name that a hit was found by, at most once a day."""
-        if hit not in self.writable or _age(output.created_at) < DAY or _is_marked(hit):
-            return
+        is_written = hit in self.writable and hit is not self.own
+        if is_written and _age(output.created_at) >= DAY and not _is_marked(hit):
+            self._renew(hit, output, DAY)
+            _mark(hit)
+
+    def _renew(self, hit: Cache, output: Output, after: float) -> None:
         layers = (*output.layers, *([output.description] if output.description else []))
         blobs = {Digest(layer.blob): layer.size for layer in layers}
         touch_refresh = hit.location.export.touch_refresh
         try:
             for name in hit.location.names:
-                run(renew(hit.layout, name, blobs, touch_refresh=touch_refresh))
+                run(renew(hit.layout, name, blobs, touch_refresh=touch_refresh, after=after))
         except CacheError as error:
             logger.warning("the time of a result in %s is not renewed: %s", hit.location, error)
-        else:
-            _mark(hit)
 
     def _is_there(self, cache: Cache) -> bool:
         """Whether a cache that is not read has the result, most likely."""
@@ -110,6 +127,8 @@ class Tiers:
             location = replace(location, patience=location.patience or PATIENCE)
         if self._policy.name is not None or not location.names:
             location = location.with_names(self._policy.name or self._own_name)
+        if _is_own(location):
+            location = replace(location, export=replace(location.export, touch_refresh=0.0))
         try:
             cache = open_cache(location)
         except StoreError as error:
@@ -121,6 +140,10 @@ class Tiers:
 
 def _parsed(location: str | Location) -> Location:
     return parse(location) if isinstance(location, str) else location
+
+
+def _is_own(location: Location) -> bool:
+    return location.protocol == "file" and is_own_cache(location.url)
 
 
 def _age(created_at: str) -> float:

@@ -13,8 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 import cachefs
+from cachefs.building.bounding import own_cache
 from cachefs.building.project import find_project
-from cachefs.building.user_cache import user_cache
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
@@ -123,7 +123,7 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
 
 def own_location(context: click.Context, role: Role | None = None) -> Location:
     """The cache in the user's cache directory. Raises UsageError if it cannot be used."""
-    return LocationType(role).convert(user_cache() / "run", None, context)
+    return LocationType(role).convert(own_cache(), None, context)
 
 
 def other_location(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout
 
 DAY: Final = 86_400.0
-"""Seconds for which a name is not renewed again."""
+"""Seconds for which a name is not renewed again, unless it costs nothing."""
 
 
 async def renew(
@@ -24,9 +24,10 @@ async def renew(
     blobs: Mapping[Digest, int],
     *,
     touch_refresh: float,
+    after: float = DAY,
     clock: Callable[[], float] = time.time,
 ) -> bool:
-    """Renew the time of a name that is older than a day, and those of blobs as an export does.
+    """Renew the time of a name that is old, and those of blobs as an export does.
 
     Returns False if the name does not exist, and otherwise True. Nothing that the name holds is
     changed, so whoever writes it at the same time loses nothing. On a filesystem that cannot renew
@@ -37,6 +38,7 @@ async def renew(
         name: the name.
         blobs: blobs that it needs, each with its size in bytes, 0 if unknown.
         touch_refresh: seconds after which a blob's time is renewed.
+        after: seconds after which the name's time is renewed, and those of blobs looked at.
         clock: this machine's time, in seconds since 1970.
     """
     found = await layout.find(name)
@@ -46,7 +48,11 @@ async def renew(
     if layout.digest_of(found.key) is not None:  # tags share one index and its time
         described = await layout.store.stat(found.key)
         modified = described and described.modified
-    if modified is None or -1.0 <= clock() - modified < DAY or not layout.store.filesystem.touches:
+    if (
+        modified is None
+        or -1.0 <= clock() - modified < after
+        or not layout.store.filesystem.touches
+    ):
         return True
     plan = await plan_export(layout, blobs, touch_refresh, clock)
     stats = [stat for _, stat in plan.touch]

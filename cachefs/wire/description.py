@@ -19,7 +19,7 @@ MAX_BYTES: Final = 1 << 20
 """Longer descriptions are not read."""
 
 
-class Description(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Description(Struct, frozen=True, kw_only=True):
     """What a result is. It has no values of variables, and words that look like secrets are masked.
 
     Attributes:
