@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -12,11 +13,15 @@ from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import UNUSABLE, Engine
 from cachefs.building.exporting import MALFORMED, Exporter
+from cachefs.building.in_place import is_in_place, put_and_note
 from cachefs.building.leftovers import SCRATCH
+from cachefs.building.listings import kept_log
 from cachefs.building.log import opened as opened_log
+from cachefs.building.outputs import Outputs
+from cachefs.building.patterns import is_pattern
 from cachefs.building.report import BuildReport
-from cachefs.building.restoring import put_in_place, staging
-from cachefs.building.scratch import Scratch
+from cachefs.building.restoring import staged
+from cachefs.building.scratch import Scratch, compression_for
 from cachefs.building.selection import Selection
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.cache import Cache
@@ -24,6 +29,7 @@ from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import UsageError
 from cachefs.graph import RecordGraph
+from cachefs.layers.beneath import Beneath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from cachefs.building.actions import Action
     from cachefs.building.states import State
     from cachefs.graph import Mode
-    from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
 
@@ -100,7 +105,7 @@ class Build:
         self._unread = [*self._caches]
         self._one_by_one = one_by_one
         self._dry_run = dry_run
-        self._compression = _compression(self.targets)
+        self._compression = compression_for([target.location for target in self.targets])
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
         self._keep = keep
@@ -123,6 +128,7 @@ class Build:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         ignore: bool = True,
+        follow: bool = False,
     ) -> Source:
         """Declare a file, a directory or bytes as an input of steps.
 
@@ -135,12 +141,13 @@ class Build:
             exclude: patterns of what to leave out.
             ignore: leave out directories of version control, ``__pycache__``, and what
                 ``.gitignore`` and ``.cachefsignore`` files name.
+            follow: take links below a directory for what they lead to.
         """
         if isinstance(origin, bytes):
             return Source(origin)
         if isinstance(include, str) or isinstance(exclude, str):
             raise UsageError("include and exclude must be lists of patterns, not a string")
-        selection = Selection(tuple(include), tuple(exclude), ignore)
+        selection = Selection(tuple(include), tuple(exclude), ignore, follow=follow)
         return Source(Path(origin).absolute(), selection)
 
     def step(
@@ -149,6 +156,7 @@ class Build:
         *,
         inputs: Mapping[str, Node | Part] | None = None,
         outputs: Sequence[str],
+        optional: Sequence[str] = (),
         env: Sequence[str] | Mapping[str, str] = (),
         platform: bool = False,
         version: str = "",
@@ -167,7 +175,8 @@ class Build:
             inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
                 a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
-                layer.
+                layer; or glob patterns, which must match something.
+            optional: outputs that the step need not make.
             env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
             version: part of the key; change it when code that a function calls changes.
@@ -186,7 +195,9 @@ class Build:
             raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:
             done = Command(tuple(map(str, action)))
-        return self.add(done, inputs or {}, outputs, env, platform=platform, name=name)
+        return self.add(
+            done, inputs or {}, outputs, env, optional=optional, platform=platform, name=name
+        )
 
     def add(
         self,
@@ -195,16 +206,17 @@ class Build:
         outputs: Sequence[str],
         env: Sequence[str] | Mapping[str, str | None] = (),
         *,
+        optional: Sequence[str] = (),
         platform: bool = False,
         name: str = "",
     ) -> Step:
         """Add a step with any kind of action. Raises UsageError."""
-        if isinstance(outputs, str) or isinstance(env, str):
-            raise UsageError("outputs and env must be lists, not a string")
+        if any(isinstance(given, str) for given in (outputs, optional, env)):
+            raise UsageError("outputs, optional and env must be lists, not a string")
         free = action.working_directory is not None
         parts = {n if free else checked_path(n): as_part(part) for n, part in inputs.items()}
-        made = [checked_path(output) for output in outputs]
-        check_apart(made, "output")
+        made = Outputs(map(checked_path, outputs), map(checked_path, optional))
+        check_apart((output for output in made if not is_pattern(output)), "output")
         if not free:
             check_apart(parts, "input")
         for part in parts.values():
@@ -268,15 +280,21 @@ class Build:
             directory = engine.scratch.lasting_directory() / "files"
             run(engine.files(step, directory))
             self._files[step] = directory
-        return {output: self._files[step] / output for output in step.outputs}
+        with Beneath.at(self._files[step]) as tree:
+            found = step.outputs.found(tree)
+        return {output: self._files[step] / output for output in found}
 
     def restore(self, step: Step, directory: Path) -> None:
         """Put a step's outputs into a directory, made if missing: :meth:`Step.restore`."""
+        engine = self._begun
         directory.mkdir(parents=True, exist_ok=True)
-        with staging(directory) as temporary:
-            tree = temporary / "tree"
-            run(self._begun.files(step, tree))
-            put_in_place(tree, directory, step.outputs)
+        self.obtain(step)
+        if not is_in_place(engine.states[step].content, directory, step.outputs):
+            with staged(directory, step.outputs) as stages:
+                for stage in stages:
+                    run(engine.files(step, stage.path / "tree"))
+                moves = [stage.move("tree") for stage in stages]
+                put_and_note(moves, engine.states[step].content, directory, step.outputs)
 
     def find(self, step: Step) -> Cache | None:
         """The cache that has the step's result, from which nothing is fetched; None for a miss.
@@ -293,8 +311,8 @@ class Build:
     def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
         """Put the outputs of a hit into a directory, and return its log, opened.
 
-        Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
-        it.
+        If they are there already, nothing is fetched but a log that is not known here. Whatever
+        goes wrong, nothing is changed and None is returned; then obtaining the step runs it.
         """
         while self.find(step) is not None:
             if (log := self._taken(step, directory)) is not None:
@@ -310,20 +328,37 @@ class Build:
         state = engine.states[step]
         while state.outcome == "hit" and (output := state.output) is not None:
             try:
-                with staging(directory) if step.outputs else engine.scratch.directory() as place:
-                    pulled = run(engine.pull_hit(step, place))
+                if is_in_place(state.content, directory, step.outputs):
+                    if (log := self._log(step)) is not None:
+                        return log
+                    continue
+                with staged(directory, step.outputs) as stages:
+                    pulled = run(engine.pull_hit(step, [stage.path for stage in stages]))
                     if pulled is None:
                         break
                     output = pulled.output
                     log = opened_log(pulled.log)
+                    moves = [stage.move(pulled.files) for stage in stages]
                     try:
-                        put_in_place(pulled.files, directory, step.outputs)
+                        put_and_note(moves, state.content, directory, step.outputs)
                     except BaseException:
                         log.close()
                         raise
                     return log
             except UNUSABLE as error:
                 engine.refuse(step, output, error)
+        return None
+
+    def _log(self, step: Step) -> BinaryIO | None:
+        """The log of a hit; None if it is lost. Raises what makes the result unusable."""
+        engine = self._begun
+        output = engine.states[step].output
+        facts = output and output.layers[-1].annotations
+        if facts and (kept := kept_log(facts.diff_id)) is not None:
+            return BytesIO(kept)
+        with engine.scratch.directory() as directory:
+            if run(engine.pull_log(step, directory / "log")):
+                return opened_log(directory / "log")
         return None
 
     def state(self, step: Step) -> State:
@@ -413,22 +448,6 @@ def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, Reco
         else:
             joinable.append((cache, graph))
     return joinable
-
-
-def _compression(targets: Sequence[Cache]) -> tuple[Compression, int | None]:
-    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
-
-    Raises LocationError.
-    """
-    for target in targets:
-        target.location.require_no_recompression()
-    options = targets[0].location.oci if targets else None
-    if options is None:
-        return "zstd", None
-    level = options.compression_level
-    if options.compression == "zstd" and level == 0:
-        level = 1  # builders take 0 as the fastest level, the zstd library as its default
-    return options.compression, level
 
 
 def _all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:

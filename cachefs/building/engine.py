@@ -50,9 +50,15 @@ UNUSABLE: Final = (CacheError, OSError)
 
 
 class Pulled(NamedTuple):
-    """The result of a hit on disk: its files, and the directory of its log."""
+    """The result of a hit on disk.
 
-    files: Path
+    Attributes:
+        files: the name of the directory of its files, below each directory that was given.
+        log: the directory of its log.
+        output: the result.
+    """
+
+    files: str
     log: Path
     output: Output
 
@@ -149,7 +155,7 @@ class Engine:
                 fetched = await self._fetched(step)
                 output = self.states[step].output
                 try:
-                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], directory)
+                    await in_thread(self.scratch.extract_files, step.outputs, fetched, directory)
                 except UNUSABLE as error:
                     if output is None or self.states[step].outcome != "hit":
                         raise
@@ -157,21 +163,39 @@ class Engine:
                 else:
                     return
 
-    async def pull_hit(self, step: Step, directory: Path) -> Pulled | None:
-        """Extract the result of a hit below a directory; None if none is usable. Runs nothing."""
+    async def pull_hit(self, step: Step, places: Sequence[Path]) -> Pulled | None:
+        """Extract the result of a hit below each of these directories, and its log below the first.
+
+        None if no result is usable. Runs nothing.
+        """
         state = self.states[step]
         async with state.fetching:
             while (fetched := await self._fetched_hit(step)) and (output := state.output):
                 number = len(self.results.refused)
-                files, log = directory / f"files-{number}", directory / f"log-{number}"
+                files, log = f"files-{number}", places[0] / f"log-{number}"
                 try:
-                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
+                    for place in places:
+                        tree = place / files
+                        await in_thread(self.scratch.extract_files, step.outputs, fetched, tree)
                     await in_thread(self.scratch.extract_log, fetched[1:], log)
                 except UNUSABLE as error:
                     self.refuse(step, output, error)
                 else:
                     return Pulled(files, log, output)
         return None
+
+    async def pull_log(self, step: Step, directory: Path) -> bool:
+        """Extract the log of a hit, and nothing else, to a new directory; False if that fails."""
+        state = self.states[step]
+        async with state.fetching:
+            if (output := state.output) is not None:
+                path = await self._fetch(state, output.layers[-1])
+                if path is not None:
+                    layers = [(path, output.layers[-1])]
+                    await in_thread(self.scratch.extract_log, layers, directory)
+                    return True
+                self._pick(step, state)
+        return False
 
     def refuse(self, step: Step, output: Output, error: Exception) -> None:
         """Use this result no more: another one is picked, or the step runs."""

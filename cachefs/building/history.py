@@ -49,7 +49,7 @@ def take_apart(
     """
     parts = {
         "the command or function": _hashed(repr(definition.action)),
-        "the declared outputs": repr(sorted(definition.outputs)),
+        "the declared outputs": repr((sorted(definition.outputs), sorted(definition.optional))),
         "the platform": definition.platform,
     }
     for name, value in definition.environment.items():

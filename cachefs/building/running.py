@@ -20,17 +20,21 @@ from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.explaining import explain
 from cachefs.building.foreground import ForegroundProcess
-from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
+from cachefs.building.inputs import as_sources, changes, declared_variables, left_out, links
 from cachefs.building.log import frames
 from cachefs.building.naming import command_prefix, result_name
+from cachefs.building.outputs import Outputs, matches, relative
+from cachefs.building.patterns import fixed_part, is_pattern
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
+from cachefs.building.standard_input import NAME, UNDECLARED, DeclaredInput, watched
 from cachefs.building.statistics import Saving
 from cachefs.building.steps import StepError
 from cachefs.building.tiers import Tiers
 from cachefs.building.user_cache import user_cache
 from cachefs.errors import CacheError, UsageError
+from cachefs.layers.beneath import Beneath
 from cachefs.location.parsing import parse
 from cachefs.masking import mask_words
 
@@ -59,6 +63,8 @@ class UserCommand:
         before: what lies at the outputs when it begins.
         variables: variables that it gets besides, and that its result does not depend on.
         succeeded: whether it has ended with status 0.
+        standard_input: what it reads; None for the standard input of this program, whatever that
+            is.
     """
 
     logs: Final = True
@@ -74,9 +80,10 @@ class UserCommand:
         self.argv = tuple(argv)
         self.working_directory = working_directory
         self.incremental = incremental
-        self.before = Before(working_directory, (), ())
+        self.before = Before(working_directory, Outputs(()), ())
         self.variables: dict[str, str] = {}
         self.succeeded = False
+        self.standard_input: DeclaredInput | None = None
         self._output = output
         self._process: ForegroundProcess | None = None
         self._objection = ""
@@ -118,16 +125,25 @@ class UserCommand:
             raise UsageError("the command has not begun")
         try:
             self.before.set_aside()
-            status = self._process.run()
+            status, objection = self._run(self._process)
         except BaseException:
             self.before.put_back()
             raise
         if status == 0:
-            self._objection = self.before.settle()
+            self._objection = self.before.settle() or objection
             self.succeeded = True
         else:
             self.before.put_back()
         return status
+
+    def _run(self, process: ForegroundProcess) -> tuple[int, str]:
+        if self.standard_input is not None:
+            process.standard_input = self.standard_input.descriptor()
+            return process.run(), ""
+        with watched() as watch:
+            process.standard_input = watch.descriptor
+            status = process.run()
+        return status, UNDECLARED if watch.was_read else ""
 
     def stop(self) -> None:
         """End it."""
@@ -160,8 +176,11 @@ def run_cached(
     outputs: Sequence[str],
     variables: Sequence[str],
     replay: Sink,
+    optional: Sequence[str] = (),
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    follow: bool = False,
+    stdin: bool = False,
     whole: Collection[str] = (),
     report_file: Path | None = None,
 ) -> StepReport:
@@ -173,12 +192,15 @@ def run_cached(
         action: the command.
         policy: the caches, and how they are used.
         inputs: paths or glob patterns below the working directory.
-        outputs: paths below the working directory.
+        outputs: paths or glob patterns below the working directory.
         variables: variables that the result depends on: names, patterns of names such as
             ``CI_*``, or ``NAME=VALUE`` to set one.
         replay: receives the output of a hit, chunk by chunk.
+        optional: outputs that the command need not make.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
+        follow: whether links below inputs count as what they lead to.
+        stdin: whether standard input is an input: it is read to its end, before all else.
         whole: inputs for which they do not, because other steps make them.
         report_file: where the caller writes a report, which is not content of inputs either.
 
@@ -187,12 +209,19 @@ def run_cached(
     Raises StepError, UsageError and LocationError.
     """
     directory = action.working_directory
-    made = [os.path.relpath(directory / output, directory) for output in outputs]
+    made = Outputs(
+        (relative(directory, output) for output in outputs),
+        (relative(directory, output) for output in optional),
+    )
     locations = [parse(one) if isinstance(one, str) else one for one in policy.locations]
     environment = declared_variables(variables)
-    with nullcontext() if policy.dry_run else exclusive(directory / output for output in made):
+    if stdin:
+        action.standard_input = DeclaredInput()
+    patterns = [output for output in made if is_pattern(output)]
+    places = [directory / fixed_part(output) for output in made]
+    with nullcontext() if policy.dry_run else exclusive(places):
         if not policy.dry_run:
-            recover(directory)
+            recover(directory, made)
         sources = as_sources(
             directory,
             inputs,
@@ -200,19 +229,31 @@ def run_cached(
             ignore=ignore,
             whole=whole,
             without=_own(directory, made, locations, report_file),
+            outputs=patterns,
+            follow=follow,
         )
+        if action.standard_input is not None:
+            sources[NAME] = action.standard_input
         action.before = Before(directory, made, _staying(action, made, sources, locations))
 
         action.variables = {VARIABLE: "1"} if made else {}
 
         def declared(build: Build) -> Step:
-            return build.add(action, sources, made, environment, platform=True)
+            return build.add(
+                action,
+                sources,
+                made.required,
+                environment,
+                optional=sorted(made.optional),
+                platform=True,
+            )
 
         if policy.dry_run:
             report = _foresee(declared, sources, policy)
         else:
             report = _run_or_take(action, declared, sources, policy, replay)
-    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+    read = sources.values()
+    return msgspec.structs.replace(report, left_out=left_out(read), links=links(read))
 
 
 FORCED: Final = "it is forced to run"
@@ -403,8 +444,17 @@ def _staying(
     needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
     needed += [*_local(locations), *(directory / name for name in inputs)]
     real = [Path(os.path.realpath(path)) for path in needed]
-    return [
-        output
-        for output in outputs
-        if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
-    ]
+    return [output for output in outputs if any(_holds(directory, output, path) for path in real)]
+
+
+def _holds(directory: Path, output: str, path: Path) -> bool:
+    """Whether a path is at or below an output."""
+    if not is_pattern(output):
+        return path.is_relative_to(os.path.realpath(directory / output))
+    if not path.is_relative_to(os.path.realpath(directory)):
+        return False
+    with Beneath.at(directory) as tree:
+        return any(
+            path.is_relative_to(os.path.realpath(directory.joinpath(*map(os.fsdecode, match))))
+            for match in matches(tree, output)
+        )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Action
+    from cachefs.building.outputs import Outputs
     from cachefs.digest import Digest
 
 
@@ -89,15 +90,14 @@ class Source(Node):
     def content(self) -> Content:
         """The source's content, read once; what it skips is told. Raises UsageError."""
         content = self.again()
-        if content.skipped:
-            names = ", ".join(map(shown, content.skipped[:_SHOWN]))
-            more = len(content.skipped) - _SHOWN
-            logger.warning(
-                "the input %s leaves out what no layer can hold or what cannot be read: %s%s",
-                self._origin,
-                names,
-                f" and {more} more" if more > 0 else "",
-            )
+        for what, names in (
+            ("leaves out what no layer can hold or what cannot be read", content.skipped),
+            ("has links to directories above them, which count as links", content.loops),
+        ):
+            if names:
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                first = ", ".join(map(shown, names[:_SHOWN]))
+                logger.warning("the input %s %s: %s%s", self._origin, what, first, more)
         return content
 
     def again(self) -> Content:
@@ -144,7 +144,7 @@ class Step(Node):
         build: StepResults,
         action: Action,
         inputs: Mapping[str, Part],
-        outputs: Sequence[str],
+        outputs: Outputs,
         environment: Mapping[str, str | None],
         platform: str,
         name: str,
@@ -152,11 +152,12 @@ class Step(Node):
         self.name = name
         self.action = action
         self.inputs = dict(sorted(inputs.items()))
-        self.outputs = tuple(outputs)
+        self.outputs = outputs
         self.definition = Definition(
             action=action.key,
             inputs=tuple(self.inputs),
-            outputs=self.outputs,
+            outputs=tuple(outputs.required),
+            optional=tuple(sorted(outputs.optional)),
             environment=environment,
             platform=platform,
         )
@@ -171,7 +172,7 @@ class Step(Node):
         return self.definition.digest()
 
     def files(self) -> dict[str, Path]:
-        """The declared outputs on disk, readable until the build ends.
+        """The outputs on disk by their paths, readable until the build ends.
 
         Runs or pulls what is needed. Raises StepError, UsageError and OSError.
         """

@@ -54,12 +54,26 @@ if TYPE_CHECKING:
     "__pycache__ have an effect on inputs. Default: they do.",
 )
 @click.option(
+    "--follow",
+    is_flag=True,
+    help="Count what symbolic links below inputs lead to, instead of the links.",
+)
+@click.option(
     "--output",
     "outputs",
     multiple=True,
     type=click.Path(),
-    metavar="PATH",
-    help="A file or directory that the command writes. May be repeated.",
+    metavar="PATH-OR-GLOB",
+    help="A file or directory that the command makes, or a pattern that matches at least one. May "
+    "be repeated.",
+)
+@click.option(
+    "--optional-output",
+    "optional",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH-OR-GLOB",
+    help="An output that the command need not make. May be repeated.",
 )
 @click.option(
     "--env",
@@ -68,6 +82,11 @@ if TYPE_CHECKING:
     metavar="VAR",
     help="An environment variable that the result depends on: NAME, a pattern such as 'CI_*', or "
     "NAME=VALUE to set it for the command. May be repeated.",
+)
+@click.option(
+    "--stdin",
+    is_flag=True,
+    help="Count standard input as an input: it is read to its end before the command begins.",
 )
 @click.option(
     "--incremental",
@@ -106,10 +125,13 @@ def command(
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     outputs: tuple[str, ...],
+    optional: tuple[str, ...],
     variables: tuple[str, ...],
     command: tuple[str, ...],
     *,
     ignore: bool,
+    follow: bool,
+    stdin: bool,
     incremental: bool,
     jobs: int | None,
     keep_going: bool,
@@ -156,13 +178,16 @@ def command(
                 outputs=outputs,
                 variables=variables,
                 replay=write,
+                optional=optional,
                 exclude=exclude,
                 ignore=ignore,
+                follow=follow,
+                stdin=stdin,
                 report_file=report_file,
             )
         except StepError as error:
             return _failed(error, report_file)
-    if report.outcome == "ran" and not inputs:
+    if report.outcome == "ran" and not inputs and not stdin:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = write_report(report_file, {**msgspec.structs.asdict(report), "status": 0})
     tell_report(report, outputs, explains=explain)

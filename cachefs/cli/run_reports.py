@@ -50,6 +50,12 @@ def _explain(prefix: str, report: StepReport) -> None:
     if report.left_out:
         reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
         say(f"{prefix}left out of the inputs: {reasons}", err=True)
+    if report.links:
+        say(
+            f"{prefix}{report.links} symbolic links below inputs count as links; what they lead to "
+            "does not count without --follow, unless it is an input too",
+            err=True,
+        )
 
 
 def _foretell(prefix: str, report: StepReport, outputs: Sequence[str]) -> None:

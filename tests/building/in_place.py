@@ -30,9 +30,12 @@ def run(
     script: str,
     *outputs: str,
     inputs: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
     incremental: bool = False,
+    follow: bool = False,
+    cache: str | None = None,
 ) -> Ran:
-    """Run a shell script in a directory, with the cache next to that."""
+    """Run a shell script in a directory, with the cache next to that by default."""
     said: list[bytes] = []
 
     def hear(_stream: int, data: bytes) -> None:
@@ -41,9 +44,11 @@ def run(
     action = UserCommand(["sh", "-c", script], place, hear, incremental=incremental)
     report = run_cached(
         action,
-        policy=Policy(cache=(str(place.parent / "cache"),), name="run"),
+        policy=Policy(cache=(cache or str(place.parent / "cache"),), name="run"),
         inputs=inputs,
         outputs=outputs,
+        optional=optional,
+        follow=follow,
         variables=[],
         replay=hear,
     )

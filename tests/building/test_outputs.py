@@ -16,6 +16,7 @@ import pytest
 import cachefs
 from cachefs.building.before import Before
 from cachefs.building.leftovers import remove
+from cachefs.building.outputs import Outputs
 from cachefs.building.running import UserCommand
 from cachefs.building.sources import read_tree
 from cachefs.layers.beneath import Beneath, Parts
@@ -178,7 +179,7 @@ UNPACKABLE = {
     "long link": f"ln -s $({sys.executable} -c \"print('x' * 4095)\") out/l",
     "no output": "rmdir out",
     "growing": "touch out/log; setsid sh -c 'while [ ! -e stop ] && [ -e in ]; do "
-    "head -c 100000 /dev/zero >> out/log; done' > /dev/null 2>&1 & sleep 0.3",
+    "head -c 100000 /dev/urandom >> out/log; done' > /dev/null 2>&1 & sleep 0.3",
 }
 
 
@@ -284,7 +285,7 @@ def test_an_interrupt_while_outputs_are_moved_aside_puts_them_back(
 
     monkeypatch.setattr(Beneath, "rename", interrupted)
     action = UserCommand(["true"], place, lambda _stream, _data: None)
-    action.before = Before(place, ["a", "b"], ())
+    action.before = Before(place, Outputs(["a", "b"]), ())
     with pytest.raises(KeyboardInterrupt):
         action.begin(place, {}, lambda _stream, _data: None).run()
     left = {path.name: path.read_text() for path in place.iterdir()}

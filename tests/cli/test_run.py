@@ -129,6 +129,7 @@ def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         made.append(json.loads(report.read_text()))
+        (tmp_path / "out").unlink()
     assert [one["outcome"] for one in made] == ["ran", "hit"]
     assert [one["status"] for one in made] == [0, 0]
     assert made[0]["packed"] > 0
