@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from msgspec import Struct
 
 from cachefs.building.exclusive import exclusive
+from cachefs.building.patterns import fixed_part
 from cachefs.building.running import UserCommand
 from cachefs.concurrency import SIGNAL_DELAY, Interruption
 
@@ -112,7 +113,11 @@ class SideBySide:
         sorter = TopologicalSorter({name: one.needs for name, one in self._steps.items()})
         sorter.prepare()
         order = list(self._steps)
-        made = (self._directory / path for one in self._steps.values() for path in one.outputs)
+        made = (
+            self._directory / fixed_part(output)
+            for one in self._steps.values()
+            for output in one.outputs
+        )
         with exclusive(made), ThreadPoolExecutor(self._jobs, "step") as pool:
             waiting: set[Future[Ended]] = set()
             try:

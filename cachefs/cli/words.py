@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 OF_STEPS: Final = ("jobs", "keep_going")
 """Options for named steps only."""
 
-OF_COMMANDS: Final = ("inputs", "exclude", "ignore", "outputs", "variables", "incremental", "name")
+OF_COMMANDS: Final = (
+    *("inputs", "exclude", "ignore", "follow", "stdin", "outputs", "optional", "variables"),
+    *("incremental", "name"),
+)
 """Options for a command only: for a step, its table in the file says them."""
 
 

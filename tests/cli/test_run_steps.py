@@ -100,6 +100,7 @@ def test_after_two_dashes_the_words_are_a_command() -> None:
         (["make", "--input", "in"], "--input is for a command"),
         (["--no-ignore", "make"], "--no-ignore is for a command"),
         (["--incremental", "make"], "--incremental is for a command"),
+        (["--follow", "make"], "--follow is for a command"),
         (["--name", "x", "make"], "--name is for a command"),
         (["--env", "X", "make"], "--env is for a command"),
         (["-j", "2", "--", "true"], "--jobs is for the steps of a file"),
@@ -224,7 +225,13 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(project: Path) -> None:
     ]
     assert not (project / "out").exists()
     _run("use")
-    assert _lines(_run("use", "--dry-run"))[-1] == "cachefs: 2 steps: 2 would hit"
+    done = _run("use", "--dry-run")
+    assert "its outputs are in place" in done.err
+    assert _lines(done)[-1] == "cachefs: 2 steps: 2 would hit"
+    (project / "out").write_text("something else")
+    done = _run("use", "--dry-run")
+    assert "cachefs: make: would hit: from " in done.err
+    assert _lines(done)[-2] == "cachefs: use: not known before make has ended"
 
 
 # --- standard streams and signals -----------------------------------------------------------------
