@@ -268,7 +268,7 @@ def test_the_output_of_steps_side_by_side_is_not_mixed(project: Path) -> None:
 def test_a_signal_reaches_every_step_and_ends_the_run(project: Path) -> None:
     (project / "cachefs.toml").write_text(
         "".join(
-            f"[steps.{name}]\ncommand = \"trap 'exit 9' TERM; touch {name}; "
+            f"[steps.{name}]\ncommand = \"trap 'exit 9' TERM; sleep 0.3; touch {name}; "
             'while :; do sleep 0.05; done"\n'
             for name in "ab"
         )
