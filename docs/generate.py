@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from cachefs.building.project import NamedStep, Settings
 from cachefs.cli.exits import MEANINGS
 from cachefs.cli.main import program as command_line
 from cachefs.location.attributes import ATTRIBUTES, TYPES
@@ -50,7 +52,8 @@ ENVIRONMENT = {
     "location gives no key. Read by the Azure client.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Credentials for `gs://`. Read by gcsfs.",
     "CACHEFS_CACHE": "The location that a command uses if it is given none; for `copy` and `diff`, "
-    "which take two, the first of them if it is left out.",
+    "which take two, the first of them if it is left out. Without it, the caches in a project's "
+    "[cachefs.toml](cachefs-toml.md) are used, and without those, the one in your cache directory.",
     "NO_COLOR, FORCE_COLOR": "Never use colours; use colours even without a terminal.",
     "TERM": "If it is `dumb`, there is no progress bar.",
     "COLUMNS": "The width of tables, instead of the terminal's.",
@@ -60,6 +63,7 @@ ENVIRONMENT = {
     "`unlimited`; by default 10 GiB: [your cache directory](../building.md#cachefs-run).",
     "CACHEFS_RUNNING": "Set by `cachefs run` for a command with outputs; a `cachefs run` that it "
     "starts does not wait for others: [turns](../building.md#cachefs-run).",
+    "PWD": "Set by `cachefs run` for the steps of a file: the directory of the file.",
     "_CACHEFS_COMPLETE": "Set by shell completion; do not set it yourself.",
 }
 
@@ -71,6 +75,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "commands.md": _page(_commands()),
         REFERENCE / "exit-status.md": _page(_exits()),
         REFERENCE / "environment.md": _page(_environment()),
+        REFERENCE / "cachefs-toml.md": _page(_project_file()),
     }
 
 
@@ -233,6 +238,55 @@ def _environment() -> Iterator[str]:
     for names, text in ENVIRONMENT.items():
         shown = ", ".join(f"`{name}`" for name in names.split(", "))
         yield f"| {shown} | {text} |"
+
+
+# --- cachefs.toml --------------------------------------------------------------------------------
+
+
+def _project_file() -> Iterator[str]:
+    yield "# cachefs.toml"
+    yield ""
+    yield from _paragraph(
+        "The file of a project, which is looked for in the working directory and, in a repository,"
+        " in those above up to its root; the nearest counts. The same tables may be in a"
+        " `pyproject.toml`, below `[tool.cachefs]`; in one directory, `cachefs.toml` comes first."
+        " Outside of a repository, only the working directory is looked at, and a file is refused"
+        " if it belongs neither to you, nor to root, nor to the owner of its directory."
+        " [Steps in a file](../howto/cachefs-toml.md) is the guide. Options of `cachefs run` take"
+        " precedence over the file, and `$CACHEFS_CACHE` over its caches."
+    )
+    yield "## At the top"
+    yield ""
+    yield from _keys(Settings)
+    yield "## `[steps.NAME]`"
+    yield ""
+    yield from _paragraph(
+        "A step. Its name has letters, digits and `_ . : / -`. Paths and patterns are relative to"
+        " the file, wherever the step is run from."
+    )
+    yield from _keys(NamedStep)
+
+
+def _keys(kind: type[msgspec.Struct]) -> Iterator[str]:
+    schema = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    yield "| key | value | what it is |"
+    yield "|---|---|---|"
+    for key, about in schema.items():
+        yield f"| `{key}` | {_value(about)} | {_cell(about['description'])} |"
+    yield ""
+
+
+def _value(schema: dict[str, Any]) -> str:
+    """What a key takes, in words of TOML."""
+    words = {
+        "string": "string",
+        "integer": "integer",
+        "boolean": "`true` or `false`",
+        "array": "list of strings",
+        "object": "table",
+    }
+    kinds = {one["type"] for one in schema.get("anyOf", [schema])}
+    return " or ".join(word for kind, word in words.items() if kind in kinds)
 
 
 def _paragraph(text: str) -> Iterator[str]:

@@ -27,6 +27,7 @@ class StepReport(Struct, frozen=True, kw_only=True):
             ignore file, an option, or what they are. Only ``cachefs run`` tells.
         links: how many symbolic links below its inputs count as links: what they lead to does not
             count. Only ``cachefs run`` tells.
+        in_place: of a dry run, whether the outputs of a hit are there already.
         why: for a step that ran, the parts of its key that differ from the last run, one per line.
     """
 
@@ -40,6 +41,7 @@ class StepReport(Struct, frozen=True, kw_only=True):
     why: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     links: int = 0
+    in_place: bool = False
 
 
 class BuildReport(Struct, frozen=True, kw_only=True):

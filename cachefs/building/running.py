@@ -17,6 +17,7 @@ from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.explaining import explain
 from cachefs.building.foreground import ForegroundProcess
+from cachefs.building.in_place import is_in_place
 from cachefs.building.inputs import as_sources, changes, declared_variables, left_out, links
 from cachefs.building.log import frames
 from cachefs.building.naming import command_prefix, result_name
@@ -246,7 +247,7 @@ def run_cached(
             )
 
         if policy.dry_run:
-            report = _foresee(declared, sources, policy)
+            report = _foresee(declared, sources, policy, directory)
         else:
             report = _run_or_take(action, declared, sources, policy, replay)
     read = sources.values()
@@ -311,7 +312,10 @@ def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport)
 
 
 def _foresee(
-    declared: Callable[[Build], Step], sources: Mapping[str, Source], policy: Policy
+    declared: Callable[[Build], Step],
+    sources: Mapping[str, Source],
+    policy: Policy,
+    directory: Path,
 ) -> StepReport:
     """Whether there is a hit, from which nothing is fetched, or why there is none."""
     tiers = _tiers(declared(Build()), sources, policy)
@@ -321,8 +325,12 @@ def _foresee(
         if output is None:
             why = _why(build, step, tiers, policy) or build.history(step)
             return StepReport(name=step.name, outcome="would run", why=why)
+        facts = output.layers[0].annotations
         return msgspec.structs.replace(
-            build.report.steps[0], outcome="would hit", fetched=output.size
+            build.report.steps[0],
+            outcome="would hit",
+            fetched=output.size,
+            in_place=facts is not None and is_in_place(facts.diff_id, directory, step.outputs),
         )
 
 

@@ -19,7 +19,6 @@ from cachefs.cli.output import say, write
 from cachefs.cli.policies import cache_options, chosen_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
-from cachefs.cli.steps import run_steps
 from cachefs.cli.words import PROJECT, RunCommand, WordType, list_steps, named_steps
 
 if TYPE_CHECKING:
@@ -161,6 +160,8 @@ def command(
         if not command:
             list_steps(project)
             return Exit.DONE
+        from cachefs.cli.steps import run_steps  # what a command does without is not loaded
+
         return run_steps(
             project, command, policy, jobs=jobs, keep_going=keep_going, report_file=report_file
         )

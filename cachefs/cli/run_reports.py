@@ -62,7 +62,9 @@ def _foretell(prefix: str, report: StepReport, outputs: Sequence[str]) -> None:
     """Say what a run would do."""
     if report.outcome == "would hit":
         what = f"from {report.cache}"
-        if outputs:
+        if report.in_place:
+            what += "; its outputs are in place"
+        elif outputs:
             what += f", which would restore {', '.join(outputs)} ({size(report.fetched)})"
         _print_lines(prefix, report.outcome, [what])
     else:

@@ -65,7 +65,7 @@ def run_steps(
     report_file = None if report_file is None else report_file.absolute()
     _enter(project.directory)
     if policy.dry_run:
-        ended = foresee(steps, project.directory, partial(_ask, policies, report_file))
+        ended = foresee(steps, partial(_ask, policies, report_file))
         _tell(ended, steps, explains=policy.explain)
         status = next((status_of_ended(one) for one in ended if one.error is not None), 0)
         return status or write_report(report_file, as_report(ended, status))
@@ -108,12 +108,14 @@ def _perform(
     return run_cached(
         command,
         policy=policies[placed.name],
-        inputs=placed.inputs,
-        outputs=placed.outputs,
+        inputs=placed.inputs_in(command.working_directory),
+        outputs=[output for output in placed.outputs if output not in placed.optional],
+        optional=placed.optional,
         variables=placed.step.variables,
         replay=sink,
         exclude=placed.step.exclude,
         ignore=placed.step.ignore,
+        follow=placed.step.follow,
         whole=placed.whole,
         report_file=report_file,
     )
