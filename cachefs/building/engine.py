@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from cachefs.building.history import History, take_apart
-from cachefs.building.reasons import reason
+from cachefs.building.reasons import ended, reason
 from cachefs.building.scratch import UnusableInputError, part_content
 from cachefs.building.states import Output, State, input_keys
-from cachefs.building.steps import Source, Step, StepError
+from cachefs.building.steps import Source, Step, failure
 from cachefs.concurrency import task_group
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, LayerError
@@ -322,7 +322,7 @@ class Engine:
         output = self.states[node].output
         if self.states[node].outcome != "hit":
             why = f"cannot run: its input {error.name} cannot be laid out: {reason(cause)}"
-            raise self._failed(step, why) from cause
+            raise failure(step, why) from cause
         if output is not None and output.layers == layers:
             self.refuse(node, output, cause)
 
@@ -348,10 +348,10 @@ class Engine:
                 try:
                     status = await in_thread(running.run, stop=running.stop)
                 except OSError as error:
-                    raise self._failed(step, f"cannot run: {error.strerror or error}") from error
+                    raise failure(step, f"cannot run: {error.strerror or error}") from error
                 tail = log.tail()
             if status != 0:
-                raise self._failed(step, _ended(status), status, tail)
+                raise failure(step, ended(status), status, tail)
             return await self._collect(step, directory, outside, running.objection(), log.error)
 
     async def _collect(
@@ -369,18 +369,6 @@ class Engine:
                 objection = reason(failure)
         self.states[step].unkept = objection
         return None
-
-    def _failed(
-        self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
-    ) -> StepError:
-        last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
-        return StepError(
-            f"step {step.name!r} {reason}{last_output}",
-            step=step.name,
-            argv=step.action.argv,
-            exit_code=exit_code,
-            tail=tail,
-        )
 
     def _history(self, step: Step) -> History:
         return History("\0".join((self._root, step.name, *step.outputs)))
@@ -404,10 +392,6 @@ def _identity(layers: Iterable[Layer]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (layer.blob, layer.annotations.diff_id if layer.annotations else "") for layer in layers
     )
-
-
-def _ended(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
 
 
 async def in_thread(

@@ -1,0 +1,121 @@
+"""Executors: pools of ``concurrent.futures``, and Dask's Client."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import secrets
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import suppress
+from typing import Any, Protocol
+
+from cachefs.building.remote import RemoteResult, RemoteStep, work
+from cachefs.errors import UsageError
+
+logger = logging.getLogger("cachefs")
+
+
+class WorkerLostError(Exception):
+    """The worker that ran a step was lost."""
+
+
+class ExecutorLostError(Exception):
+    """The executor takes no more work."""
+
+
+class StepExecutor(Protocol):
+    """Runs steps elsewhere."""
+
+    async def run(self, step: RemoteStep) -> RemoteResult:
+        """Run a step, and return what it returns.
+
+        Raises the errors of :func:`work`, WorkerLostError, ExecutorLostError, and whatever pickle
+        raises for a step that cannot be sent.
+        """
+
+    def close(self) -> None:
+        """Nothing more is sent. The executor itself stays open."""
+
+
+def as_executor(executor: object) -> StepExecutor:
+    """What runs steps on an executor of a caller. Raises UsageError."""
+    if isinstance(executor, Executor):
+        return _Pool(executor)
+    if type(executor).__module__.partition(".")[0] == "distributed" and hasattr(executor, "submit"):
+        return _Dask(executor)
+    raise UsageError(
+        f"{executor!r} is neither an executor of concurrent.futures nor a Client of Dask"
+    )
+
+
+class _Pool:
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def run(self, step: RemoteStep) -> RemoteResult:
+        try:
+            future = await asyncio.to_thread(self._executor.submit, work, step)
+        except (BrokenExecutor, RuntimeError) as error:  # RuntimeError: it was shut down
+            raise ExecutorLostError(str(error)) from error
+        try:
+            return await asyncio.wrap_future(future)
+        except BrokenExecutor as error:
+            raise WorkerLostError(str(error)) from error
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Dask:
+    """Dask sends the work of a lost worker to another one by itself, until it has lost several.
+
+    Each worker says when it begins a step, so that this can be told.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._topic = f"cachefs-{secrets.token_hex(8)}"
+        self._names: dict[str, str] = {}
+        self._begun: set[str] = set()
+        client.subscribe_topic(self._topic, self._on_event)
+
+    def _on_event(self, event: tuple[float, str]) -> None:
+        _, key = event
+        if key in self._begun:
+            logger.warning("step %r lost its worker; it was sent again", self._names.get(key))
+        self._begun.add(key)
+
+    async def run(self, step: RemoteStep) -> RemoteResult:
+        key = f"cachefs-{secrets.token_hex(8)}"
+        self._names[key] = step.name
+        future = await asyncio.to_thread(
+            self._client.submit, _work_on_dask, self._topic, key, step, key=key, pure=False
+        )
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+        try:
+            await done.wait()
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        return await asyncio.to_thread(self._result, future)
+
+    def _result(self, future: Any) -> RemoteResult:
+        killed = importlib.import_module("distributed").KilledWorker
+        if future.status == "cancelled":
+            raise ExecutorLostError("the scheduler was lost, or the work was cancelled there")
+        try:
+            result: RemoteResult = future.result()
+        except killed as error:
+            raise WorkerLostError(str(error).splitlines()[0]) from error
+        return result
+
+    def close(self) -> None:
+        with suppress(Exception):  # the client may be closed already
+            self._client.unsubscribe_topic(self._topic)
+
+
+def _work_on_dask(topic: str, key: str, step: RemoteStep) -> RemoteResult:
+    importlib.import_module("distributed").get_worker().log_event(topic, key)
+    return work(step)
