@@ -27,6 +27,7 @@ from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
+from .operations.describe import DescribedResult
 from .operations.diff import CacheDiff, Change, Divergence, NamesDiff
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
@@ -41,6 +42,7 @@ from .transfer.exporter import ExportReport
 from .transfer.importer import CachedResult, Miss
 from .transfer.sources import BlobSource
 from .wire.cacheconfig import LayerIndex, RecordIndex
+from .wire.description import Description
 
 __version__: str
 
@@ -65,6 +67,8 @@ __all__ = [
     "Change",
     "CopyError",
     "CopyPlan",
+    "DescribedResult",
+    "Description",
     "Digest",
     "DigestError",
     "Divergence",
