@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
-from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.engine import Engine
+from cachefs.building.executing import UNUSABLE
 from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.leftovers import SCRATCH
 from cachefs.building.log import opened as opened_log
+from cachefs.building.opening import all_opened, compression_of, joinable
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
 from cachefs.building.scratch import Scratch
 from cachefs.building.selection import Selection
+from cachefs.building.sending import Sender
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
-from cachefs.cache import Cache
-from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import UsageError
-from cachefs.graph import RecordGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.building.states import State
-    from cachefs.graph import Mode
-    from cachefs.layers.compression import Compression
+    from cachefs.cache import Cache
+    from cachefs.graph import Mode, RecordGraph
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
 
@@ -70,6 +70,9 @@ class Build:
         one_by_one: read no cache at the beginning; :meth:`take_hit` reads them until one has the
             result.
         dry_run: at the end of the block, run nothing and export nothing.
+        executor: runs the steps elsewhere: an executor of ``concurrent.futures``, or a Dask Client.
+            Workers write results to the first of ``cache_to``, which they must be able to open as
+            this process does; credentials are sent to them.
 
     Raises UsageError, and LocationError for ``force-compression=true``.
 
@@ -92,16 +95,21 @@ class Build:
         ttl: float | None = None,
         one_by_one: bool = False,
         dry_run: bool = False,
+        executor: object = None,
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
-        self.targets = _all_opened(cache_to)
-        self._caches = self.targets if cache_from is None else _all_opened(cache_from)
+        self.targets = all_opened(cache_to)
+        self._caches = self.targets if cache_from is None else all_opened(cache_from)
         self._unread = [*self._caches]
         self._one_by_one = one_by_one
         self._dry_run = dry_run
-        self._compression = _compression(self.targets)
-        self._jobs = jobs or os.cpu_count() or 1
+        self._compression = compression_of(self.targets)
+        self._jobs = jobs
+        self._executor = executor
+        self._sender: Sender | None = None
+        if executor is not None and not self.targets:
+            raise UsageError("steps on an executor need cache_to, where workers write results")
         self._mode = mode
         self._keep = keep
         self._ignore_error = ignore_error
@@ -233,6 +241,9 @@ class Build:
         self._root, self._lock = leftovers.locked_directory(temporary, SCRATCH)
         try:
             scratch = Scratch(self._root, *self._compression)
+            if self._executor is not None:
+                shared = self.targets[0]
+                self._sender = Sender(self._executor, shared, self._caches, scratch, self._jobs)
             self._engine = self._made_engine(scratch)
             for step in self._steps:
                 self._engine.add(step)
@@ -338,6 +349,10 @@ class Build:
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
+    def distrust(self, blobs: Iterable[str]) -> None:
+        """Send these blobs even if a cache has them, because they are damaged there."""
+        self._begun.results.damaged.update(blobs)
+
     def history(self, step: Step) -> list[str]:
         """How the step's key differs from its last run on this machine."""
         return self._begun.explain(step)
@@ -371,17 +386,20 @@ class Build:
 
         def made(loaded: Sequence[tuple[Cache, RecordGraph]]) -> Engine:
             root, describes, ttl = str(Path.cwd()), self._describe, self._ttl
-            return Engine(loaded, scratch, self._jobs, root, describes=describes, ttl=ttl)
+            jobs = self._jobs or os.cpu_count() or 1
+            return Engine(
+                loaded, scratch, jobs, root, describes=describes, ttl=ttl, sender=self._sender
+            )
 
         try:
             return made(loaded)
         except MALFORMED:
-            return made(_joinable(loaded))
+            return made(joinable(loaded))
 
     def _read_next(self) -> None:
         """Read the next cache; one whose graph cannot be joined is not used, with a warning."""
         cache = self._unread.pop(0)
-        for _, graph in _joinable([(cache, cache.load())]):
+        for _, graph in joinable([(cache, cache.load())]):
             self._begun.read(cache, graph)
 
     @property
@@ -396,43 +414,10 @@ class Build:
         return [step for step in self._steps if step not in used]
 
     def _clean(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
         if self._root is not None:
             leftovers.remove(self._root)
             os.close(self._lock)
             self._root = None
-
-
-def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:
-    """The caches whose graphs can be joined: only that shows whether all of a layer is valid."""
-    joinable = []
-    for cache, graph in loaded:
-        try:
-            RecordGraph.union([graph])
-        except MALFORMED as error:
-            logger.warning("what %s holds is not used: %s", cache.location, error)
-        else:
-            joinable.append((cache, graph))
-    return joinable
-
-
-def _compression(targets: Sequence[Cache]) -> tuple[Compression, int | None]:
-    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
-
-    Raises LocationError.
-    """
-    for target in targets:
-        target.location.require_no_recompression()
-    options = targets[0].location.oci if targets else None
-    if options is None:
-        return "zstd", None
-    level = options.compression_level
-    if options.compression == "zstd" and level == 0:
-        level = 1  # builders take 0 as the fastest level, the zstd library as its default
-    return options.compression, level
-
-
-def _all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:
-    if given is None:
-        return []
-    several: Sequence[CacheLike] = given if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
-    return [cache if isinstance(cache, Cache) else open_cache(cache) for cache in several]

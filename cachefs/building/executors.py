@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import pickle
 import secrets
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cachefs.building.remote import RemoteResult, RemoteStep, work
 from cachefs.errors import UsageError
 
 logger = logging.getLogger("cachefs")
+
+
+_KILLED: Final = "KilledWorker"
+"""Dask's error for work that several workers were lost with."""
 
 
 class WorkerLostError(Exception):
@@ -24,14 +29,17 @@ class ExecutorLostError(Exception):
     """The executor takes no more work."""
 
 
+class NotSentError(Exception):
+    """The step cannot be pickled."""
+
+
 class StepExecutor(Protocol):
     """Runs steps elsewhere."""
 
     async def run(self, step: RemoteStep) -> RemoteResult:
         """Run a step, and return what it returns.
 
-        Raises the errors of :func:`work`, WorkerLostError, ExecutorLostError, and whatever pickle
-        raises for a step that cannot be sent.
+        Raises the errors of :func:`work`, NotSentError, WorkerLostError and ExecutorLostError.
         """
 
     def close(self) -> None:
@@ -54,17 +62,28 @@ class _Pool:
         self._executor = executor
 
     async def run(self, step: RemoteStep) -> RemoteResult:
+        if isinstance(self._executor, ProcessPoolExecutor):
+            _check_pickle(step)
         try:
             future = await asyncio.to_thread(self._executor.submit, work, step)
         except (BrokenExecutor, RuntimeError) as error:  # RuntimeError: it was shut down
             raise ExecutorLostError(str(error)) from error
         try:
             return await asyncio.wrap_future(future)
-        except BrokenExecutor as error:
-            raise WorkerLostError(str(error)) from error
+        except Exception as error:
+            if isinstance(error, BrokenExecutor) or type(error).__name__ == _KILLED:
+                raise WorkerLostError(str(error)) from error
+            raise
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _check_pickle(step: RemoteStep) -> None:
+    try:
+        pickle.dumps(step)
+    except Exception as error:  # pickle calls methods of any object, which may raise anything
+        raise NotSentError(f"{error}; define its function at the top of a module") from error
 
 
 class _Dask:
@@ -102,13 +121,14 @@ class _Dask:
         return await asyncio.to_thread(self._result, future)
 
     def _result(self, future: Any) -> RemoteResult:
-        killed = importlib.import_module("distributed").KilledWorker
         if future.status == "cancelled":
             raise ExecutorLostError("the scheduler was lost, or the work was cancelled there")
         try:
             result: RemoteResult = future.result()
-        except killed as error:
-            raise WorkerLostError(str(error).splitlines()[0]) from error
+        except Exception as error:
+            if type(error).__name__ == _KILLED:
+                raise WorkerLostError(str(error).splitlines()[0]) from error
+            raise
         return result
 
     def close(self) -> None:

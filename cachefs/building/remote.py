@@ -9,6 +9,7 @@ shared cache; the driver, which is the process of the build, only records it.
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,12 +20,12 @@ from cachefs.building.steps import failure
 from cachefs.concurrency import run
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError
-from cachefs.transfer.exporter import Transfer
+from cachefs.transfer.exporter import Blob, Transfer
 from cachefs.transfer.importer import fetch_blob
 from cachefs.transfer.sources import MappingSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cachefs.building.actions import Action
     from cachefs.layers.compression import Compression
@@ -62,6 +63,7 @@ class RemoteStep:
             written.
         compression: how its layers are compressed, and how much.
         touch_refresh: seconds after which a blob's time is renewed.
+        damaged: blobs that are damaged in the shared cache, and are replaced.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class RemoteStep:
         caches: Sequence[CacheSpec],
         compression: tuple[Compression, int | None],
         touch_refresh: float,
+        damaged: Collection[str],
     ) -> None:
         self.name = name
         self.action = action
@@ -86,6 +89,7 @@ class RemoteStep:
         self.caches = list(caches)
         self.compression = compression
         self.touch_refresh = touch_refresh
+        self.damaged = list(damaged)
 
 
 class RemoteResult:
@@ -142,7 +146,9 @@ class _Worker:
             layers, created_at = self._scratch.collect(step, directory, outside)
         blobs = {Digest(layer.blob): layer.size for layer in layers}
         source = MappingSource({blob: self._scratch.blob(blob) for blob in blobs})
-        run(Transfer(self._layouts[0], source).bring(blobs, step.touch_refresh))
+        transfer = Transfer(self._layouts[0], source)
+        run(transfer.send([Blob(one, size) for one, size in blobs.items() if one in step.damaged]))
+        run(transfer.bring(blobs, step.touch_refresh))
         return RemoteResult(layers, created_at, self._contents(layers[0]))
 
     def _lay(self, one: RemoteInput, target: Path) -> None:
@@ -155,15 +161,11 @@ class _Worker:
         self._scratch.lay_result(one.outputs, [(blob, one.layer)], one.path, target)
 
     def _fetch(self, layer: Layer, path: Path) -> None:
-        why: CacheError | None = None
-        for layout in self._layouts:
-            try:
+        *others, last = self._layouts
+        for layout in others:
+            with suppress(NotFoundError):
                 return run(fetch_blob(layout, Digest(layer.blob), path, layer.size or None))
-            except CacheError as error:
-                if why is None or not isinstance(error, NotFoundError):
-                    why = error
-        if why is not None:
-            raise why
+        return run(fetch_blob(last, Digest(layer.blob), path, layer.size or None))
 
     def _act(self, directory: Path, outside: Path) -> None:
         step = self._step

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building.executors import WorkerLostError, as_executor
+from cachefs.building.executors import NotSentError, WorkerLostError, as_executor
 from cachefs.building.remote import INLINE, RemoteInput, RemoteStep, bring
 from cachefs.building.steps import Source, Step, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cachefs.building.remote import RemoteResult
     from cachefs.building.scratch import Scratch
@@ -29,9 +29,6 @@ AT_A_TIME: Final = 1000
 """How many steps are sent at a time, unless the caller says otherwise: the executor queues them."""
 
 
-_NOT_SENT: Final = (pickle.PicklingError,)
-
-
 class Sender:
     """Sends the steps of one build to an executor.
 
@@ -41,6 +38,9 @@ class Sender:
         caches: the caches of the build, where workers read.
         scratch: the build's directories.
         jobs: how many steps are sent at a time; None for as many as the executor takes.
+
+    Attributes:
+        shared: as given.
 
     Raises UsageError for another executor.
     """
@@ -54,15 +54,20 @@ class Sender:
         jobs: int | None,
     ) -> None:
         self._executor = as_executor(executor)
-        self._shared = shared
+        self.shared = shared
         self._specs = [shared.spec, *(cache.spec for cache in caches if cache is not shared)]
         self._touch_refresh = shared.location.export.touch_refresh
         self._scratch = scratch
         self._places = asyncio.Semaphore(jobs or AT_A_TIME)
-        self._sources: dict[Part, asyncio.Task[RemoteInput]] = {}
+        self._sources: dict[Part, RemoteInput] = {}
+        self._packing: defaultdict[Part, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(
-        self, step: Step, layers: Mapping[str, Layer], parts: Sequence[str]
+        self,
+        step: Step,
+        layers: Mapping[str, Layer],
+        parts: Sequence[str],
+        damaged: Collection[str],
     ) -> RemoteResult:
         """Run a step on a worker.
 
@@ -70,6 +75,7 @@ class Sender:
             step: the step.
             layers: the results that are inputs, by name.
             parts: paths in the result whose contents are to be known.
+            damaged: blobs that are damaged in the shared cache.
 
         Raises StepError, RemoteInputError, StoreError, and ExecutorLostError.
         """
@@ -83,6 +89,7 @@ class Sender:
             caches=self._specs,
             compression=self._scratch.compression,
             touch_refresh=self._touch_refresh,
+            damaged=damaged,
         )
         async with self._places:
             for attempt in range(1, ATTEMPTS + 1):
@@ -92,7 +99,7 @@ class Sender:
                     if attempt == ATTEMPTS:
                         raise failure(step, f"lost its worker each time: {error}") from error
                     logger.warning("step %r lost its worker; it is sent again", step.name)
-                except _NOT_SENT as error:
+                except NotSentError as error:
                     raise failure(step, f"cannot be sent to the executor: {error}") from error
         raise AssertionError("unreachable")
 
@@ -104,16 +111,16 @@ class Sender:
         part = step.inputs[name]
         if isinstance(part.node, Step):
             return RemoteInput(layers[name], part.node.outputs, part.path)
-        if part not in self._sources:
-            self._sources[part] = asyncio.ensure_future(self._packed(part))
-        return await asyncio.shield(self._sources[part])
+        async with self._packing[part]:
+            if part not in self._sources and isinstance(part.node, Source):
+                self._sources[part] = await self._packed(part.node, part.path)
+        return self._sources[part]
 
-    async def _packed(self, part: Part) -> RemoteInput:
+    async def _packed(self, source: Source, path: str) -> RemoteInput:
         """A source as a layer: small ones are sent, others are written to the shared cache."""
-        assert isinstance(part.node, Source)
         name = "source"
-        layer, path = await asyncio.to_thread(self._scratch.pack_source, part.node, part.path, name)
+        layer, blob = await asyncio.to_thread(self._scratch.pack_source, source, path, name)
         if layer.size <= INLINE:
-            return RemoteInput(layer, (name,), name, await asyncio.to_thread(path.read_bytes))
-        await bring(self._shared.layout, path, layer, self._touch_refresh)
+            return RemoteInput(layer, (name,), name, await asyncio.to_thread(blob.read_bytes))
+        await bring(self.shared.layout, blob, layer, self._touch_refresh)
         return RemoteInput(layer, (name,), name)
