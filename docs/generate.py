@@ -49,8 +49,8 @@ ENVIRONMENT = {
     "AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET": "Credentials for Azure, if the "
     "location gives no key. Read by the Azure client.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Credentials for `gs://`. Read by gcsfs.",
-    "CACHEFS_CACHE": "The location that a command or cached function uses if it is given none; for `copy` and `diff`, "
-    "which take two, the first of them if it is left out.",
+    "CACHEFS_CACHE": "The location that a command or cached function uses if it is given none; "
+    "for `copy` and `diff`, which take two, the first of them if it is left out.",
     "NO_COLOR, FORCE_COLOR": "Never use colours; use colours even without a terminal.",
     "TERM": "If it is `dumb`, there is no progress bar.",
     "COLUMNS": "The width of tables, instead of the terminal's.",
