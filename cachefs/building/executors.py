@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import pickle
 import secrets
@@ -89,28 +88,15 @@ def _check_pickle(step: RemoteStep) -> None:
 class _Dask:
     """Dask sends the work of a lost worker to another one by itself, until it has lost several.
 
-    Each worker says when it begins a step, so that this can be told.
+    The scheduler counts that, so it is asked at the end.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._topic = f"cachefs-{secrets.token_hex(8)}"
-        self._names: dict[str, str] = {}
-        self._begun: set[str] = set()
-        client.subscribe_topic(self._topic, self._on_event)
-
-    def _on_event(self, event: tuple[float, str]) -> None:
-        _, key = event
-        if key in self._begun:
-            logger.warning("step %r lost its worker; it was sent again", self._names.get(key))
-        self._begun.add(key)
 
     async def run(self, step: RemoteStep) -> RemoteResult:
         key = f"cachefs-{secrets.token_hex(8)}"
-        self._names[key] = step.name
-        future = await asyncio.to_thread(
-            self._client.submit, _work_on_dask, self._topic, key, step, key=key, pure=False
-        )
+        future = await asyncio.to_thread(self._client.submit, work, step, key=key, pure=False)
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
         try:
@@ -118,9 +104,9 @@ class _Dask:
         except asyncio.CancelledError:
             future.cancel()
             raise
-        return await asyncio.to_thread(self._result, future)
+        return await asyncio.to_thread(self._result, step, future)
 
-    def _result(self, future: Any) -> RemoteResult:
+    def _result(self, step: RemoteStep, future: Any) -> RemoteResult:
         if future.status == "cancelled":
             raise ExecutorLostError("the scheduler was lost, or the work was cancelled there")
         try:
@@ -129,13 +115,15 @@ class _Dask:
             if type(error).__name__ == _KILLED:
                 raise WorkerLostError(str(error).splitlines()[0]) from error
             raise
+        with suppress(Exception):  # it only serves a message
+            if self._client.run_on_scheduler(_lost_workers, key=future.key):
+                logger.warning("step %r lost its worker; it was sent again", step.name)
         return result
 
     def close(self) -> None:
-        with suppress(Exception):  # the client may be closed already
-            self._client.unsubscribe_topic(self._topic)
+        """Nothing is open."""
 
 
-def _work_on_dask(topic: str, key: str, step: RemoteStep) -> RemoteResult:
-    importlib.import_module("distributed").get_worker().log_event(topic, key)
-    return work(step)
+def _lost_workers(key: str, dask_scheduler: Any) -> int:
+    """How many workers the scheduler has lost while they worked on a task."""
+    return int(dask_scheduler.tasks[key].suspicious)
