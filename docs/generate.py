@@ -51,9 +51,10 @@ ENVIRONMENT = {
     "AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET": "Credentials for Azure, if the "
     "location gives no key. Read by the Azure client.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Credentials for `gs://`. Read by gcsfs.",
-    "CACHEFS_CACHE": "The location that a command uses if it is given none; for `copy` and `diff`, "
-    "which take two, the first of them if it is left out. Without it, the caches in a project's "
-    "[cachefs.toml](cachefs-toml.md) are used, and without those, the one in your cache directory.",
+    "CACHEFS_CACHE": "The location that a command or cached function uses if it is given none; "
+    "for `copy` and `diff`, which take two, the first of them if it is left out. Without it, the "
+    "commands use the caches in a project's [cachefs.toml](cachefs-toml.md), and without those, "
+    "the one in your cache directory.",
     "NO_COLOR, FORCE_COLOR": "Never use colours; use colours even without a terminal.",
     "TERM": "If it is `dumb`, there is no progress bar.",
     "COLUMNS": "The width of tables, instead of the terminal's.",

@@ -14,19 +14,18 @@ from cachefs.building.engine import Engine
 from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.in_place import is_in_place, put_and_note
 from cachefs.building.leftovers import SCRATCH
+from cachefs.building.opening import all_opened, compression_of, joinable
 from cachefs.building.outputs import Outputs
 from cachefs.building.patterns import is_pattern
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import staged
-from cachefs.building.scratch import Scratch, compression_for
+from cachefs.building.scratch import Scratch
 from cachefs.building.selection import Selection
+from cachefs.building.sending import Sender
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.building.taking import take_hit
-from cachefs.cache import Cache
-from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.errors import UsageError
-from cachefs.graph import RecordGraph
 from cachefs.layers.beneath import Beneath
 
 if TYPE_CHECKING:
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.building.states import State
-    from cachefs.graph import Mode
+    from cachefs.cache import Cache
+    from cachefs.graph import Mode, RecordGraph
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
 
@@ -73,6 +73,9 @@ class Build:
         one_by_one: read no cache at the beginning; :meth:`take_hit` reads them until one has the
             result.
         dry_run: at the end of the block, run nothing and export nothing.
+        executor: runs the steps elsewhere: an executor of ``concurrent.futures``, or a Dask Client.
+            Workers write results to the first of ``cache_to``, which they must be able to open as
+            this process does; credentials are sent to them.
 
     Raises UsageError, and LocationError for ``force-compression=true``.
 
@@ -95,16 +98,21 @@ class Build:
         ttl: float | None = None,
         one_by_one: bool = False,
         dry_run: bool = False,
+        executor: object = None,
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
-        self.targets = _all_opened(cache_to)
-        self._caches = self.targets if cache_from is None else _all_opened(cache_from)
+        self.targets = all_opened(cache_to)
+        self._caches = self.targets if cache_from is None else all_opened(cache_from)
         self._unread = [*self._caches]
         self._one_by_one = one_by_one
         self._dry_run = dry_run
-        self._compression = compression_for([target.location for target in self.targets])
-        self._jobs = jobs or os.cpu_count() or 1
+        self._compression = compression_of(self.targets)
+        self._jobs = jobs
+        self._executor = executor
+        self._sender: Sender | None = None
+        if executor is not None and not self.targets:
+            raise UsageError("steps on an executor need cache_to, where workers write results")
         self._mode = mode
         self._keep = keep
         self._ignore_error = ignore_error
@@ -243,6 +251,9 @@ class Build:
         self._root, self._lock = leftovers.locked_directory(temporary, SCRATCH)
         try:
             scratch = Scratch(self._root, *self._compression)
+            if self._executor is not None:
+                shared = self.targets[0]
+                self._sender = Sender(self._executor, shared, self._caches, scratch, self._jobs)
             self._engine = self._made_engine(scratch)
             for step in self._steps:
                 self._engine.add(step)
@@ -332,6 +343,10 @@ class Build:
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
+    def distrust(self, blobs: Iterable[str]) -> None:
+        """Send these blobs even if a cache has them, because they are damaged there."""
+        self._begun.results.damaged.update(blobs)
+
     def history(self, step: Step) -> list[str]:
         """How the step's key differs from its last run on this machine."""
         return self._begun.explain(step)
@@ -365,17 +380,20 @@ class Build:
 
         def made(loaded: Sequence[tuple[Cache, RecordGraph]]) -> Engine:
             root, describes, ttl = str(Path.cwd()), self._describe, self._ttl
-            return Engine(loaded, scratch, self._jobs, root, describes=describes, ttl=ttl)
+            jobs = self._jobs or os.cpu_count() or 1
+            return Engine(
+                loaded, scratch, jobs, root, describes=describes, ttl=ttl, sender=self._sender
+            )
 
         try:
             return made(loaded)
         except MALFORMED:
-            return made(_joinable(loaded))
+            return made(joinable(loaded))
 
     def _read_next(self) -> None:
         """Read the next cache; one whose graph cannot be joined is not used, with a warning."""
         cache = self._unread.pop(0)
-        for _, graph in _joinable([(cache, cache.load())]):
+        for _, graph in joinable([(cache, cache.load())]):
             self._begun.read(cache, graph)
 
     @property
@@ -390,27 +408,10 @@ class Build:
         return [step for step in self._steps if step not in used]
 
     def _clean(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
         if self._root is not None:
             leftovers.remove(self._root)
             os.close(self._lock)
             self._root = None
-
-
-def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:
-    """The caches whose graphs can be joined: only that shows whether all of a layer is valid."""
-    joinable = []
-    for cache, graph in loaded:
-        try:
-            RecordGraph.union([graph])
-        except MALFORMED as error:
-            logger.warning("what %s holds is not used: %s", cache.location, error)
-        else:
-            joinable.append((cache, graph))
-    return joinable
-
-
-def _all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:
-    if given is None:
-        return []
-    several: Sequence[CacheLike] = given if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
-    return [cache if isinstance(cache, Cache) else open_cache(cache) for cache in several]

@@ -51,6 +51,10 @@ class Results:
         self._caches.append((cache, blobs))
         self._lost -= blobs
 
+    def add(self, cache: Cache, layers: Iterable[Layer]) -> None:
+        """Note that a cache has these blobs now."""
+        self._caches.append((cache, {layer.blob for layer in layers}))
+
     def cache_of(self, output: Output) -> Cache | None:
         """The first cache whose graph has all blobs of a result, none of which is lost there."""
         blobs = {layer.blob for layer in output.layers}
@@ -93,6 +97,8 @@ class Results:
                 try:
                     await fetch_blob(cache.layout, Digest(layer.blob), path, size)
                 except CacheError as error:
+                    if isinstance(error, IntegrityError):
+                        self.damaged.add(layer.blob)
                     why = str(missed(layer.blob, error))
                     blobs.remove(layer.blob)
                 except OSError as error:

@@ -15,7 +15,7 @@ from cachefs.building.index import clock
 from cachefs.building.listings import keep_listing, keep_log
 from cachefs.building.outputs import Outputs
 from cachefs.building.sources import read_part
-from cachefs.building.steps import Source, Step, StepError
+from cachefs.building.steps import Source, Step, StepError, failure
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LayerError, UsageError
 from cachefs.layers import packing
@@ -29,9 +29,9 @@ from cachefs.wire.cacheconfig import NO_PARENT, Annotations, Layer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cachefs.building.steps import Named
     from cachefs.layers.compression import Compression
     from cachefs.layers.packing import PackedLayer
-    from cachefs.location.options import Location
     from cachefs.wire.description import Description
 
 logger = logging.getLogger("cachefs")
@@ -56,14 +56,16 @@ class Scratch:
         root: the directory; the caller removes it.
         compression: how new layers are compressed.
         level: the compression level; None for the compression's default.
+
+    Attributes:
+        compression: both.
     """
 
     def __init__(
         self, root: Path, compression: Compression = "zstd", level: int | None = None
     ) -> None:
         self._root = root
-        self._compression = compression
-        self._level = level
+        self.compression = compression, level
         self._blobs = root / "blobs"
         self._blobs.mkdir()
 
@@ -158,17 +160,21 @@ class Scratch:
                 part.node.lay_out(part.path, target)
             elif isinstance(part.node, Step):
                 try:
-                    self._lay_result(part.node.outputs, fetched[name], part.path, target)
+                    self.lay_result(part.node.outputs, fetched[name], part.path, target)
                 except (CacheError, OSError) as error:
                     raise UnusableInputError(name) from error
 
-    def _lay_result(
+    def lay_result(
         self,
         outputs: Outputs,
         layers: Sequence[tuple[Path, Layer]],
         path: str,
         target: Path,
     ) -> None:
+        """Lay out a result whose blobs are on disk, or the part at a path, at a new path.
+
+        Raises the errors of extract_chain.
+        """
         with self.directory() as temporary:
             tree = temporary / "tree"
             self.extract(outputs, layers[:1], tree)
@@ -181,16 +187,18 @@ class Scratch:
                 except (FileNotFoundError, NotADirectoryError) as error:
                     raise LayerError(f"there is no {path!r}") from error
 
-    def collect(self, step: Step, directory: Path, outside: Path) -> tuple[tuple[Layer, ...], str]:
+    def pack_source(self, source: Source, path: str, name: str) -> tuple[Layer, Path]:
+        """A source, or the part at a path, as a layer that holds it at a name; and its blob."""
+        with self.directory() as directory:
+            source.lay_out(path, directory / name)
+            layer = _layer(self._pack(directory, packing.tree(directory, [name])), timestamps.ZERO)
+        return layer, self.blob(layer.blob)
+
+    def collect(self, step: Named, directory: Path, outside: Path) -> tuple[tuple[Layer, ...], str]:
         """Pack a step's declared outputs. Raises StepError if a required one is missing."""
         with Beneath.at(directory) as tree:
             for output in step.outputs.missing(tree):
-                raise StepError(
-                    f"step {step.name!r} made no {output!r}, which is one of its outputs",
-                    step=step.name,
-                    argv=step.action.argv,
-                    exit_code=0,
-                )
+                raise failure(step, f"made no {output!r}, which is one of its outputs", 0)
             found = step.outputs.found(tree)
         created_at = timestamps.now()
         listing, since = Listing(), clock()
@@ -225,13 +233,9 @@ class Scratch:
         descriptor, temporary = tempfile.mkstemp(dir=self._blobs)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                compression, level = self.compression
                 packed = packing.pack(
-                    directory,
-                    names,
-                    file,
-                    compression=self._compression,
-                    level=self._level,
-                    listing=listing,
+                    directory, names, file, compression=compression, level=level, listing=listing
                 )
         except BaseException:
             Path(temporary).unlink()
@@ -264,22 +268,6 @@ def _layer(packed: PackedLayer, created_at: str) -> Layer:
 
 def _diff(facts: Annotations) -> Digest:
     return Digest(facts.diff_id)
-
-
-def compression_for(targets: Sequence[Location]) -> tuple[Compression, int | None]:
-    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
-
-    Raises LocationError.
-    """
-    for target in targets:
-        target.require_no_recompression()
-    options = targets[0].oci if targets else None
-    if options is None:
-        return "zstd", None
-    level = options.compression_level
-    if options.compression == "zstd" and level == 0:
-        level = 1  # builders take 0 as the fastest level, the zstd library as its default
-    return options.compression, level
 
 
 def part_content(directory: Path, path: str) -> Digest:

@@ -64,6 +64,34 @@ class StepError(CacheError):
         self.tail = tail
 
 
+class Named(Protocol):
+    """A step, or what is known of it on a worker."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def action(self) -> Action:
+        """What it does."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What it makes."""
+
+
+def failure(step: Named, reason: str, exit_code: int | None = None, tail: str = "") -> StepError:
+    """The error for a step that failed."""
+    last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
+    return StepError(
+        f"step {step.name!r} {reason}{last_output}",
+        step=step.name,
+        argv=step.action.argv,
+        exit_code=exit_code,
+        tail=tail,
+    )
+
+
 class Node:
     """An input of steps: all of it, or with ``/`` the part at a path in it."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from cachefs.building.engine import UNUSABLE, in_thread
+from cachefs.building.executing import UNUSABLE
 from cachefs.building.in_place import is_in_place, put_and_note
 from cachefs.building.listings import kept_log
 from cachefs.building.log import opened
 from cachefs.building.restoring import staged
+from cachefs.building.threads import in_thread
 from cachefs.concurrency import run
 
 if TYPE_CHECKING:
