@@ -108,10 +108,10 @@ async def survey(layout: Layout, names: Collection[str] = ()) -> Survey:
     wanted = list(names or listed)
     sizes: dict[Digest, int] = {}
 
-    async def read(name: str) -> NameSummary:
-        return _summary(listed[name], await layout.read(name), sizes)
+    async def read(held: Layout, name: str) -> NameSummary:
+        return _summary(listed[name], await held.read(name), sizes)
 
-    found = await read_names([name for name in wanted if name in listed], read)
+    found = await read_names(layout, [name for name in wanted if name in listed], read)
     summaries = [_faulty_summary(listed.get(n), n, found.get(n)) for n in wanted]
     return Survey(names=summaries, blobs=Amount.of(sizes.values()))
 
@@ -140,10 +140,10 @@ async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails
     Raises CacheNameError for an invalid name, and StoreError.
     """
 
-    async def read(name: str) -> NameDetails:
-        return describe(await layout.read(name))
+    async def read(held: Layout, name: str) -> NameDetails:
+        return describe(await held.read(name))
 
-    found = await read_names(names, read)
+    found = await read_names(layout, names, read)
     return [_or_fault(name, found[name]) for name in names]
 
 
