@@ -97,7 +97,7 @@ class OCILayout(Layout):
             if waiting:
                 await self._retag(waiting)
 
-    async def names(self) -> list[NamedManifest]:
+    async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All tags. Their time is that of ``index.json``, which contains them."""
         try:
             tags = await self._tags()
@@ -108,6 +108,7 @@ class OCILayout(Layout):
         found = [
             NamedManifest(tag, self.blob_key(Digest(item.digest)), item.size, modified)
             for tag, item in tags.tagged()
+            if tag.startswith(prefix)
         ]
         return sorted(found, key=lambda name: name.name)
 

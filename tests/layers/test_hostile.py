@@ -177,6 +177,46 @@ ESCAPES = {
         member("x", tarfile.XHDTYPE, data=b"22 GNU.sparse.major=1\n"),
         member("a"),
     ],
+    **{
+        f"a sparse file whose map is {map_}": [
+            member(
+                "x",
+                tarfile.XHDTYPE,
+                data=b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n28 GNU.sparse.realsize=1000\n",
+            ),
+            member("a", data=text.ljust(512, b"\0") + b"12345"),
+        ]
+        for map_, text in {
+            "longer than its data": b"1\n0\n6\n",
+            "shorter than its data": b"1\n0\n4\n",
+            "beyond its size": b"1\n996\n5\n",
+            "out of order": b"2\n500\n3\n100\n2\n",
+            "overlapping": b"2\n100\n3\n102\n2\n",
+            "not a number": b"1\n0x\n5\n",
+            "negative": b"1\n-1\n5\n",
+            "endless": b"9" * 512,
+            "of too many parts": b"70000\n",
+            "cut off": b"200\n" + b"0\n0\n" * 127,
+        }.items()
+    },
+    "a sparse file outside": [
+        member(
+            "x",
+            tarfile.XHDTYPE,
+            data=b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.realsize=5\n"
+            b"29 GNU.sparse.name=../victim\n",
+        ),
+        member("a", data=b"1\n0\n5\n".ljust(512, b"\0") + b"12345"),
+    ],
+    "a sparse file of a size that no disk has": [
+        member(
+            "x",
+            tarfile.XHDTYPE,
+            data=b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+            b"42 GNU.sparse.realsize=999999999999999999\n",
+        ),
+        member("a", data=b"0\n".ljust(512, b"\0")),
+    ],
     "a name for all": [member("x", tarfile.XGLTYPE, data=b"9 path=a\n"), member("b")],
     "no archive": [b"nothing of the kind" * 100],
     "half a header": [member("a")[:100]],
@@ -357,16 +397,15 @@ def test_extended_headers_are_refused_on_writing_as_on_reading() -> None:
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-def test_zeros_that_would_not_be_extracted_are_not_packed(
+def test_what_would_be_refused_as_a_bomb_is_not_packed(
     tmp_path: Path, compression: Compression
 ) -> None:
     limits = Limits(max_ratio=100, ratio_from=20 << 20)
     for size, fits in ((10 << 20, True), (40 << 20, False)):
-        with (tmp_path / "zeros").open("wb") as file:
-            file.truncate(size)
+        (tmp_path / "same").write_bytes(b"\1" * size)
         blob = io.BytesIO()
         with contextlib.nullcontext() if fits else pytest.raises(LayerError, match="like a decomp"):
-            pack(tmp_path, ["zeros"], blob, compression=compression, limits=limits)
+            pack(tmp_path, ["same"], blob, compression=compression, limits=limits)
 
 
 def refused(destination: Path, limits: Limits, *layers: LayerSource) -> str:
