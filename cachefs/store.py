@@ -27,6 +27,9 @@ T = TypeVar("T")
 HASH_IN_THREAD: Final = 256 * 1024
 """Chunks of at least this many bytes are hashed in a thread, while others are transferred."""
 
+TOGETHER: Final = 16 * 1024 * 1024
+"""Bytes up to which many objects are read into memory at a time: larger than real manifests."""
+
 
 def _explained(
     method: Callable[Concatenate[Store, P], Awaitable[T]],
@@ -127,7 +130,7 @@ class Store:
     async def read(self, key: str, limit: int) -> bytes:
         """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
-            data = await self._bound(self.filesystem.read_checked(self.root + key, limit))
+            data = await self._read(self.root + key, limit)
             if len(data) > limit:
                 raise IntegrityError(
                     f"it has more than the {limit} bytes that are read",
@@ -136,6 +139,17 @@ class Store:
                     key=self.root + key,
                 )
         return data
+
+    async def _read(self, path: str, limit: int) -> bytes:
+        """Read an object while others are read, but only one beyond :data:`TOGETHER` at a time."""
+        alone = self.filesystem.alone
+        if limit <= TOGETHER or alone.locked():
+            data = await self._bound(self.filesystem.read_checked(path, min(limit, TOGETHER)))
+            if len(data) <= TOGETHER or limit <= TOGETHER:
+                return data
+            del data  # it is read again, because a connection must not wait for the others
+        async with alone:
+            return await self._bound(self.filesystem.read_checked(path, limit))
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
         """Read small objects, given by key and size: the bytes of each, or its error.

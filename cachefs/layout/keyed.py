@@ -143,8 +143,11 @@ class KeyedLayout(Layout):
         keys = [self.manifest_prefix + check_name(name) for name in sorted(names)]
         await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
 
-    async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Look up the manifest again, and delete it if it is unchanged."""
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Look up each manifest again, and delete it if it is unchanged."""
+        return [name.name for name in names if await self._remove_unchanged(name)]
+
+    async def _remove_unchanged(self, name: NamedManifest) -> bool:
         stat = await self.store.stat(name.key)
         if stat is None:
             return True

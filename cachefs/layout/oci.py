@@ -25,6 +25,7 @@ from cachefs.filesystems.base import TEMPORARY
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.layout.base import Layout, Manifest, NamedManifest
+from cachefs.layout.tags import Held, Tags
 from cachefs.location.keys import check_name
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
@@ -34,6 +35,7 @@ from cachefs.wire.oci import Descriptor, Index
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+    from typing import Self
 
     from cachefs.store import Store
 
@@ -73,20 +75,40 @@ class OCILayout(Layout):
         self.store = store
         self.options = options or OCIOptions()
         self.digest = digest
-        self._seen: tuple[bytes, Index] | None = None
+        self._seen: tuple[bytes, Tags] | None = None
+        self._held: Held | None = None
+        self._waiting: dict[str, Descriptor] | None = None
+
+    def held(self) -> Self:
+        """A copy that reads ``index.json`` once: it has all tags, and may be large."""
+        layout = copy.copy(self)
+        layout._held = Held(self._tags)  # noqa: SLF001 - a copy of this one
+        return layout
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[Self]:
+        """A copy whose tags are set when the context ends, also by an error."""
+        layout = copy.copy(self)
+        waiting: dict[str, Descriptor] = {}
+        layout._waiting = waiting  # noqa: SLF001 - a copy of this one
+        try:
+            yield layout
+        finally:
+            if waiting:
+                await self._retag(waiting)
 
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All tags. Their time is that of ``index.json``, which contains them."""
         try:
-            index = await self._index()
+            tags = await self._tags()
         except NotFoundError:
             return []
         stat = await self.store.stat("index.json")
         modified = stat.modified if stat else None
         found = [
             NamedManifest(tag, self.blob_key(Digest(item.digest)), item.size, modified)
-            for item in index.manifests
-            if (tag := item.annotations.get(oci.REF_NAME)) and tag.startswith(prefix)
+            for tag, item in tags.tagged()
+            if tag.startswith(prefix)
         ]
         return sorted(found, key=lambda name: name.name)
 
@@ -134,7 +156,10 @@ class OCILayout(Layout):
         await self._put_blob(top, top_raw)
         await self.store.put("oci-layout", oci.LAYOUT)
         tags = {check_name(name): replace(top, annotations={oci.REF_NAME: name}) for name in names}
-        await self._retag(tags)
+        if self._waiting is None:
+            await self._retag(tags)
+        else:
+            self._waiting |= tags
 
     async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
         """Compare the digests, and look up the manifest and its config."""
@@ -160,20 +185,22 @@ class OCILayout(Layout):
         """Remove the tags from the index."""
         await self._retag(dict.fromkeys(names))
 
-    async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Remove the tag from the index if it still refers to this manifest."""
-        digest = self.digest_of(name.key)
-        await self._retag({name.name: None}, only=digest)
-        return all(item.name != name.name for item in await self.names())
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Remove the tags that still refer to these manifests, with one change of the index."""
+        if not names:
+            return []
+        unchanged = {name.name: self.digest_of(name.key) for name in names}
+        await self._retag(dict.fromkeys(unchanged), only=unchanged)
+        left = {item.name for item in await self.names()}
+        return [name.name for name in names if name.name not in left]
 
     async def unnamed_references(self) -> set[Digest]:
         """Blobs of manifests without a tag. Raises ManifestError for an image."""
+        held = self.held()
         found: set[Digest] = set()
-        for item in (await self._index()).manifests:
-            if not item.annotations.get(oci.REF_NAME):
-                untagged = copy.copy(self)
-                untagged.digest = item.digest
-                found |= await untagged.references(item.digest)
+        for item in (await held._tags()).untagged():  # noqa: SLF001 - a copy of this one
+            held.digest = item.digest
+            found |= await held.references(item.digest)
         return found
 
     async def unclear_keys(self) -> list[str]:
@@ -187,20 +214,20 @@ class OCILayout(Layout):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    async def _index(self) -> Index:
+    async def _tags(self) -> Tags:
+        if self._held is not None:
+            return await self._held.tags()
         raw = await self.store.read("index.json", _LIMIT)
-        # It is read again for each of its tags, and decoding takes much longer than comparing.
+        # Decoding takes much longer than comparing.
         if self._seen is None or self._seen[0] != raw:
-            self._seen = raw, oci.decode_index(raw, self.max_records)
+            self._seen = raw, Tags(oci.decode_index(raw, self.max_records))
         return self._seen[1]
 
     async def _top(self, name: str) -> Descriptor:
-        index = await self._index()
-        for item in index.manifests:
-            if self.digest is not None and item.digest == self.digest:
-                return item
-            if self.digest is None and item.annotations.get(oci.REF_NAME) == name:
-                return item
+        tags = await self._tags()
+        item = tags.tag(name) if self.digest is None else tags.digest(self.digest)
+        if item is not None:
+            return item
         raise NotFoundError(
             f"there is no {'manifest ' + self.digest if self.digest else 'tag ' + repr(name)}",
             operation="read",
@@ -272,19 +299,21 @@ class OCILayout(Layout):
         await self.store.put(key, raw)
 
     async def _retag(
-        self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
+        self,
+        tags: Mapping[str, Descriptor | None],
+        only: Mapping[str, Digest | None] | None = None,
     ) -> None:
-        """Set tags, or remove those with None; with ``only``, just those of one manifest."""
+        """Set tags, or remove those with None; with ``only``, just those of these manifests."""
         async with self._locked():
             try:
-                index = await self._index()
+                index = (await self._tags()).index
             except NotFoundError:
                 index = Index(schema_version=2, media_type=oci.INDEX, manifests=[])
             waiting = dict(tags)
             kept: list[Descriptor] = []
             for item in index.manifests:
                 tag = item.annotations.get(oci.REF_NAME, "")
-                meant = tag in tags and only in {None, item.digest}
+                meant = tag in tags and (only is None or only[tag] == item.digest)
                 new = waiting.pop(tag, None) if meant else item
                 if new is not None:
                     kept.append(new)

@@ -137,12 +137,12 @@ async def load(layout: Layout, names: Collection[str] = ()) -> Named:
     if not wanted:
         await require_cache(layout)
 
-    async def read(name: str) -> RecordGraph:
-        return RecordGraph((await layout.read(name)).config)
+    async def read(held: Layout, name: str) -> RecordGraph:
+        return RecordGraph((await held.read(name)).config)
 
     graphs: dict[str, RecordGraph] = {}
     absent: list[str] = []
-    for name, found in (await read_names(wanted, read)).items():
+    for name, found in (await read_names(layout, wanted, read)).items():
         if isinstance(found, NotFoundError):
             absent.append(name)
         elif isinstance(found, CacheError):

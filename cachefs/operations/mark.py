@@ -84,7 +84,7 @@ class Marks:
 
     async def _read(self, position: int, names: Sequence[str]) -> None:
         layout = self.layouts[position]
-        for name, found in (await read_names(names, layout.references)).items():
+        for name, found in (await read_names(layout, names, _references)).items():
             if isinstance(found, NotFoundError):
                 # Without the name, its blobs are not needed; with it, a part is missing.
                 if any(there.name == name for there in await layout.names()):
@@ -101,6 +101,10 @@ class Marks:
         for layout, names in zip(self.layouts, self._names, strict=True):
             if not names:
                 raise no_names(layout)
+
+
+async def _references(layout: Layout, name: str) -> set[Digest]:
+    return await layout.references(name)
 
 
 async def _require_clear(layout: Layout) -> None:

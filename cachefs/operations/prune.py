@@ -348,10 +348,12 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     layout = layouts[0]
     if prefixes_of(layouts) != plan.prefixes:
         raise UsageError(f"the plan is for {', '.join(plan.prefixes)}; execute it there")
-    removed, spared = await _remove(layout, [removal.manifest for removal in plan.remove])
+    names = [removal.manifest for removal in plan.remove]
+    removed = await layout.remove_unchanged(names)
+    gone = frozenset(removed)
     marks = Marks(layouts)
-    for position, names in enumerate(plan.staying):
-        marks.assume(position, names)
+    for position, staying in enumerate(plan.staying):
+        marks.assume(position, staying)
     await marks.look(settled=plan.reference_time)
     deletion = Deletion(layout, plan.reference_time, plan.grace)
     await deletion.execute(plan.delete, marks.needed())
@@ -361,19 +363,10 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
         )
     return PruneReport(
         removed=removed,
-        spared_names=spared,
+        spared_names=[name.name for name in names if name.name not in gone],
         deleted=Amount.of(deletion.deleted),
         spared=Amount.of(deletion.spared),
         leftovers=len(plan.leftovers),
         seconds=time.perf_counter() - started,
         versioned=plan.versioned,
     )
-
-
-async def _remove(layout: Layout, names: Sequence[NamedManifest]) -> tuple[list[str], list[str]]:
-    """Remove names one by one, the oldest first. Returns those removed and those that stay."""
-    removed: list[str] = []
-    spared: list[str] = []
-    for name in names:
-        (removed if await layout.remove_unchanged(name) else spared).append(name.name)
-    return removed, spared

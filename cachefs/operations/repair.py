@@ -203,12 +203,12 @@ async def _refused_still(
     """The faults of manifests that builders will refuse even if they are published again."""
     again = {publication.name: publication for publication in publish}
 
-    async def read(name: str) -> str:
-        manifest = await layout.read(name)
+    async def read(held: Layout, name: str) -> str:
+        manifest = await held.read(name)
         return refusal(layout, mended(manifest, again[name]) if name in again else manifest)
 
     refused = {fault.names[0]: fault for fault in faults if fault.kind == "refused"}
-    found = await read_names(refused, read)
+    found = await read_names(layout, refused, read)
     return [
         replace(refused[name], reason=reason)
         for name, reason in found.items()
@@ -220,10 +220,10 @@ async def _rewrites(layout: Layout, search: _Search, faults: Iterable[Fault]) ->
     """The corrected manifests of the names affected by faults of blobs."""
     names = sorted({n for fault in faults if fault.kind != "manifest" for n in fault.names})
 
-    async def read(name: str) -> Publication:
-        return await search.publication(await layout.read(name))
+    async def read(held: Layout, name: str) -> Publication:
+        return await search.publication(await held.read(name))
 
-    found = (await read_names(names, read)).values()
+    found = (await read_names(layout, names, read)).values()
     return [p for p in found if not isinstance(p, CacheError) and p.corrects]
 
 

@@ -224,11 +224,11 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
                 raise
             needed.note(layout, [], error)
 
-    async def read(name: str) -> tuple[dict[Digest, int], str]:
-        manifest = await layout.read(name)
+    async def read(held: Layout, name: str) -> tuple[dict[Digest, int], str]:
+        manifest = await held.read(name)
         return RecordGraph(manifest.config).blobs(), refusal(layout, manifest)
 
-    for name, found in (await read_names(needed.names, read)).items():
+    for name, found in (await read_names(layout, needed.names, read)).items():
         if isinstance(found, CacheError):
             needed.note(layout, [name], found)
             continue
