@@ -373,9 +373,10 @@ class Engine:
     def _failed(
         self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
     ) -> StepError:
+        what = "step" if step.action.working_directory is None else "command"
         last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
         return StepError(
-            f"step {step.name!r} {reason}{last_output}",
+            f"{what} {step.name!r} {reason}{last_output}",
             step=step.name,
             argv=step.action.argv,
             exit_code=exit_code,

@@ -198,7 +198,7 @@ def checked_path(path: str) -> str:
     """A relative path without ``.`` and ``..``. Raises UsageError."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
-        raise UsageError(f"{path!r} is not a path inside a step's directory")
+        raise UsageError(f"{path!r} is not a relative path inside the directory where it runs")
     return str(pure)
 
 

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 import cachefs
 from cachefs.building.user_cache import user_cache
+from cachefs.cli.hints import repeat, several
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
@@ -31,6 +32,9 @@ MANY: Final = 5
 
 VARIABLE: Final = "CACHEFS_CACHE"
 """The environment variable that says where the default cache is."""
+
+
+_DEFAULT: Final = "cachefs.default"
 
 
 class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
@@ -113,6 +117,7 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
     Raises LocationError.
     """
     typed = os.environ.get(VARIABLE)
+    context.meta[_DEFAULT] = f"${VARIABLE}" if typed else ""
     if not typed:
         return LocationType(role).convert(user_cache() / "run", None, context)
     try:
@@ -120,6 +125,19 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
     except LocationError as error:
         error.reason = f"${VARIABLE}: {error.reason}"
         raise
+
+
+def default_hint(context: click.Context) -> str:
+    """What to add to an error about a cache that is not there, if it is the default one."""
+    variable: str | None = context.meta.get(_DEFAULT)
+    if variable is None:
+        return ""
+    if variable:
+        return f"; no location was given, so {variable} is meant"
+    return (
+        "; no location was given, so the default cache of 'cachefs run' is meant: name another as "
+        f"an argument, or set ${VARIABLE}"
+    )
 
 
 def other_location(
@@ -190,6 +208,8 @@ def named(cache: Cache, name: str) -> Iterator[None]:
 
 def _missing(name: str, there: list[str]) -> str:
     what = f"there is no name {name}"
+    if parts := several(name, there.__contains__):
+        return f"{what}: {repeat('--name', parts)}"
     near = difflib.get_close_matches(name, there, 1)
     if near:
         return f"{what}: did you mean {near[0]}?"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import chosen, location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.ordering import ordered, sort_option
 from cachefs.cli.output import (
     age,
-    amount,
     blobs_and_bytes,
     is_terminal,
     print_json,
@@ -93,7 +93,7 @@ def _print_total(summaries: Sequence[NameSummary], blobs: Amount) -> None:
     but = f", {unread:,} of which cannot be read" if unread else ""
     click.echo()
     say(
-        f"total: {amount(len(summaries), 'name')}{but}; {blobs_and_bytes(blobs)}; "
+        f"total: {counted(len(summaries), 'name')}{but}; {blobs_and_bytes(blobs)}; "
         f"{manifests} of manifests"
     )
 

@@ -15,6 +15,7 @@ from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import tell
+from cachefs.cli.hints import check_repeated, one_word
 from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, to_json
@@ -133,6 +134,7 @@ def command(
     """  # noqa: D301 - click's mark, not a backslash
     if inputs:
         _check_expanded(command)
+    check_repeated(inputs=inputs, outputs=outputs, exclude=exclude, variables=variables)
     action = _action(command, incremental=incremental)
     with forwarded(action):
         try:
@@ -149,7 +151,7 @@ def command(
                 report_file=report_file,
             )
         except StepError as error:
-            return _failed(error, report_file)
+            return _failed(error, command, report_file)
     if report.outcome == "ran" and not inputs:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
@@ -191,11 +193,12 @@ def _explain(report: StepReport) -> None:
         say(f"cachefs: left out of the inputs: {reasons}", err=True)
 
 
-def _failed(error: StepError, report_file: Path | None) -> int:
+def _failed(error: StepError, command: tuple[str, ...], report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
     if error.exit_code is None:
         missing = isinstance(error.__cause__, FileNotFoundError)
         status = _NOT_FOUND if missing else _CANNOT_EXECUTE
+        error.reason += one_word(command) if missing else ""
     else:
         status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
     if error.exit_code is None:

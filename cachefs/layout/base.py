@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cachefs.amount import counted
 from cachefs.digest import Digest
 from cachefs.errors import DigestError, UsageError
 from cachefs.filesystems.base import TEMPORARY
@@ -71,7 +72,9 @@ class Manifest:
         lacking = [i for i, layer in enumerate(self.config.layers) if not layer.diff_id]
         reasons = [self.left_out] if self.left_out else []
         if lacking:
-            reasons.append(f"layer {lacking[0]} has no diffID ({len(lacking)} layers lack it)")
+            reasons.append(
+                f"layer {lacking[0]} has no diffID ({counted(len(lacking), 'layer')} without)"
+            )
         return "; ".join(reasons)
 
 
@@ -131,7 +134,7 @@ class Layout(ABC):
 
     @abstractmethod
     async def names(self) -> list[NamedManifest]:
-        """All names, sorted. Raises StoreError and ManifestError."""
+        """All names, in natural order. Raises StoreError and ManifestError."""
 
     @abstractmethod
     async def find(self, name: str) -> NamedManifest | None:

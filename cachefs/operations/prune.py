@@ -197,7 +197,8 @@ async def plan_prune(
     missing = await missing_blobs(layouts[0], seen)
     plan = _plan(seen, missing, policy, grace, becoming or {})
     for pattern in plan.unmatched:
-        logger.warning("the pattern %r matches no name, so it keeps nothing", pattern)
+        several = "; give several patterns one by one" if "," in pattern else ""
+        logger.warning("the pattern %r matches no name, so it keeps nothing%s", pattern, several)
     return plan.remembering(lambda plan, _callback: execute_prune(layouts, plan))
 
 
