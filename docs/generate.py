@@ -89,8 +89,20 @@ def _attributes() -> Iterator[str]:
         " (`-` becomes `_`): `cachefs.open('s3://builds/app/', touch_refresh='12h')`."
         " Attributes are parsed as comma-separated values: a value that contains a comma is quoted"
         ' together with its name, as in `type=s3,bucket=builds,"name=a;b,c"`.'
+        " Spaces before an attribute's name are ignored, so `, ` separates as well; those before a"
+        " comma belong to the value. A space or semicolon without a comma does not separate: an"
+        " attribute inside the value of another is an error."
         " An attribute takes precedence over the command line's `--engine`, then come the"
         " environment and the default. Secrets are never shown."
+    )
+    yield from _paragraph(
+        "Text that begins with `protocol://` is a URL. Text whose first field is an attribute, or"
+        " with `type=` in it, is attributes. All else is a path, except what looks like a mistyped"
+        " URL, which would become a folder: a path that begins with the name of a protocol and `:`"
+        " or `//` (`s3:bucket/ci`, `sftp//host/ci`), with a host as ssh takes it (`me@host:ci`), or"
+        " with a user and a password (`me:password@host/ci`) is refused, also after `//`. So is a"
+        " path or URL with an attribute after a comma. A folder of such a name is given by its"
+        " absolute path."
     )
     for type_ in TYPES:
         yield f"## {TYPE_TITLES[type_]}"
