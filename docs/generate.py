@@ -56,6 +56,11 @@ ENVIRONMENT = {
     "COLUMNS": "The width of tables, instead of the terminal's.",
     "XDG_CACHE_HOME": "The default cache of `cachefs run` and of builds is in `cachefs` below this "
     "directory; if it is not set, in `~/.cache/cachefs`.",
+    "HOME": "Where `~`, the AWS configuration, fsspec's and the default cache are.",
+    "TMPDIR": "Where temporary files are; also the default cache of a user without a home "
+    "directory.",
+    "SSL_CERT_FILE": "A file of the authorities that certificates of servers other than S3's must "
+    "come from.",
     "CACHEFS_RUNNING": "Set by `cachefs run` for a command with outputs; a `cachefs run` that it "
     "starts does not wait for others: [turns](../building.md#cachefs-run).",
     "_CACHEFS_COMPLETE": "Set by shell completion; do not set it yourself.",

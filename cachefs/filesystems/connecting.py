@@ -63,8 +63,8 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
     if at and ":" in user and f"{user}@" in root:
         raise LocationError(
-            f"{location.protocol}:// takes the user and the password in the URL for a folder, which "
-            "every message would show: remove them"
+            f"{location.protocol}:// takes the user and the password in the URL for a folder: "
+            "remove them"
         )
     if location.azure is not None:
         options |= _adlfs_options(location.azure)
