@@ -133,8 +133,11 @@ class Layout(ABC):
             return None
 
     @abstractmethod
-    async def names(self) -> list[NamedManifest]:
-        """All names, in natural order. Raises StoreError and ManifestError."""
+    async def names(self, prefix: str = "") -> list[NamedManifest]:
+        """All names that begin with a prefix, in natural order.
+
+        Raises StoreError and ManifestError.
+        """
 
     @abstractmethod
     async def find(self, name: str) -> NamedManifest | None:
