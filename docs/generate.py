@@ -62,6 +62,11 @@ ENVIRONMENT = {
     "directory; if it is not set, in `~/.cache/cachefs`.",
     "CACHEFS_CACHE_SIZE": "How large your cache directory may become, such as `50GiB`, or "
     "`unlimited`; by default 10 GiB: [your cache directory](../building.md#cachefs-run).",
+    "HOME": "Where `~`, the AWS configuration, fsspec's and the default cache are.",
+    "TMPDIR": "Where temporary files are; also the default cache of a user without a home "
+    "directory.",
+    "SSL_CERT_FILE": "A file of the authorities that certificates of servers other than S3's must "
+    "come from.",
     "CACHEFS_RUNNING": "Set by `cachefs run` for a command with outputs; a `cachefs run` that it "
     "starts does not wait for others: [turns](../building.md#cachefs-run).",
     "PWD": "Set by `cachefs run` for the steps of a file: the directory of the file.",
@@ -97,8 +102,20 @@ def _attributes() -> Iterator[str]:
         " (`-` becomes `_`): `cachefs.open('s3://builds/app/', touch_refresh='12h')`."
         " Attributes are parsed as comma-separated values: a value that contains a comma is quoted"
         ' together with its name, as in `type=s3,bucket=builds,"name=a;b,c"`.'
+        " Spaces before an attribute's name are ignored, so `, ` separates as well; those before a"
+        " comma belong to the value. A space or semicolon without a comma does not separate: an"
+        " attribute inside the value of another is an error."
         " An attribute takes precedence over the command line's `--engine`, then come the"
         " environment and the default. Secrets are never shown."
+    )
+    yield from _paragraph(
+        "Text that begins with `protocol://` is a URL. Text whose first field is an attribute, or"
+        " with `type=` in it, is attributes. All else is a path, except what looks like a mistyped"
+        " URL, which would become a folder: a path that begins with the name of a protocol and `:`"
+        " or `//` (`s3:bucket/ci`, `sftp//host/ci`), with a host as ssh takes it (`me@host:ci`), or"
+        " with a user and a password (`me:password@host/ci`) is refused, also after `//`. So is a"
+        " path or URL with an attribute after a comma. A folder of such a name is given by its"
+        " absolute path."
     )
     for type_ in TYPES:
         yield f"## {TYPE_TITLES[type_]}"

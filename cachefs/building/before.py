@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cachefs.amount import counted
 from cachefs.building import leftovers
 from cachefs.building.outputs import by_filesystem, matches
 from cachefs.building.patterns import fixed_part, is_pattern
@@ -125,14 +126,14 @@ class Before:
         untouched = self._untouched(output)
         if untouched and output in self._stuck:
             return (
-                f"{untouched} files that the command did not touch were in {output} before, and "
-                f"could not be moved aside ({self._stuck[output]})"
+                f"{counted(untouched, 'file')} that the command did not touch lay in {output} "
+                f"before, and could not be moved aside ({self._stuck[output]})"
             )
         if untouched:
             logger.warning(
-                "%d files in %s were there before, and the command did not touch them; they are "
-                "part of its result",
-                untouched,
+                "the command did not touch %s that lay in %s before; the result contains "
+                "what lay there, too",
+                counted(untouched, "file"),
                 output,
             )
         return ""

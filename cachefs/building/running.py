@@ -392,7 +392,7 @@ def _without_cache(action: UserCommand, step: Step, error: Exception, *, taken: 
         running = action.begin(action.working_directory, environment, lambda _stream, _data: None)
         status = running.run()
         if status != 0:
-            why = f"step {action.label!r} failed with status {status}"
+            why = f"command {action.label!r} failed with status {status}"
             raise StepError(why, step=action.label, argv=action.argv, exit_code=status)
     return StepReport(name=action.label, outcome="ran", why=[reason(error)])
 

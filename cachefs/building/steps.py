@@ -82,9 +82,10 @@ class Named(Protocol):
 
 def failure(step: Named, reason: str, exit_code: int | None = None, tail: str = "") -> StepError:
     """The error for a step that failed."""
+    what = "step" if step.action.working_directory is None else "command"
     last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
     return StepError(
-        f"step {step.name!r} {reason}{last_output}",
+        f"{what} {step.name!r} {reason}{last_output}",
         step=step.name,
         argv=step.action.argv,
         exit_code=exit_code,
@@ -227,7 +228,7 @@ def checked_path(path: str) -> str:
     """A relative path without ``.`` and ``..``. Raises UsageError."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
-        raise UsageError(f"{path!r} is not a path inside a step's directory")
+        raise UsageError(f"{path!r} is not a relative path inside the directory where it runs")
     return str(pure)
 
 

@@ -14,6 +14,7 @@ from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
+from cachefs.cli.hints import check_repeated, one_word
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, write
 from cachefs.cli.policies import cache_options, chosen_policy
@@ -169,6 +170,7 @@ def command(
         raise click.UsageError("Missing argument 'COMMAND...'")
     if inputs:
         _check_expanded(command)
+    check_repeated(inputs=inputs, outputs=outputs, exclude=exclude, variables=variables)
     action = _action(command, incremental=incremental)
     with forwarded(action):
         try:
@@ -187,7 +189,7 @@ def command(
                 report_file=report_file,
             )
         except StepError as error:
-            return _failed(error, report_file)
+            return _failed(error, command, report_file)
     if report.outcome == "ran" and not inputs and not stdin:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = write_report(report_file, {**msgspec.structs.asdict(report), "status": 0})
@@ -208,9 +210,11 @@ def _check_expanded(command: tuple[str, ...]) -> None:
         )
 
 
-def _failed(error: StepError, report_file: Path | None) -> int:
+def _failed(error: StepError, command: tuple[str, ...], report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
     status = status_of_step(error)
+    if isinstance(error.__cause__, FileNotFoundError):
+        error.reason += one_word(command)
     if error.exit_code is None:
         tell(error)
     write_report(report_file, {"outcome": "failed", "status": status, "message": str(error)})

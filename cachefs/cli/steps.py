@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cachefs.amount import counted
 from cachefs.building.foreseeing import foresee
 from cachefs.building.needs import placed
 from cachefs.building.running import UserCommand, run_cached
@@ -19,7 +20,7 @@ from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of, status_of_step
 from cachefs.cli.failing import tell
 from cachefs.cli.interleaving import Interleaving
-from cachefs.cli.output import amount, say, write
+from cachefs.cli.output import say, write
 from cachefs.cli.policies import step_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
@@ -159,7 +160,7 @@ def _tell(ended: Sequence[Ended], steps: Mapping[str, Placed], *, explains: bool
     if len(ended) > 1:
         number = Counter(one.outcome for one in ended)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in number.items())
-        say(f"cachefs: {amount(len(ended), 'step')}: {counts}", err=True)
+        say(f"cachefs: {counted(len(ended), 'step')}: {counts}", err=True)
 
 
 def _how(one: Ended) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cachefs.amount import counted
 from cachefs.digest import Digest
 from cachefs.errors import DigestError, UsageError
 from cachefs.filesystems.base import TEMPORARY
@@ -72,7 +73,9 @@ class Manifest:
         lacking = [i for i, layer in enumerate(self.config.layers) if not layer.diff_id]
         reasons = [self.left_out] if self.left_out else []
         if lacking:
-            reasons.append(f"layer {lacking[0]} has no diffID ({len(lacking)} layers lack it)")
+            reasons.append(
+                f"layer {lacking[0]} has no diffID ({counted(len(lacking), 'layer')} without)"
+            )
         return "; ".join(reasons)
 
 
@@ -147,7 +150,10 @@ class Layout(ABC):
 
     @abstractmethod
     async def names(self, prefix: str = "") -> list[NamedManifest]:
-        """All names that begin with a prefix, sorted. Raises StoreError and ManifestError."""
+        """All names that begin with a prefix, in natural order.
+
+        Raises StoreError and ManifestError.
+        """
 
     @abstractmethod
     async def find(self, name: str) -> NamedManifest | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from cachefs.amount import counted
 from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import (
@@ -21,7 +22,7 @@ from cachefs.errors import (
 )
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
-from cachefs.location.keys import check_name, key_fault
+from cachefs.location.keys import check_name, key_fault, natural_order
 from cachefs.wire import cacheconfig, codec, timestamps
 from cachefs.wire.bounds import max_bytes
 
@@ -48,11 +49,12 @@ class KeyedLayout(Layout):
 
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All names: the keys under the manifests prefix that are not blobs."""
-        return [
+        found = [
             self._named(stat)
             for stat in await self.store.list(self.manifest_prefix + prefix)
             if not self._is_apart(stat.path) and self._key_fault(stat.path) is None
         ]
+        return sorted(found, key=lambda one: natural_order(one.name))
 
     def _named(self, stat: Stat) -> NamedManifest:
         name = stat.path[len(self.manifest_prefix) :]
@@ -91,10 +93,9 @@ class KeyedLayout(Layout):
         """Write the bytes that were read, or what a builder would have written."""
         if lost := {key for others in manifest.annotations.values() for key in others}:
             logger.warning(
-                "the manifest of %s has no place for these annotations of %d layers, which are "
-                "lost: %s",
+                "the manifest of %s has no place for these annotations of %s, which are lost: %s",
                 ";".join(names),
-                len(manifest.annotations),
+                counted(len(manifest.annotations), "layer"),
                 ", ".join(sorted(lost)),
             )
         raw = _raw(manifest)

@@ -26,7 +26,7 @@ from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.layout.tags import Held, Tags
-from cachefs.location.keys import check_name
+from cachefs.location.keys import check_name, natural_order
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
 from cachefs.wire.bounds import max_bytes
@@ -110,7 +110,7 @@ class OCILayout(Layout):
             for tag, item in tags.tagged()
             if tag.startswith(prefix)
         ]
-        return sorted(found, key=lambda name: name.name)
+        return sorted(found, key=lambda one: natural_order(one.name))
 
     async def find(self, name: str) -> NamedManifest | None:
         """Look up the tag in the index."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import CacheError, ManifestError, NotFoundError, UsageError
+from cachefs.location.keys import in_order
 from cachefs.transfer.manifests import read_names
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Marks:
 
     def names(self, position: int) -> list[NamedManifest]:
         """The names of one layout when they were last listed, sorted."""
-        return [self._names[position][name] for name in sorted(self._names[position])]
+        return [self._names[position][name] for name in in_order(self._names[position])]
 
     def needs(self, position: int, name: str) -> frozenset[Digest]:
         """The blobs that a name needs."""

@@ -18,7 +18,7 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
-from cachefs.location.keys import check_name
+from cachefs.location.keys import check_name, in_order
 from cachefs.operations.nearby import require_cache
 from cachefs.operations.plan import Plan
 from cachefs.transfer.diff_ids import without_diff_id
@@ -157,7 +157,7 @@ async def plan_merge(
             for source, manifest in read
         ],
         names=new_names,
-        replaces=sorted(there - own.keys() - unchanged),
+        replaces=in_order(there - own.keys() - unchanged),
         unchanged=[name for name in new_names if name in unchanged],
         layers=len(config.layers),
         records=len(config.records),
@@ -254,6 +254,7 @@ async def _read_all(sources: Sequence[MergeSource]) -> list[_Read]:
                 read.append(_Read(source, found))
     if missing:
         raise UsageError(
-            f"names to merge do not exist: {', '.join(sorted(missing))}", operation="merge"
+            f"names to merge do not exist: {', '.join(in_order(missing))}",
+            operation="merge",
         )
     return read

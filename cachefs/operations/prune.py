@@ -193,24 +193,29 @@ async def plan_prune(
     if grace < 0:
         raise UsageError("the grace period is negative")
     seen = await observe(layouts, grace, clock, workers)
-    await _require_all(layouts, seen.blobs)
+    await _require_all(layouts, seen.blobs, is_mirror=becoming is not None)
     missing = await missing_blobs(layouts[0], seen)
     plan = _plan(seen, missing, policy, grace, becoming or {})
     for pattern in plan.unmatched:
-        logger.warning("the pattern %r matches no name, so it keeps nothing", pattern)
+        several = "; give several patterns one by one" if "," in pattern else ""
+        logger.warning("the pattern %r matches no name, so it keeps nothing%s", pattern, several)
     return plan.remembering(lambda plan, _callback: execute_prune(layouts, plan))
 
 
-async def _require_all(layouts: Sequence[Layout], stored: Collection[Digest]) -> None:
+async def _require_all(
+    layouts: Sequence[Layout], stored: Collection[Digest], *, is_mirror: bool
+) -> None:
     """Raise UsageError if other manifests beside these need the same blobs."""
     beside = await manifests_beside(layouts, stored)
     if beside:
         layout = layouts[0]
         relative = [key.removeprefix(layout.prefix) for key in beside]
         prefixes = " and ".join(f"manifests_prefix={prefix}" for prefix in relative)
+        first = "copy without --delete (delete= in Python), and in a prune " if is_mirror else ""
         raise UsageError(
-            f"other manifests need blobs of this cache, which would be deleted: give --also (also= "
-            f"in Python) the same location with {prefixes}, or move away what is not in use",
+            f"other manifests need blobs of this cache, which would be deleted: {first}give "
+            f"--also (also= in Python) the same location with {prefixes}, or move away what is not "
+            "in use",
             operation="prune",
             key=layout.store.root + beside[0],
         )

@@ -18,6 +18,7 @@ from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
+from cachefs.location.keys import in_order, natural_order
 from cachefs.operations.plan import Plan
 from cachefs.operations.publication import (
     Publication,
@@ -152,8 +153,8 @@ async def plan_repair(
     plan = RepairPlan(
         faults=report.faults,
         fetch=[search.found[digest] for digest in sorted(search.found)],
-        publish=sorted(publish, key=lambda publication: publication.name),
-        remove=sorted(removed),
+        publish=sorted(publish, key=lambda one: natural_order(one.name)),
+        remove=in_order(removed),
         delete=[] if names else [str(d) for d in dict.fromkeys(damaged) if d not in search.found],
         leave=[f for f in report.faults if f.kind == "manifest" and not remedied & set(f.names)]
         + await _refused_still(layout, report.faults, publish),

@@ -116,7 +116,7 @@ def test_an_incremental_command_finds_its_outputs_and_tells_what_it_did_not_touc
     trees.write(place / "out", {"kept": File(b"old"), "made": File(b"old"), "sub": {}})
     script = "test -e out/kept && cp in out/made"
     assert run(place, script, "out", incremental=True).outcome == "ran"
-    assert "1 files in out were there before" in _told(caplog)
+    assert "did not touch 1 file that lay in out before" in _told(caplog)
     assert run(place, script, "out", incremental=True).outcome == "hit"
     result: trees.Tree = {"kept": File(b"old"), "made": File(b"1"), "sub": {}}
     assert trees.read(place / "out") == result

@@ -101,3 +101,28 @@ def test_a_first_build_has_no_cache_to_copy(
     assert "branch is not there" in caplog.text
     with pytest.raises(cachefs.CopyError, match="branch"):
         cachefs.copy(source, tmp_path / "target")
+
+
+def test_names_are_everywhere_in_natural_order(recorded: Path, tmp_path: Path) -> None:
+    source = cachefs.open(recorded / "s3" / "max")
+    name = source.names()[0].name
+    cache = cachefs.open(tmp_path / "cache")
+    ordered = ["pr-2", "Pr-9", "pr-10", "q"]
+    cachefs.copy(source.with_names(name), cache.with_names(reversed(ordered)))
+    empty = cachefs.open(tmp_path / "empty")
+    cachefs.copy(source.with_names(name), empty.with_names("a"))
+    assert [one.name for one in cache.names()] == ordered
+    assert list(cachefs.plan_copy(cache, tmp_path / "other").names) == ordered
+    assert cachefs.plan_copy(empty, cache, delete=True).remove == ordered
+    plan = cache.plan_prune()
+    assert [one.name for one in plan.staying[0]] == ordered
+    found = cache.diff(empty).names
+    assert found is not None
+    assert found.lost == ordered
+    for path in (tmp_path / "cache" / "blobs").iterdir():
+        path.unlink()
+    assert {tuple(fault.names) for fault in cache.verify().faults} == {tuple(ordered)}
+    oci = tmp_path / "oci"
+    cachefs.copy(source.with_names(name), cachefs.open(f"type=local,dest={oci}").with_names("v10"))
+    cachefs.copy(source.with_names(name), cachefs.open(f"type=local,dest={oci}").with_names("v9"))
+    assert [one.name for one in cachefs.open(f"type=local,src={oci}").names()] == ["v9", "v10"]
