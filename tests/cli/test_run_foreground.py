@@ -25,17 +25,7 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _start(*words: str) -> subprocess.Popen[bytes]:
     """Start ``cachefs run`` as a shell starts a job: in a process group of its own."""
-    return subprocess.Popen(
-        [*RUN, *words],
-        stdout=subprocess.PIPE,
-        process_group=0,
-        preexec_fn=_usual_signals,  # noqa: PLW1509 - the tests may run with SIGINT ignored
-    )
-
-
-def _usual_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    return subprocess.Popen([*RUN, *words], stdout=subprocess.PIPE, process_group=0)
 
 
 def _state(pid: int) -> str:
