@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import on_terminal
+from tests.programs import on_terminal, run
 
 RUN = [sys.executable, "-m", "cachefs", "run"]
 
@@ -160,7 +160,7 @@ def _script(text: str, mode: int = 0o755) -> str:
 
 
 def _status(*command: str) -> int:
-    return subprocess.run([*RUN, "--", *command], capture_output=True, check=False).returncode
+    return run("run", "--", *command).status
 
 
 def test_a_script_without_an_interpreter_line_runs() -> None:
