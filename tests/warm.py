@@ -27,6 +27,9 @@ from typing import NamedTuple
 _AT_START = ("PYTHON", "LC_", "LANG", "TZ", "FSSPEC_", "MALLOC_", "COVERAGE")
 """Variables that are read when Python starts or a library is imported."""
 
+_ROOT = Path(__file__).parents[1]
+_COMMANDS = {path.stem for path in (_ROOT / "cachefs" / "cli").glob("[a-z]*.py")} - {"main"}
+
 # Without "cachefs.cli.main", which looks at the terminal when it is imported, and without obstore,
 # because the program ends in another way if it was imported.
 _IMPORTED = (
@@ -40,8 +43,7 @@ _IMPORTED = (
     "zstandard",
     "cachefs.cache",
     "cachefs.filesystems.s3_session",
-    *(f"cachefs.cli.{name}" for name in ("copy", "diff", "du", "graph", "ls", "merge")),
-    *(f"cachefs.cli.{name}" for name in ("prune", "repair", "run", "show", "verify")),
+    *(f"cachefs.cli.{command}" for command in _COMMANDS),
 )
 
 _MESSAGE = 1 << 16
@@ -72,7 +74,7 @@ class _Parent:
         with its:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.warm", str(its.fileno())],
-                cwd=Path(__file__).parents[1],
+                cwd=_ROOT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
                 start_new_session=True,
