@@ -1,7 +1,9 @@
 from .amount import Amount
 from .between import copy, merge, plan_copy, plan_merge
 from .building.build import Build
+from .building.cached import Cached, CallStatistics, cached
 from .building.report import BuildReport, StepReport
+from .building.serializers import Array, Files, Json, Pickle, Serializer, Table
 from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, open
 from .digest import Digest
@@ -25,6 +27,7 @@ from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
+from .operations.describe import DescribedResult
 from .operations.diff import CacheDiff, Change, Divergence, NamesDiff
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
@@ -39,6 +42,7 @@ from .transfer.exporter import ExportReport
 from .transfer.importer import CachedResult, Miss
 from .transfer.sources import BlobSource
 from .wire.cacheconfig import LayerIndex, RecordIndex
+from .wire.description import Description
 
 __version__: str
 
@@ -47,6 +51,7 @@ __all__ = [
     "AgeClass",
     "Amount",
     "ArchivedError",
+    "Array",
     "BlobRemoval",
     "BlobSource",
     "Build",
@@ -56,18 +61,24 @@ __all__ = [
     "CacheError",
     "CacheNameError",
     "CacheUsage",
+    "Cached",
     "CachedResult",
+    "CallStatistics",
     "Change",
     "CopyError",
     "CopyPlan",
+    "DescribedResult",
+    "Description",
     "Digest",
     "DigestError",
     "Divergence",
     "ExportReport",
     "Fault",
     "Fetch",
+    "Files",
     "Found",
     "IntegrityError",
+    "Json",
     "Key",
     "LayerDetails",
     "LayerIndex",
@@ -90,6 +101,7 @@ __all__ = [
     "NoCacheError",
     "NotFoundError",
     "Part",
+    "Pickle",
     "Plan",
     "PrunePlan",
     "PrunePolicy",
@@ -100,14 +112,17 @@ __all__ = [
     "RecordIndex",
     "RepairPlan",
     "RepairReport",
+    "Serializer",
     "Source",
     "Step",
     "StepError",
     "StepReport",
     "StoreError",
+    "Table",
     "UnreachableError",
     "UsageError",
     "VerifyReport",
+    "cached",
     "copy",
     "merge",
     "open",

@@ -150,8 +150,8 @@ class Cache:
         return run(inspect.summarize(self._layout, as_names(names) or self.location.names))
 
     def describe(self, name: str) -> NameDetails:
-        """Everything in a name's manifest. Raises the same errors as :meth:`manifest`."""
-        return inspect.describe(self.manifest(name))
+        """Everything in a name's manifest, and what its results are. Raises as :meth:`manifest`."""
+        return run(inspect.describe(self._layout, name))
 
     def usage(self, names: Names = ()) -> CacheUsage:
         """The space that the cache uses: by name, and shared, orphaned and missing blobs.

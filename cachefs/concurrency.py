@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from fsspec.asyn import get_loop
 
@@ -13,7 +14,6 @@ from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-    from typing import Any
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,11 +48,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             "a synchronous call would deadlock inside fsspec's IO loop: call it from another thread"
         )
     running_work = _Cancellable(work)
+    interruption = _interruption.get()
+    if interruption is not None:
+        interruption.add(running_work, loop)
     try:
         return asyncio.run_coroutine_threadsafe(running_work.run(), loop).result()
     except BaseException:
         running_work.cancel(loop)
         raise
+    finally:
+        if interruption is not None:
+            interruption.discard(running_work)
 
 
 class _Cancellable(Generic[T]):
@@ -68,6 +74,7 @@ class _Cancellable(Generic[T]):
         self._task = asyncio.current_task()
         if self._cancelled:
             self._work.close()
+            self._finished.set()
             raise asyncio.CancelledError
         try:
             return await self._work
@@ -80,10 +87,55 @@ class _Cancellable(Generic[T]):
         It may not have begun yet. Each side sets its own flag before it reads the other's, so that
         at least one of them sees both.
         """
-        self._cancelled = True
-        if self._task is not None and not self._finished.is_set():
-            loop.call_soon_threadsafe(self._task.cancel)
+        if self.ask_to_end(loop):
             self._finished.wait(timeout=CLEANUP_TIMEOUT)
+
+    def ask_to_end(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Cancel the coroutine, and return whether there is something to wait for."""
+        self._cancelled = True
+        if self._task is None or self._finished.is_set():
+            return False
+        loop.call_soon_threadsafe(self._task.cancel)
+        return True
+
+
+class Interruption:
+    """Ends what another thread waits for in :func:`run`, as Ctrl-C does in the main thread.
+
+    It holds for the context in which :meth:`begin` was called. There, :func:`run` raises
+    :class:`concurrent.futures.CancelledError` from then on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._works: dict[_Cancellable[Any], asyncio.AbstractEventLoop] = {}
+        self.interrupted = False
+
+    def begin(self) -> None:
+        """Let the calls of this context be interrupted."""
+        _interruption.set(self)
+
+    def interrupt(self) -> None:
+        """Cancel what runs, and what is yet to run."""
+        with self._lock:
+            self.interrupted = True
+            for work, loop in self._works.items():
+                work.ask_to_end(loop)
+
+    def add(self, work: _Cancellable[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Note work that is about to begin."""
+        with self._lock:
+            self._works[work] = loop
+            if self.interrupted:
+                work.ask_to_end(loop)
+
+    def discard(self, work: _Cancellable[Any]) -> None:
+        """Forget work that has ended."""
+        with self._lock:
+            self._works.pop(work, None)
+
+
+_interruption: ContextVar[Interruption | None] = ContextVar("interruption", default=None)
 
 
 @asynccontextmanager

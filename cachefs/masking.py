@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MASK: Final = "***"
 
@@ -21,6 +24,32 @@ _NAMED: Final = re.compile(
                   | (?:api|access|account|shared)[_-]?key ) [\w.\-]*
      | \b (?: sig | pwd | auth | authorization ) )
     (\s* = \s*) (?! \.\.\. | \*\*\* | :\s ) [^\s,;&"'<>]+
+    """
+)
+
+# What names its value by what is before it: an option, or a header.
+_BEFORE: Final = re.compile(
+    r"""(?ix)
+    ( (?<![\w.\-]) --? [\w\-]* (?: secret | token | passw(?:or)?d | passphrase | credential
+                                 | (?:api|access|account|shared)[_-]?key ) s? \s+
+    | authorization \s* : \s* (?: (?: basic | bearer | token ) \s+ )?
+    | \b [\w\-]* (?: api-?key | token | secret ) \s* : \s* )
+    (?! - ) [^\s"']+
+    """
+)
+_SECRET_OPTION: Final = re.compile(
+    r"(?i)--?[\w\-]*(?:secret|token|passw(?:or)?d|passphrase|credential"
+    r"|(?:api|access|account|shared)[_-]?key)s?"
+)
+
+# Tokens that say themselves what they are, by how they begin or end, and random text.
+_TOKEN: Final = re.compile(
+    r"""(?x)
+    (?<![\w/.\-])
+    (?: gh[a-z]_\w{8,} | github_pat_\w{8,} | glpat-[\w\-]{8,} | xox[a-z]-[\w\-]{8,} | sk-[\w\-]{8,}
+      | (?:AKIA|ASIA)[A-Z0-9]{12,} | eyJ[\w\-]{8,}\.[\w\-.]+
+      | (?= \S*[a-z]) (?= \S*[A-Z]) (?= \S*[0-9]) [A-Za-z0-9+_=\-]{32,} )
+    (?![\w/.])
     """
 )
 
@@ -45,6 +74,25 @@ def mask_url(url: str) -> str:
 def mask_text(text: str) -> str:
     """Mask every URL in a text, such as the message of a library, and values named as secrets."""
     return _mask_named(_URL.sub(lambda found: mask_url(found[0]), text))
+
+
+def mask_words(words: Iterable[str]) -> list[str]:
+    """The words of a command, in which everything that looks like a secret is masked.
+
+    That is what :func:`mask_text` masks, values of options and headers that are named as secrets,
+    and text that looks like a token.
+    """
+    masked = []
+    before = ""
+    for word in words:
+        is_value = _SECRET_OPTION.fullmatch(before) and not word.startswith("-")
+        masked.append(MASK if is_value else _mask_word(word))
+        before = word
+    return masked
+
+
+def _mask_word(word: str) -> str:
+    return _TOKEN.sub(MASK, _BEFORE.sub(rf"\1{MASK}", mask_text(word)))
 
 
 def _mask_named(text: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cachefs.building.functions import check_call, function_key, is_deferred, label, unwrapped
 from cachefs.building.processes import Process
+from cachefs.building.values import canonical
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     Sink = Callable[[int, bytes], None]
     """Takes a chunk of output: the stream's number (1 or 2) and the bytes."""
@@ -95,44 +97,46 @@ class Command:
 
 @dataclass(frozen=True)
 class Function:
-    """A Python function that is called with its scratch directory.
+    """A Python function that is called with its scratch directory, and with the parameters.
 
-    Keyed by its qualified name, its source text and the version. Change the version when anything
-    else that it depends on changes: what it imports and calls, and global variables.
+    Raises UsageError if it cannot be called so.
+
+    Attributes:
+        function: a function or a ``functools.partial`` of one. :func:`function_key` says what of
+            it belongs to the key.
+        version: part of the key; change it when code that the function calls changes.
+        params: keyword arguments, part of the key.
     """
 
-    function: Callable[[Path], object]
+    function: Callable[..., object]
     version: str = ""
+    params: Mapping[str, object] = field(default_factory=dict)
     working_directory: Path | None = None
     logs: bool = False
     argv: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        inner = unwrapped(self.function)
+        if is_deferred(inner):
+            raise UsageError(
+                f"{self.label} is an async function or a generator, which does not run when it is "
+                "called: use a plain function"
+            )
+        check_call(self.function, Path(), **self.params)
+
     @property
     def label(self) -> str:
         """The function's name."""
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+        return label(self.function)
 
     @property
     def key(self) -> tuple[bytes, ...]:
-        """The function's name, source and version.
-
-        Raises UsageError for anything but a plain function, and for closures and default values
-        without a version.
-        """
-        import inspect  # noqa: PLC0415 - slow to load, and only functions need it
-
-        function = self.function
-        if not inspect.isfunction(function):
-            raise UsageError(f"{function!r} is neither a command nor a plain Python function")
-        if (function.__closure__ or function.__defaults__) and not self.version:
-            raise UsageError(
-                f"{self.label} depends on values that are not in its source; give version="
-            )
-        try:
-            source = textwrap.dedent(inspect.getsource(function)).encode()
-        except OSError:
-            source = function.__code__.co_code + repr(function.__code__.co_consts).encode()
-        return (b"function", self.label.encode(), source, self.version.encode())
+        """What identifies the function, and the parameters. Raises UsageError."""
+        key = function_key(self.function, self.version)
+        if not self.params:
+            return key
+        params = {name: self.params[name] for name in sorted(self.params)}
+        return (*key, b"params", canonical(params, f"params of {self.label}:"))
 
     def begin(
         self,
@@ -141,16 +145,15 @@ class Function:
         output: Sink,  # noqa: ARG002 - and its output
     ) -> _Call:
         """The call, ready to run."""
-        return _Call(self.function, directory)
+        return _Call(partial(self.function, directory, **self.params))
 
 
 class _Call:
-    def __init__(self, function: Callable[[Path], object], directory: Path) -> None:
-        self._function = function
-        self._directory = directory
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
 
     def run(self) -> int:
-        self._function(self._directory)
+        self._call()
         return 0
 
     def stop(self) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.leftovers import SCRATCH
 from cachefs.building.log import opened as opened_log
-from cachefs.building.recording import recorded, with_others
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import put_in_place, staging
 from cachefs.building.scratch import Scratch
@@ -23,33 +22,23 @@ from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apar
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
-from cachefs.errors import (
-    CacheError,
-    DigestError,
-    IntegrityError,
-    ManifestError,
-    StoreError,
-    UsageError,
-)
+from cachefs.errors import UsageError
 from cachefs.graph import RecordGraph
-from cachefs.transfer.exporter import ExportReport
-from cachefs.transfer.sources import FirstSource, MappingSource, as_source
-from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from cachefs.building.actions import Action
+    from cachefs.building.states import State
     from cachefs.graph import Mode
     from cachefs.layers.compression import Compression
     from cachefs.location.options import Location
+    from cachefs.transfer.exporter import ExportReport
 
     CacheLike = str | os.PathLike[str] | Location | Cache
 
 logger = logging.getLogger("cachefs")
-
-_MALFORMED: Final = (DigestError, ManifestError)
 
 
 class Build:
@@ -67,51 +56,63 @@ class Build:
 
     Args:
         cache_from: caches that are read, in this order; by default ``cache_to``.
-        cache_to: the cache that the build is exported to; None for no export. ``type=local`` also
-            says how new layers are compressed; other caches use zstd.
+        cache_to: the cache that the build is exported to, or several; None for no export. If the
+            first is ``type=local``, it also says how new layers are compressed; else that is zstd.
         jobs: how many steps run at a time; by default the number of processors.
         mode: ``min`` or ``max``, by default that of the location of ``cache_to``.
         keep: how many records with results the names in ``cache_to`` keep, this build's and the
             newest of others; by default this build replaces what the names held.
         ignore_error: make a failed export a warning, as the attribute ``ignore-error`` does.
+            Otherwise the build is exported to the other caches, and the first error is raised.
+        describe: store what each new result is: its command, inputs, variables without their
+            values, host, commit and time.
+        ttl: seconds after which a result counts no more; None for no limit.
+        one_by_one: read no cache at the beginning; :meth:`take_hit` reads them until one has the
+            result.
+        dry_run: at the end of the block, run nothing and export nothing.
 
     Raises UsageError, and LocationError for ``force-compression=true``.
 
     Attributes:
         report: what was done; complete when the block has ended.
-        exports: whether the build is exported at the end of the block; may be set before.
+        targets: the caches that the build is exported to at the end of the block; may be reduced
+            before.
     """
 
     def __init__(
         self,
         cache_from: CacheLike | Sequence[CacheLike] | None = None,
-        cache_to: CacheLike | None = None,
+        cache_to: CacheLike | Sequence[CacheLike] | None = None,
         *,
         jobs: int | None = None,
         mode: Mode | None = None,
         keep: int = 0,
         ignore_error: bool = False,
+        describe: bool = False,
+        ttl: float | None = None,
+        one_by_one: bool = False,
+        dry_run: bool = False,
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
-        given = [] if cache_from is None else cache_from
-        if not isinstance(given, list | tuple):
-            given = [given]  # type: ignore[list-item]
-        self._target = None if cache_to is None else _opened(cache_to)
-        self._caches = [_opened(cache) for cache in given]
-        if cache_from is None and self._target is not None:
-            self._caches = [self._target]
-        self._compression = _compression(self._target)
+        self.targets = _all_opened(cache_to)
+        self._caches = self.targets if cache_from is None else _all_opened(cache_from)
+        self._unread = [*self._caches]
+        self._one_by_one = one_by_one
+        self._dry_run = dry_run
+        self._compression = _compression(self.targets)
         self._jobs = jobs or os.cpu_count() or 1
         self._mode = mode
-        self.exports = self._target is not None
         self._keep = keep
         self._ignore_error = ignore_error
+        self._describe = describe
+        self._ttl = ttl
         self._steps: list[Step] = []
         self._engine: Engine | None = None
         self._root: Path | None = None
+        self._lock = -1
         self._files: dict[Step, Path] = {}
-        self._export: ExportReport | None = None
+        self._exporter: Exporter | None = None
 
     # --- declaring --------------------------------------------------------------------------------
 
@@ -144,36 +145,43 @@ class Build:
 
     def step(
         self,
-        action: Sequence[str] | Callable[[Path], object],
+        action: Sequence[str] | Callable[..., object],
         *,
         inputs: Mapping[str, Node | Part] | None = None,
         outputs: Sequence[str],
         env: Sequence[str] | Mapping[str, str] = (),
         platform: bool = False,
         version: str = "",
+        params: Mapping[str, object] | None = None,
         name: str = "",
     ) -> Step:
         """Declare a command or function whose outputs depend on its inputs and these arguments.
 
         It runs in its own scratch directory. A command gets the PATH of this process and the
-        variables of ``env``, no others; a function is called with the directory.
+        variables of ``env``, no others; a function is called with the directory, and with
+        ``params`` as keyword arguments.
 
         Args:
-            action: the words of a command, or a function (see :class:`Function` for its key).
+            action: the words of a command, or a function, whose code and the simple global
+                variables that it reads are part of the key.
             inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
                 a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
                 layer.
             env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
-            version: part of the key; change it when a function's dependencies change.
+            version: part of the key; change it when code that a function calls changes.
+            params: keyword arguments of a function, part of the key; of the types that
+                arguments of :func:`cached` may have.
             name: the step's name in reports; by default the command line or function.
 
         Raises UsageError.
         """
         done: Action
         if callable(action):
-            done = Function(action, version)
+            done = Function(action, version, params or {})
+        elif params:
+            raise UsageError("params are for functions: a command has its words and env")
         elif isinstance(action, str) or not action:
             raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:
@@ -221,14 +229,11 @@ class Build:
     def __enter__(self) -> Self:
         if self._engine is not None:
             raise UsageError("the build has begun already")
-        self._root = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        temporary = Path(tempfile.gettempdir())
+        self._root, self._lock = leftovers.locked_directory(temporary, SCRATCH)
         try:
             scratch = Scratch(self._root, *self._compression)
-            loaded = [(cache, cache.load()) for cache in self._caches]
-            try:
-                self._engine = Engine(loaded, scratch, self._jobs, str(Path.cwd()))
-            except _MALFORMED:
-                self._engine = Engine(_joinable(loaded), scratch, self._jobs, str(Path.cwd()))
+            self._engine = self._made_engine(scratch)
             for step in self._steps:
                 self._engine.add(step)
         except BaseException:
@@ -243,10 +248,16 @@ class Build:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
-                run(self._begun.obtain_all(self._finals()))
-                if self._target is not None and self.exports and not self._given_up(self._target):
-                    self._export = self._export_to(self._target)
+            if kind is None and not self._dry_run:
+                self.obtain()
+                exporter = self._exporter = Exporter(
+                    self._begun,
+                    self._caches,
+                    mode=self._mode,
+                    keep=self._keep,
+                    ignore_error=self._ignore_error,
+                )
+                exporter.export(self.targets, self._finals())
         finally:
             self._clean()
 
@@ -267,12 +278,34 @@ class Build:
             run(self._begun.files(step, tree))
             put_in_place(tree, directory, step.outputs)
 
+    def find(self, step: Step) -> Cache | None:
+        """The cache that has the step's result, from which nothing is fetched; None for a miss.
+
+        Caches that are read one by one are read until one has it.
+        """
+        engine = self._begun
+        while True:
+            run(engine.look_up_all([step]))
+            if (found := engine.cache_of(step)) is not None or not self._unread:
+                return found
+            self._read_next()
+
     def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
         """Put the outputs of a hit into a directory, and return its log, opened.
 
         Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
         it.
         """
+        while self.find(step) is not None:
+            if (log := self._taken(step, directory)) is not None:
+                return log
+            if not self._unread:
+                break
+            self._read_next()
+        return None
+
+    def _taken(self, step: Step, directory: Path) -> BinaryIO | None:
+        """Put a hit from the caches read so far in place."""
         engine = self._begun
         state = engine.states[step]
         while state.outcome == "hit" and (output := state.output) is not None:
@@ -293,9 +326,9 @@ class Build:
                 engine.refuse(step, output, error)
         return None
 
-    def unkept(self, step: Step) -> str:
-        """Why the result of a command that succeeded is not kept; empty if it is."""
-        return self._begun.states[step].unkept
+    def state(self, step: Step) -> State:
+        """What is known about a step so far."""
+        return self._begun.states[step]
 
     def obtain(self, *steps: Step) -> None:
         """Obtain the results of steps: run those that have none in the cache, and pull nothing.
@@ -305,22 +338,51 @@ class Build:
         """
         run(self._begun.obtain_all(steps or self._finals()))
 
-    def is_stored(self, step: Step) -> bool:
-        """Whether ``cache_to`` has the step's result, and it is younger than ``touch_refresh``."""
-        output = self._begun.states[step].output
-        if output is None or self._target is None:
-            return False
-        age = (time.time_ns() - timestamps.nanoseconds(output.created_at)) / 1e9
-        fresh = 0 <= age < self._target.location.export.touch_refresh
-        return fresh and self._begun.has(self._target, step)
+    def history(self, step: Step) -> list[str]:
+        """How the step's key differs from its last run on this machine."""
+        return self._begun.explain(step)
+
+    def exported(self, target: Cache) -> ExportReport | None:
+        """What the export to a cache did; None if there was none."""
+        return self._exporter.reports.get(target) if self._exporter else None
+
+    def has_fetched(self, step: Step) -> bool:
+        """Whether all of the step's result is on disk, so that storing it reads no cache."""
+        engine = self._begun
+        output = self.state(step).output
+        return output is not None and all(
+            engine.scratch.blob(layer.blob).exists() for layer in output.layers
+        )
 
     @property
     def report(self) -> BuildReport:
         """What the build has done so far."""
-        states = self._engine.states.values() if self._engine else ()
-        return BuildReport(steps=[state.report() for state in states], export=self._export)
+        engine = self._engine
+        steps = [] if engine is None else [engine.report(step) for step in engine.states]
+        exports = [] if self._exporter is None else list(self._exporter.reports.values())
+        return BuildReport(steps=steps, exports=exports)
 
     # ----------------------------------------------------------------------------------------------
+
+    def _made_engine(self, scratch: Scratch) -> Engine:
+        """The engine, with all caches read unless they are read one by one."""
+        loaded = [] if self._one_by_one else [(cache, cache.load()) for cache in self._unread]
+        self._unread = self._unread if self._one_by_one else []
+
+        def made(loaded: Sequence[tuple[Cache, RecordGraph]]) -> Engine:
+            root, describes, ttl = str(Path.cwd()), self._describe, self._ttl
+            return Engine(loaded, scratch, self._jobs, root, describes=describes, ttl=ttl)
+
+        try:
+            return made(loaded)
+        except MALFORMED:
+            return made(_joinable(loaded))
+
+    def _read_next(self) -> None:
+        """Read the next cache; one whose graph cannot be joined is not used, with a warning."""
+        cache = self._unread.pop(0)
+        for _, graph in _joinable([(cache, cache.load())]):
+            self._begun.read(cache, graph)
 
     @property
     def _begun(self) -> Engine:
@@ -333,55 +395,10 @@ class Build:
         used = {part.node for step in self._steps for part in step.inputs.values()}
         return [step for step in self._steps if step not in used]
 
-    def _given_up(self, target: Cache) -> bool:
-        """Whether the target did not respond before; a warning has said so then."""
-        return self._ignore_error and target.layout.store.filesystem.patience.given_up
-
-    def _export_to(self, target: Cache) -> ExportReport:
-        try:
-            return self._exported(target)
-        except StoreError as error:
-            if not self._ignore_error:
-                raise
-            logger.warning("the export to %s failed and is ignored: %s", target.location, error)
-            return ExportReport(names=[], error=str(error))
-
-    def _exported(self, target: Cache) -> ExportReport:
-        """Export; a result whose blobs are no longer in any cache is left out, with a warning."""
-        engine = self._begun
-        lost: set[str] = set()
-        while True:
-            graph, records = recorded(engine.states, engine.graph)
-            finals = [records[step] for step in self._finals() if step in records]
-            selected = graph.select(self._mode or target.location.export.mode, finals)
-            selected = self._joined(target, selected).without_blobs(lost)
-            try:
-                return target.export(selected, self._blob_source(selected), mode="max")
-            except (IntegrityError, CacheError) as error:
-                if error.digest is None or error.digest in lost or error.side == "target":
-                    raise
-                lost.add(error.digest)
-                logger.warning("a result is left out of the export: %s", error)
-
-    def _joined(self, target: Cache, graph: RecordGraph) -> RecordGraph:
-        """The graph, joined with the records that the names hold, as far as those are kept."""
-        if not self._keep:
-            return graph
-        stored = target.load().without_blobs(self._begun.damaged)
-        try:
-            return with_others(graph, stored, self._keep)
-        except _MALFORMED as error:
-            logger.warning("what %s holds is replaced: %s", target.location, error)
-            return graph
-
-    def _blob_source(self, graph: RecordGraph) -> FirstSource:
-        paths = {blob: self._begun.scratch.blob(blob) for blob in graph.blobs()}
-        made = MappingSource({blob: path for blob, path in paths.items() if path.exists()})
-        return FirstSource([made, *(as_source(cache) for cache in self._caches)])
-
     def _clean(self) -> None:
         if self._root is not None:
             leftovers.remove(self._root)
+            os.close(self._lock)
             self._root = None
 
 
@@ -391,27 +408,31 @@ def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, Reco
     for cache, graph in loaded:
         try:
             RecordGraph.union([graph])
-        except _MALFORMED as error:
+        except MALFORMED as error:
             logger.warning("what %s holds is not used: %s", cache.location, error)
         else:
             joinable.append((cache, graph))
     return joinable
 
 
-def _compression(target: Cache | None) -> tuple[Compression, int | None]:
+def _compression(targets: Sequence[Cache]) -> tuple[Compression, int | None]:
     """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
 
     Raises LocationError.
     """
-    if target is None or target.location.oci is None:
+    for target in targets:
+        target.location.require_no_recompression()
+    options = targets[0].location.oci if targets else None
+    if options is None:
         return "zstd", None
-    options = target.location.oci
-    target.location.require_no_recompression()
     level = options.compression_level
     if options.compression == "zstd" and level == 0:
         level = 1  # builders take 0 as the fastest level, the zstd library as its default
     return options.compression, level
 
 
-def _opened(cache: CacheLike) -> Cache:
-    return cache if isinstance(cache, Cache) else open_cache(cache)
+def _all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:
+    if given is None:
+        return []
+    several: Sequence[CacheLike] = given if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
+    return [cache if isinstance(cache, Cache) else open_cache(cache) for cache in several]

@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
+from cachefs.building.describing import describe
 from cachefs.building.history import History, take_apart
 from cachefs.building.reasons import reason
+from cachefs.building.results import Results
 from cachefs.building.scratch import UnusableInputError, part_content
 from cachefs.building.states import Output, State, input_keys
 from cachefs.building.steps import Source, Step, StepError
 from cachefs.concurrency import task_group
-from cachefs.digest import Digest
-from cachefs.errors import CacheError, IntegrityError, LayerError
+from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph, output_key
-from cachefs.transfer.importer import fetch_blob, missed
+from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from cachefs.building.report import StepReport
     from cachefs.building.scratch import Scratch
     from cachefs.building.steps import Part
     from cachefs.cache import Cache
@@ -58,39 +65,71 @@ class Engine:
         scratch: the directories of the build.
         jobs: how many steps run at a time.
         root: identifies this project in the history of its steps.
+        describes: whether results get a layer that says what they are.
+        ttl: seconds after which a result counts no more; None for no limit.
 
     Attributes:
-        damaged: blobs of results that turned out to be damaged.
+        results: what the caches have.
     """
 
     _group: asyncio.TaskGroup
     """Where tasks are started; set at the beginning of each session."""
 
     def __init__(
-        self, caches: Sequence[tuple[Cache, RecordGraph]], scratch: Scratch, jobs: int, root: str
+        self,
+        caches: Sequence[tuple[Cache, RecordGraph]],
+        scratch: Scratch,
+        jobs: int,
+        root: str,
+        *,
+        describes: bool = False,
+        ttl: float | None = None,
     ) -> None:
-        self.graph = RecordGraph.union(graph for _, graph in caches)
+        self.results = Results(caches, ttl)
         self.scratch = scratch
         self.states: dict[Step, State] = {}
-        self._caches = [(cache, graph.blobs()) for cache, graph in caches]
         self._jobs = asyncio.Semaphore(jobs)
         self._root = root
-        self._lost: set[str] = set()
-        self.damaged: set[str] = set()
-        self._refused: set[tuple[tuple[str, str], ...]] = set()
+        self._describes = describes
         self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
+
+    @property
+    def graph(self) -> RecordGraph:
+        """The records of the caches, and of steps that ran."""
+        return self.results.graph
 
     def add(self, step: Step) -> None:
         """Add a step whose inputs have been added."""
         self.states[step] = State(step)
 
-    def has(self, cache: Cache, step: Step) -> bool:
-        """Whether this cache's graph has all blobs of the step's result."""
-        output = self.states[step].output
-        return output is not None and any(
-            one is cache and all(layer.blob in blobs for layer in output.layers)
-            for one, blobs in self._caches
-        )
+    def cache_of(self, step: Step) -> Cache | None:
+        """The first cache whose graph has all blobs of the result of a hit; None for a miss."""
+        state = self.states[step]
+        is_hit = state.output is not None and state.outcome == "hit"
+        return self.results.cache_of(state.output) if is_hit and state.output else None
+
+    def report(self, step: Step) -> StepReport:
+        """What has been done about a step so far."""
+        cache = self.cache_of(step)
+        return self.states[step].report("" if cache is None else str(cache.location))
+
+    def explain(self, step: Step) -> list[str]:
+        """How the step's key differs from its last run on this machine."""
+        return self._history(step).explain(self._taken_apart(step))
+
+    def read(self, cache: Cache, graph: RecordGraph) -> None:
+        """Read one more cache, while no step has run and no result is in use."""
+        self.results.read(cache, graph)
+        for state in self.states.values():
+            state.records = frozenset()
+            state.output = None
+
+    async def look_up_all(self, steps: Iterable[Step]) -> None:
+        """Match steps with the results in the caches. Fetches and runs nothing."""
+        async with task_group() as group:
+            self._begin(group)
+            for step in steps:
+                self._once("match", step, self._match)
 
     # --- sessions, one for each call -------------------------------------------------------------
 
@@ -123,7 +162,7 @@ class Engine:
         state = self.states[step]
         async with state.fetching:
             while (fetched := await self._fetched_hit(step)) and (output := state.output):
-                number = len(self._refused)
+                number = len(self.results.refused)
                 files, log = directory / f"files-{number}", directory / f"log-{number}"
                 try:
                     await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
@@ -137,9 +176,7 @@ class Engine:
     def refuse(self, step: Step, output: Output, error: Exception) -> None:
         """Use this result no more: another one is picked, or the step runs."""
         state = self.states[step]
-        self._refused.add(_identity(output.layers))
-        if isinstance(error, LayerError | IntegrityError):
-            self.damaged.update(layer.blob for layer in output.layers)
+        self.results.refuse(output, error)
         if state.output == output:
             state.lost.append(f"its result in the cache cannot be used: {reason(error)}")
             self._pick(step, state)
@@ -185,19 +222,9 @@ class Engine:
 
     def _pick(self, step: Step, state: State) -> None:
         """Choose the newest result that can be extracted and whose blobs can be fetched."""
-        state.output = None
-        for found in self.graph.results(state.records):
-            layers = tuple(self.graph.layers[index] for index in found.layers)
-            whole = all(layer.diff_id for layer in layers)
-            if not whole or len(layers) != 1 + step.action.logs:
-                why = "its result in the cache cannot be used: a layer or its diffID is missing"
-                state.lost += [] if why in state.lost else [why]
-            elif _identity(layers) not in self._refused and self._lost.isdisjoint(
-                layer.blob for layer in layers
-            ):
-                state.output = Output(layers, found.created_at)
-                state.outcome = "hit"
-                return
+        state.output = self.results.newest(state, 1 + step.action.logs)
+        if state.output is not None:
+            state.outcome = "hit"
 
     def _keys(self, step: Step) -> list[set[Key]]:
         """All known keys of each input."""
@@ -267,22 +294,7 @@ class Engine:
         path = self.scratch.blob(layer.blob)
         if path.exists():
             return path
-        size = layer.size or None
-        why = "no cache has it"
-        for cache, blobs in self._caches:
-            if layer.blob in blobs:
-                try:
-                    await fetch_blob(cache.layout, Digest(layer.blob), path, size)
-                except CacheError as error:
-                    why = str(missed(layer.blob, error))
-                except OSError as error:
-                    why = f"{layer.blob}: {error}"
-                else:
-                    state.fetched += path.stat().st_size
-                    return path
-        self._lost.add(layer.blob)
-        state.lost.append(f"its result in the cache cannot be read: {why}")
-        return None
+        return path if await self.results.fetch(state, layer, path) else None
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -302,7 +314,7 @@ class Engine:
             record = self.graph.add(output_key(step.vertex, 0), self._keys(step))
             state.records = frozenset({record})
             state.output = made
-            state.packed = sum(layer.size for layer in made.layers)
+            state.packed = made.size
 
     async def _fetched_inputs(self, step: Step) -> dict[str, Fetched]:
         return {
@@ -331,8 +343,11 @@ class Engine:
         started = time.perf_counter()
         parts = self._taken_apart(step)
         state.why = state.lost or await in_thread(self._history(step).explain, parts)
+        started_at = timestamps.now()
         made = await self._execute(step, fetched)
         state.seconds = time.perf_counter() - started
+        if made is not None and self._describes:
+            made = await in_thread(self._described, step, made, started_at)
         await in_thread(self._history(step).keep, parts)
         return made
 
@@ -370,6 +385,26 @@ class Engine:
         self.states[step].unkept = objection
         return None
 
+    def _described(self, step: Step, made: Output, started_at: str) -> Output:
+        """The result with a layer on top that says what it is."""
+        results = {
+            name: self._content(part)
+            for name, part in step.inputs.items()
+            if isinstance(part.node, Step)
+        }
+        seconds = self.states[step].seconds
+        described = replace(
+            describe(step, results), started_at=started_at, seconds=round(seconds, 3)
+        )
+        return made._replace(description=self.scratch.keep_description(described))
+
+    def _content(self, part: Part) -> str:
+        """The content of an input that is the result of a step, or a part of it."""
+        if not isinstance(part.node, Step):
+            return ""
+        state = self.states[part.node]
+        return state.parts.get(part.path, state.content) + part.selector
+
     def _failed(
         self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
     ) -> StepError:
@@ -394,16 +429,8 @@ class Engine:
                 inputs[name] = content.digest
                 files[name] = content.entries
             elif isinstance(part.node, Step):
-                state = self.states[part.node]
-                inputs[name] = state.parts.get(part.path, state.content) + part.selector
+                inputs[name] = self._content(part)
         return take_apart(step.definition, inputs, files)
-
-
-def _identity(layers: Iterable[Layer]) -> tuple[tuple[str, str], ...]:
-    """Tells results apart: their blobs and diffIDs."""
-    return tuple(
-        (layer.blob, layer.annotations.diff_id if layer.annotations else "") for layer in layers
-    )
 
 
 def _ended(status: int) -> str:
@@ -413,8 +440,17 @@ def _ended(status: int) -> str:
 async def in_thread(
     work: Callable[..., T], *arguments: Any, stop: Callable[[], None] | None = None
 ) -> T:
-    """Run a blocking call in a thread. When cancelled, call ``stop`` and wait for the thread."""
-    future = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    """Run a blocking call in a thread. When cancelled, call ``stop`` and wait for the thread.
+
+    One that can be stopped may take long, so it has a thread of its own: the loop has few.
+    """
+    if stop is None:
+        future = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    else:
+        own = ThreadPoolExecutor(1)
+        call = partial(copy_context().run, work, *arguments)
+        future = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(own, call))
+        own.shutdown(wait=False)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

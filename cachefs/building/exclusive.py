@@ -29,27 +29,34 @@ _QUIET: Final = 20
 """How many pauses are made before it is told that there is something to wait for."""
 
 
+_held: set[Path] = set()
+"""What this process has locked. Locks belong to a process: none is taken twice, and closing the
+lock file anywhere would release all."""
+
+
 @contextmanager
 def exclusive(outputs: Iterable[Path]) -> Iterator[None]:
     """Wait until no other run of this user is at work at one of these paths, above or below it.
 
-    Without a usable lock file, there is nothing to wait for.
+    Inside such a block, another one for some of its paths waits for nothing. Without a usable lock
+    file, there is nothing to wait for.
     """
-    wanted = _wanted(outputs)
-    descriptor = -1 if VARIABLE in os.environ or not wanted else _lock_file()
+    real = {Path(os.path.realpath(path.parent), path.name) for path in outputs}
+    descriptor = -1 if VARIABLE in os.environ or real <= _held else _lock_file()
     if descriptor < 0:
         yield
         return
     try:
-        _wait(descriptor, wanted)
+        _wait(descriptor, _wanted(real))
+        _held.update(real)
         yield
     finally:
+        _held.difference_update(real)
         os.close(descriptor)  # and all locks with it
 
 
-def _wanted(outputs: Iterable[Path]) -> dict[int, int]:
+def _wanted(real: Iterable[Path]) -> dict[int, int]:
     """The locks by their places in the lock file: exclusive ones for outputs, shared ones above."""
-    real = [Path(os.path.realpath(path.parent), path.name) for path in outputs]
     shared = {_place(above): fcntl.LOCK_SH for path in real for above in path.parents}
     return shared | {_place(path): fcntl.LOCK_EX for path in real}
 

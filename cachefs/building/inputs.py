@@ -16,7 +16,7 @@ from cachefs.building.steps import Source
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 _ESCAPED: Final = re.compile(r"\\| (?= *\Z)")
@@ -29,6 +29,7 @@ def as_sources(
     *,
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    whole: Collection[str] = (),
     without: Mapping[Path, str],
 ) -> dict[str, Source]:
     """A source for each input, by its name in the key: the path relative to the directory.
@@ -38,6 +39,7 @@ def as_sources(
         inputs: paths, or glob patterns if nothing has that name.
         exclude: as in :class:`Selection`, for the working directory.
         ignore: as in :class:`Selection`.
+        whole: inputs of which everything counts, whatever ignore files say.
         without: as in :class:`Selection`; paths may lead through links.
 
     Raises UsageError if an input does not exist and no file matches it.
@@ -46,15 +48,25 @@ def as_sources(
     sources = {}
     for text in inputs:
         name = os.path.relpath(directory / text, directory)
-        root, include = directory / text, ""
-        if not os.path.lexists(root) and _MAGIC.search(text):
-            root, include = _split(directory, name)
-        selection = Selection((include,) if include else (), exclude, ignore, real, directory)
+        root, include = root_and_pattern(directory, text)
+        ignoring = ignore and text not in whole
+        selection = Selection((include,) if include else (), exclude, ignoring, real, directory)
         source = Source(root, selection)
         if not os.path.lexists(root) or (include and not source.content.entries):
             raise UsageError(f"the input {text!r} does not exist, and no file matches it")
         sources[name] = source
     return sources
+
+
+def root_and_pattern(directory: Path, text: str) -> tuple[Path, str]:
+    """What an input reads: a path and, if it is a glob pattern, the pattern of what is below it.
+
+    It is a pattern only if nothing has that name.
+    """
+    root = directory / text
+    if os.path.lexists(root) or not _MAGIC.search(text):
+        return root, ""
+    return _split(directory, os.path.relpath(root, directory))
 
 
 def _split(directory: Path, pattern: str) -> tuple[Path, str]:

@@ -77,12 +77,6 @@ def content_key(content: str) -> Digest:
     return _digest("cachefs content 1", str(content))
 
 
-def inputs_digest(contents: Mapping[str, str]) -> Digest:
-    """The digest of the contents of all inputs, each by its name and the digest of its tree."""
-    named = sorted((os.fsencode(name), str(content)) for name, content in contents.items())
-    return _digest("cachefs inputs 1", named)
-
-
 def selector(path: str) -> str:
     """The selector of the part of an input that is used; empty for all of it."""
     return str(_digest("cachefs selector 1", os.fsencode(path))) if path else ""

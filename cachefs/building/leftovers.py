@@ -72,8 +72,8 @@ def _named(directory: Path, prefix: str) -> list[Path]:
     return []
 
 
-def sweep(directory: Path) -> None:
-    """Remove what killed restores left here."""
-    with of_ended_processes(directory, RESTORING) as found:
+def sweep(directory: Path, prefix: str = RESTORING) -> None:
+    """Remove what killed restores left here, or other processes by another prefix."""
+    with of_ended_processes(directory, prefix) as found:
         for path in found:
             remove(path)

@@ -70,9 +70,10 @@ def _known_contents(
 
 
 def add_output(graph: RecordGraph, record: RecordIndex, output: Output) -> None:
-    """Add a result to a record, layer by layer."""
+    """Add a result to a record, layer by layer; what describes it is on top."""
     index = NO_PARENT
-    for layer in output.layers:
+    described = () if output.description is None else (output.description,)
+    for layer in (*output.layers, *described):
         index = graph.copy_layer(layer, index)
     graph.add_result(record, index, output.created_at)
 

@@ -4,46 +4,46 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from cachefs.building import statistics
 from cachefs.building.before import Before, recover
+from cachefs.building.bounding import keep_bound
 from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
+from cachefs.building.explaining import explain
 from cachefs.building.foreground import ForegroundProcess
 from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
-from cachefs.building.keys import inputs_digest
 from cachefs.building.log import frames
+from cachefs.building.naming import command_prefix, result_name
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
+from cachefs.building.statistics import Saving
 from cachefs.building.steps import StepError
+from cachefs.building.tiers import Tiers
 from cachefs.building.user_cache import user_cache
-from cachefs.cache import open as open_cache
-from cachefs.errors import CacheError, StoreError, UsageError
+from cachefs.errors import CacheError, UsageError
 from cachefs.location.parsing import parse
+from cachefs.masking import mask_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Sink
+    from cachefs.building.policy import Policy
     from cachefs.building.steps import Source, Step
     from cachefs.cache import Cache
     from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
-
-KEPT: Final = 100
-"""How many results a name that was given keeps: the newest, one for each state of the inputs."""
-
-PATIENCE: Final = 10.0
-"""Seconds that a cache may go without progress, unless its location says otherwise: a command that
-is to become faster by a cache must not wait for long if there is none."""
 
 
 class UserCommand:
@@ -155,22 +155,23 @@ class UserCommand:
 def run_cached(
     action: UserCommand,
     *,
-    caches: Sequence[str | Location],
-    name: str | None,
+    policy: Policy,
     inputs: Sequence[str],
     outputs: Sequence[str],
     variables: Sequence[str],
     replay: Sink,
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    whole: Collection[str] = (),
     report_file: Path | None = None,
 ) -> StepReport:
     """Run the command, or restore the outputs of an earlier run and replay its log.
 
+    With ``policy.dry_run``, only say which of both it would be.
+
     Args:
         action: the command.
-        caches: locations that are read, in this order; the first is also written.
-        name: the name in the caches; None for the location's, or one of the result's own.
+        policy: the caches, and how they are used.
         inputs: paths or glob patterns below the working directory.
         outputs: paths below the working directory.
         variables: variables that the result depends on: names, patterns of names such as
@@ -178,6 +179,7 @@ def run_cached(
         replay: receives the output of a hit, chunk by chunk.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
+        whole: inputs for which they do not, because other steps make them.
         report_file: where the caller writes a report, which is not content of inputs either.
 
     Whatever goes wrong with a cache or a result, the command runs; and whatever goes wrong after it
@@ -186,15 +188,17 @@ def run_cached(
     """
     directory = action.working_directory
     made = [os.path.relpath(directory / output, directory) for output in outputs]
-    locations = [parse(cache) if isinstance(cache, str) else cache for cache in caches]
+    locations = [parse(one) if isinstance(one, str) else one for one in policy.locations]
     environment = declared_variables(variables)
-    with exclusive(directory / output for output in made):
-        recover(directory)
+    with nullcontext() if policy.dry_run else exclusive(directory / output for output in made):
+        if not policy.dry_run:
+            recover(directory)
         sources = as_sources(
             directory,
             inputs,
             exclude=exclude,
             ignore=ignore,
+            whole=whole,
             without=_own(directory, made, locations, report_file),
         )
         action.before = Before(directory, made, _staying(action, made, sources, locations))
@@ -204,47 +208,126 @@ def run_cached(
         def declared(build: Build) -> Step:
             return build.add(action, sources, made, environment, platform=True)
 
-        report = _run_or_take(action, declared, sources, locations, name, replay)
+        if policy.dry_run:
+            report = _foresee(declared, sources, policy)
+        else:
+            report = _run_or_take(action, declared, sources, policy, replay)
     return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+
+
+FORCED: Final = "it is forced to run"
 
 
 def _run_or_take(
     action: UserCommand,
     declared: Callable[[Build], Step],
     sources: Mapping[str, Source],
-    locations: Sequence[Location],
-    name: str | None,
+    policy: Policy,
     replay: Sink,
 ) -> StepReport:
     """Take the result from a cache, or run the command and store its result."""
     taken = False
     step = declared(Build())
     try:
-        own_name = _result_name(step, sources)
-        opened = [_opened(location, name, own_name) for location in locations]
-        reachable = [cache for cache in opened if cache is not None]
-        target = opened[0] if opened else None
-        # A name of a result's own is replaced as a whole, so concurrent runs lose nothing.
-        keep = KEPT if name is not None or (locations and locations[0].names) else 0
-        with Build(reachable, target, mode="max", keep=keep, ignore_error=True) as build:
+        tiers = _tiers(step, sources, policy)
+        with _build(tiers, policy) as build:
             step = declared(build)
-            build.obtain(step)
+            if (hit := build.find(step)) and (output := build.state(step).output):
+                tiers.hold(hit, output)
             if (log := build.take_hit(step, action.working_directory)) is not None:
                 taken = True
                 with log:
                     for stream, data in frames(log):
                         replay(stream, data)
+            why = [] if taken else _why(build, step, tiers, policy)
             build.obtain(step)
-            build.exports = not build.is_stored(step) if taken else _is_kept(build, step, sources)
-            return build.report.steps[0]
+            report = build.report.steps[0]
+            if taken:
+                build.targets = _used(build, step, tiers)
+            elif not _is_kept(build, step, sources):
+                build.targets = []
+            report = msgspec.structs.replace(report, why=why or report.why)
     except _ANY as error:
         return _without_cache(action, step, error, taken=taken)
+    _finish(build, tiers, action, report)
+    return report
 
 
-def _result_name(step: Step, sources: Mapping[str, Source]) -> str:
-    """The name of one result: of the command, and of the contents of its inputs."""
-    contents = inputs_digest({name: source.digest for name, source in sources.items()})
-    return f"run-{step.vertex.hex[:24]}-{contents.hex[:16]}"
+def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport) -> None:
+    """Count what was saved, and bound the user's own cache if it has become larger."""
+    is_hit = report.outcome == "hit"
+    statistics.count(
+        Saving(
+            cache=report.cache,
+            command=shlex.join(mask_words(action.argv)),
+            hits=int(is_hit),
+            misses=int(not is_hit),
+            saved=report.saved,
+            spent=report.seconds,
+            fetched=report.fetched,
+        )
+    )
+    if tiers.own is not None and (export := build.exported(tiers.own)) is not None:
+        keep_bound(export.uploaded.bytes)
+
+
+def _foresee(
+    declared: Callable[[Build], Step], sources: Mapping[str, Source], policy: Policy
+) -> StepReport:
+    """Whether there is a hit, from which nothing is fetched, or why there is none."""
+    tiers = _tiers(declared(Build()), sources, policy)
+    with _build(tiers, policy) as build:
+        step = declared(build)
+        output = build.state(step).output if build.find(step) else None
+        if output is None:
+            why = _why(build, step, tiers, policy) or build.history(step)
+            return StepReport(name=step.name, outcome="would run", why=why)
+        return msgspec.structs.replace(
+            build.report.steps[0], outcome="would hit", fetched=output.size
+        )
+
+
+def _tiers(step: Step, sources: Mapping[str, Source], policy: Policy) -> Tiers:
+    contents = {name: source.digest for name, source in sources.items()}
+    return Tiers(policy, result_name(step, contents))
+
+
+def _build(tiers: Tiers, policy: Policy) -> Build:
+    return Build(
+        [] if policy.force else tiers.readable,
+        tiers.writable,
+        mode="max",
+        keep=tiers.keep,
+        ignore_error=True,
+        describe=policy.describe,
+        ttl=policy.ttl,
+        one_by_one=True,
+        dry_run=policy.dry_run,
+    )
+
+
+def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
+    """Why the step is no hit, from the caches, if that is asked for; empty if they do not say."""
+    if policy.force:
+        return [FORCED]
+    if (lost := build.state(step).lost) or not (policy.explain or policy.dry_run):
+        return lost
+    prefix = command_prefix(step)
+    places = (
+        (cache, name)
+        for cache in tiers.readable
+        for name in (cache.location.names if tiers.gathers else (prefix,))
+    )
+    return explain(step, places)
+
+
+def _used(build: Build, step: Step, tiers: Tiers) -> list[Cache]:
+    """Note that a hit was used, and return the caches that are to have its result too."""
+    hit, output = build.find(step), build.state(step).output
+    if hit is None or output is None:
+        return []
+    tiers.renew(hit, output)
+    return tiers.to_fill(hit) if build.has_fetched(step) else []
 
 
 def _own(
@@ -295,7 +378,7 @@ def _without_cache(action: UserCommand, step: Step, error: Exception, *, taken: 
 
 def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
     """Whether the result of a command that has just succeeded is kept. What to know is told."""
-    why = build.unkept(step)
+    why = build.state(step).unkept
     if not why and (changed := changes(sources.values())):
         why = f"inputs changed while the command ran ({changed})"
     if why:
@@ -325,18 +408,3 @@ def _staying(
         for output in outputs
         if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
     ]
-
-
-def _opened(location: Location, name: str | None, default_name: str) -> Cache | None:
-    """The cache; None, with a warning, if its filesystem connects immediately and fails."""
-    if location.protocol != "file":
-        location = replace(location, patience=location.patience or PATIENCE)
-    if name is not None or not location.names:
-        location = location.with_names(name or default_name)
-    try:
-        cache = open_cache(location)
-    except StoreError as error:
-        logger.warning("this cache is not used: %s", error)
-        return None
-    cache.layout.store.filesystem.patience.once = True
-    return cache

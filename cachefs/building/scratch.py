@@ -17,7 +17,7 @@ from cachefs.layers import packing
 from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.extracting import LayerSource, extract_chain
 from cachefs.layers.limits import DEFAULT_LIMITS, Limits
-from cachefs.wire import timestamps
+from cachefs.wire import description, timestamps
 from cachefs.wire.cacheconfig import NO_PARENT, Annotations, Layer
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cachefs.layers.compression import Compression
     from cachefs.layers.packing import PackedLayer
+    from cachefs.wire.description import Description
 
 _LOG_DIRECTORY: Final = "log"
 _LOG_LIMITS: Final = Limits(max_entries=1, max_depth=1)
@@ -173,6 +174,19 @@ class Scratch:
         if step.action.logs:
             packed.append(self._pack(outside / _LOG_DIRECTORY, [log.NAME]))
         return tuple(_layer(one, created_at) for one in packed), created_at
+
+    def keep_description(self, described: Description) -> Layer:
+        """Keep a description as a blob, whose layer has the time when the step began."""
+        raw = description.encode(described)
+        digest = Digest.of(raw)
+        self.blob(digest).write_bytes(raw)
+        facts = Annotations(
+            media_type=description.MEDIA_TYPE,
+            diff_id=digest,
+            size=len(raw),
+            created_at=described.started_at,
+        )
+        return Layer(digest, NO_PARENT, facts)
 
     def _pack(self, directory: Path, names: Sequence[str]) -> PackedLayer:
         descriptor, temporary = tempfile.mkstemp(dir=self._blobs)

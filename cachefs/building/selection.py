@@ -201,12 +201,17 @@ def _rules_above(root: Path, base: Path) -> Iterator[_Rules]:
 
 def _parents(root: Path, base: Path) -> list[Path]:
     """The directories above, nearest first, up to the repository's root or else the base."""
-    above: list[Path] = []
-    for directory in (root, *root.parents):
-        if any((directory / name).exists() for name in _VERSION_CONTROL):
-            return [*above, directory][1:] if directory != root else []
-        above.append(directory)
-    return above[1 : above.index(base) + 1] if base in above else []
+    above = [root, *root.parents]
+    last = repository(root) or base
+    return above[1 : above.index(last) + 1] if last in above else []
+
+
+def repository(directory: Path) -> Path | None:
+    """The root of the repository that a directory is in; None if it is in none."""
+    for above in (directory, *directory.parents):
+        if any((above / name).exists() for name in _VERSION_CONTROL):
+            return above
+    return None
 
 
 def _read(path: Path) -> Sequence[Pattern]:

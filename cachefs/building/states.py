@@ -9,6 +9,7 @@ from cachefs.building.keys import content_key
 from cachefs.building.report import StepReport
 from cachefs.building.steps import Source, Step
 from cachefs.graph import Key
+from cachefs.wire import description, timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,10 +22,28 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """A step's result: the layer of its files, that of its log if any, and when it was made."""
+    """A step's result: the layer of its files, that of its log if any, and when it was made.
+
+    ``description`` is the layer on top of them that says what the result is, if it has one.
+    """
 
     layers: tuple[Layer, ...]
     created_at: str
+    description: Layer | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of its blobs."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took to make; 0 if unknown."""
+        facts = self.description and self.description.annotations
+        if not facts or facts.created_at == timestamps.ZERO:
+            return 0.0
+        took = timestamps.nanoseconds(self.created_at) - timestamps.nanoseconds(facts.created_at)
+        return max(0.0, took / 1e9)
 
 
 class State:
@@ -59,22 +78,37 @@ class State:
         """Whether the step has no result and has not run."""
         return self.output is None and not self.unkept
 
+    def note_lost(self, why: str) -> None:
+        """Note why a result in the cache could not be used."""
+        if why not in self.lost:
+            self.lost.append(why)
+
     @property
     def content(self) -> str:
         """The diffID of the result's files; empty if unknown."""
         facts = self.output and self.output.layers[0].annotations
         return facts.diff_id if facts else ""
 
-    def report(self) -> StepReport:
-        """What has been done about the step so far."""
+    def report(self, cache: str) -> StepReport:
+        """What has been done about the step so far; its hit came from this cache, if it is one."""
         return StepReport(
             name=self._name,
             outcome=self.outcome,
             seconds=self.seconds,
             fetched=self.fetched,
             packed=self.packed,
+            cache=cache,
+            saved=self.output.seconds if self.output and self.outcome == "hit" else 0.0,
             why=list(self.why),
         )
+
+
+def without_description(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], Layer | None]:
+    """The layers of a result without the one that describes it, and that one, if there is one."""
+    top = layers[-1] if layers else None
+    if top and top.annotations and top.annotations.media_type == description.MEDIA_TYPE:
+        return layers[:-1], top
+    return layers, None
 
 
 def input_keys(

@@ -106,3 +106,19 @@ def sweep(folder: str) -> None:
             if entry.stat(follow_symlinks=False).st_mtime < now - UNUSED_FOR:
                 Path(entry.path).unlink(missing_ok=True)
         done.touch(mode=0o600)
+
+
+def mark_now(folder: str, name: str) -> None:
+    """Note on this machine that something was done now. Errors are ignored."""
+    with suppress(OSError, UsageError):
+        directory = user_cache() / folder
+        directory.mkdir(mode=0o700, exist_ok=True)
+        (directory / name).touch(mode=0o600)
+    sweep(folder)
+
+
+def marked_at(folder: str, name: str) -> float:
+    """When something was last done, in seconds since 1970; 0 if that is unknown."""
+    with suppress(OSError, UsageError):
+        return (user_cache() / folder / name).stat().st_mtime
+    return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from cachefs.errors import (
     CacheError,
@@ -14,6 +15,9 @@ from cachefs.errors import (
     StoreError,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from cachefs.building.steps import StepError
 
 
 class Exit(IntEnum):
@@ -40,6 +44,18 @@ MEANINGS = {
     Exit.NO_CACHE: "there is no cache at the location",
     Exit.INTERRUPTED: "interrupted",
 }
+
+
+_CANNOT_EXECUTE = 126
+_NOT_FOUND = 127
+
+
+def status_of_step(error: StepError) -> int:
+    """The exit status for a command that failed, as a shell has it."""
+    if error.exit_code is None:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        return _NOT_FOUND if missing else _CANNOT_EXECUTE
+    return error.exit_code if error.exit_code > 0 else 128 - error.exit_code
 
 
 def status_of(error: CacheError) -> Exit:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from collections import ChainMap
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
 import cachefs
-from cachefs.building.user_cache import user_cache
+from cachefs.building.bounding import own_cache
+from cachefs.building.project import find_project
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
@@ -20,9 +22,10 @@ from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachefs import Cache
+    from cachefs.building.project import Project
     from cachefs.location.attributes import Role
     from cachefs.location.keys import Names
 
@@ -108,33 +111,75 @@ NAME: Final = NameType()
 
 
 def default_location(context: click.Context, role: Role | None = None) -> Location:
-    """Where the default cache is: ``$CACHEFS_CACHE``, or else where ``cachefs run`` keeps results.
+    """Where the default cache is.
 
-    Raises LocationError.
+    ``$CACHEFS_CACHE``, or else the first cache in the project's file, or else where ``cachefs run``
+    keeps results. Raises LocationError, and UsageError if the file is not valid.
     """
-    typed = os.environ.get(VARIABLE)
-    if not typed:
-        return LocationType(role).convert(user_cache() / "run", None, context)
-    try:
-        return LocationType(role).convert(typed, None, context)
-    except LocationError as error:
-        error.reason = f"${VARIABLE}: {error.reason}"
-        raise
+    for location in _given_locations(context, role):
+        return location
+    return own_location(context, role)
+
+
+def own_location(context: click.Context, role: Role | None = None) -> Location:
+    """The cache in the user's cache directory. Raises UsageError if it cannot be used."""
+    return LocationType(role).convert(own_cache(), None, context)
 
 
 def other_location(
     context: click.Context, given: str, missing: str, role: Role | None = None
 ) -> Location:
-    """The default cache in place of one of two locations, only if the variable says where it is.
+    """The default cache in place of one of two locations, only if somebody said where it is.
 
     Where two are expected, one alone may be a mistake, so nothing else is guessed.
     """
-    if not os.environ.get(VARIABLE):
-        raise click.UsageError(
-            f"there is one location, which is {given}: give {missing} before it, or set "
-            f"${VARIABLE} to where {missing} is"
-        )
-    return default_location(context, role)
+    for location in _given_locations(context, role):
+        return location
+    raise click.UsageError(
+        f"there is one location, which is {given}: give {missing} before it, or set "
+        f"${VARIABLE} to where {missing} is"
+    )
+
+
+def _given_locations(context: click.Context, role: Role | None) -> Iterator[Location]:
+    """The default caches that the environment or the project's file names."""
+    if os.environ.get(VARIABLE):
+        yield variable_location(context, role)
+    elif (project := project_here()) is not None:
+        texts = [text for texts in project.settings.caches for text in texts]
+        yield from project_locations(context, project, texts, role)
+
+
+def variable_location(context: click.Context, role: Role | None = None) -> Location:
+    """The location in the environment variable. Raises LocationError."""
+    with _said_by(f"${VARIABLE}"):
+        return LocationType(role).convert(os.environ[VARIABLE], None, context)
+
+
+def project_locations(
+    context: click.Context, project: Project, texts: Iterable[str], role: Role | None = None
+) -> tuple[Location, ...]:
+    """Locations that a project's file has. Paths are relative to it. Raises LocationError."""
+    with _said_by(str(project.file)), chdir(project.directory):
+        return tuple(LocationType(role).convert(text, None, context) for text in texts)
+
+
+def project_here() -> Project | None:
+    """The project of the working directory. Raises UsageError if its file is not valid."""
+    try:
+        return find_project(Path.cwd())
+    except FileNotFoundError:  # somebody removed the directory
+        return None
+
+
+@contextmanager
+def _said_by(who: str) -> Iterator[None]:
+    """If a location is not valid, say in the error where it is from."""
+    try:
+        yield
+    except LocationError as error:
+        error.reason = f"{who}: {error.reason}"
+        raise
 
 
 def location_argument(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from cachefs.cli.output import (
     age,
     amount,
     blobs_and_bytes,
+    command_line,
     is_terminal,
     print_json,
     print_table,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from cachefs import Amount, NameSummary
     from cachefs.location.options import Location
 
+WIDEST_COMMAND = 50
+"""Maximum width of a command on a terminal, in characters."""
+
 FIGURES: dict[str, Callable[[NameSummary], float]] = {
     "age": lambda summary: summary.modified or 0.0,
     "size": lambda summary: summary.bytes,
@@ -40,10 +44,21 @@ FIGURES: dict[str, Callable[[NameSummary], float]] = {
 @location_argument
 @names_option("List this name only.")
 @sort_option(*FIGURES)
+@click.option(
+    "--details/--no-details",
+    default=None,
+    help="Whether to tell which command made the newest result of each name. That is one more "
+    "small object to read for each name. Default: only of a cache on a local disk.",
+)
 @json_option
 @common_options
 def command(
-    location: Location, names: tuple[str, ...], order: str | None, *, as_json: bool
+    location: Location,
+    names: tuple[str, ...],
+    order: str | None,
+    *,
+    details: bool | None,
+    as_json: bool,
 ) -> Exit:
     """List the names of the cache at LOCATION, and their total.
 
@@ -53,7 +68,8 @@ def command(
     If a manifest cannot be read, the reason is shown and the exit status is 1.
     """
     cache = cachefs.open(chosen(location, names))
-    found = run(inspect.survey(cache.layout, cache.location.names))
+    described = location.protocol == "file" if details is None else details
+    found = run(inspect.survey(cache.layout, cache.location.names, described=described))
     if all(summary.modified is None and summary.fault for summary in found.names):
         cache.require_exists()
     given = bool(cache.location.names)
@@ -75,6 +91,9 @@ def _print(summaries: Sequence[NameSummary]) -> None:
     if faults and not is_terminal():
         columns.append("fault")
         rows = [[*row, s.fault or ""] for row, s in zip(rows, summaries, strict=True)]
+    if any(summary.described for summary in summaries):
+        columns.append("made by")
+        rows = [[*row, _maker(s)] for row, s in zip(rows, summaries, strict=True)]
     print_table(columns, rows, right="manifest|layers|records|blobs")
     if faults and is_terminal():
         # A column of sentences would leave no room for the other columns.
@@ -85,6 +104,16 @@ def _print(summaries: Sequence[NameSummary]) -> None:
         if summary.refusal:
             refused = f"{summary.name}: builders refuse to import it: {summary.refusal}"
             say(f"cachefs: warning: {refused}", err=True)
+
+
+def _maker(summary: NameSummary) -> str:
+    """The command that made the newest result, shortened on a terminal."""
+    if summary.described is None:
+        return ""
+    text = command_line(summary.described.description.command)
+    if is_terminal() and len(text) > WIDEST_COMMAND:
+        text = f"{text[: WIDEST_COMMAND - 3]}..."
+    return f"{text} and {amount(summary.others, 'other')}" if summary.others else text
 
 
 def _print_total(summaries: Sequence[NameSummary], blobs: Amount) -> None:

@@ -34,6 +34,7 @@ COMMANDS = {
     "repair": ("repair", "Repair a cache from replicas; results that none has become misses."),
     "run": ("run", "Run a command, or restore its outputs from a cache."),
     "show": ("show", "Show the layers and records of names."),
+    "stats": ("stats", "Show what 'cachefs run' saved, by command and cache."),
     "verify": ("verify", "Verify that manifests are valid and blobs exist and are undamaged."),
 }
 

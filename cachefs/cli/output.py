@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import time
 from shutil import get_terminal_size
@@ -12,6 +13,7 @@ import click
 
 from cachefs.cli.failing import one_line
 from cachefs.cli.tables import table
+from cachefs.masking import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +71,19 @@ def _unicode(value: Any) -> Any:
 def say(text: str, *, err: bool = False) -> None:
     """Print one line, with characters that a terminal would act on escaped."""
     click.echo(one_line(text), err=err)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The words of a command as one would type them in a shell; what is masked stays readable."""
+    is_masked = re.compile(rf"[\w.=:/@-]*{re.escape(MASK)}[\w.=:/@-]*").fullmatch
+    return " ".join(word if is_masked(word) else shlex.quote(word) for word in words)
+
+
+def write(stream: int, data: bytes) -> None:
+    """Write what a command wrote to its standard output (1) or error (2), and flush."""
+    target = (sys.stdout if stream == 1 else sys.stderr).buffer
+    target.write(data)
+    target.flush()
 
 
 def size(count: int) -> str:

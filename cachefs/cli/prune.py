@@ -33,6 +33,12 @@ SHOWN: Final = 20
     help="Remove names older than this, such as 30d.",
 )
 @click.option(
+    "--unused-for",
+    callback=quantities.duration,
+    metavar="AGE",
+    help="Remove names that were neither written nor used by 'cachefs run' for this long.",
+)
+@click.option(
     "--keep-last",
     callback=quantities.keep_last,
     multiple=True,
@@ -66,6 +72,7 @@ SHOWN: Final = 20
 def command(
     location: Location,
     older_than: float | None,
+    unused_for: float | None,
     keep_last: dict[str, int],
     keep: tuple[str, ...],
     max_size: int | None,
@@ -77,14 +84,17 @@ def command(
 ) -> Exit:
     """Make the cache at LOCATION smaller: delete blobs that no name needs.
 
-    Names are removed only as the options say; with both --older-than and --keep-last, those names
-    that are older and not among the newest N. All manifests over the same blobs must be known: give
-    the others with --also. If anything cannot be read, nothing is deleted.
+    Names are removed only as the options say; with --keep-last and --older-than or --unused-for,
+    those names that are older or unused and not among the newest N. 'cachefs run' renews the time
+    of a name that it uses, at most once a day. --older-than looks at that time alone; --unused-for
+    adds the day, so that no name goes that was used since. All manifests over the same blobs must
+    be known: give the others with --also. If anything cannot be read, nothing is deleted.
     """
     cache = cachefs.open(location)
     others = [cachefs.open(other) for other in also]
     policy = cachefs.PrunePolicy(
         older_than=older_than,
+        unused_for=unused_for,
         keep_last=keep_last,
         keep=keep,
         max_size=max_size,

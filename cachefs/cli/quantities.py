@@ -11,11 +11,10 @@ from typing import Final
 import click
 
 from cachefs.errors import LocationError
-from cachefs.location.kinds import parse_duration
+from cachefs.location.kinds import parse_duration, parse_size
 
 _DAYS: Final = {"d": 86_400.0, "w": 7 * 86_400.0}
 _LONG: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?)([dw])")
-_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGTP])(I)?)?(B)?", re.IGNORECASE)
 
 
 def duration(
@@ -38,15 +37,13 @@ def duration(
 
 
 def size(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """Bytes, given as ``500MB``, ``10GiB`` or ``5T``; only ``kB``, ``MB`` and so on are decimal."""
+    """Bytes, as :func:`parse_size` takes them."""
     if text is None:
         return None
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is not a valid size: write for example 500MB or 10GiB")
-    number, unit, binary, with_b = found.groups()
-    base = 1000 if with_b and not binary else 1024
-    return int(float(number) * base ** ("KMGTP".index(unit.upper()) + 1 if unit else 0))
+    try:
+        return parse_size(text)
+    except LocationError as error:
+        raise click.BadParameter(error.reason) from None
 
 
 def keep_last(

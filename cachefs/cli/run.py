@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,43 +12,27 @@ import msgspec
 
 from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
-from cachefs.cli.exits import Exit
+from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
-from cachefs.cli.locations import LOCATION, default_location
 from cachefs.cli.options import common_options
-from cachefs.cli.output import say, to_json
+from cachefs.cli.output import say, write
+from cachefs.cli.policies import cache_options, chosen_policy
+from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
-from cachefs.errors import LocationError, UsageError
-from cachefs.filesystems.system import system_error
+from cachefs.cli.steps import run_steps
+from cachefs.cli.words import PROJECT, RunCommand, WordType, list_steps, named_steps
 
 if TYPE_CHECKING:
-    from cachefs.building.report import StepReport
     from cachefs.building.running import UserCommand
-    from cachefs.location.options import Location
-
-_CANNOT_EXECUTE = 126
-_NOT_FOUND = 127
 
 
 @click.command(
     "run",
+    cls=RunCommand,
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[OPTIONS] [--]",
+    options_metavar="[OPTIONS]",
 )
-@click.option(
-    "--cache",
-    "caches",
-    multiple=True,
-    type=LOCATION,
-    metavar="LOCATION",
-    help="A cache to look in; the first one is also written. May be repeated. "
-    "Default: $CACHEFS_CACHE, or else one in your cache directory.",
-)
-@click.option(
-    "--name",
-    metavar="NAME",
-    help="The name in the cache. Default: one derived from the command.",
-)
+@cache_options
 @click.option(
     "--input",
     "inputs",
@@ -92,9 +75,23 @@ _NOT_FOUND = 127
     help="Leave what lies at the outputs in place, for commands that build on it.",
 )
 @click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many steps of a file run side by side. Default: the number of processors.",
+)
+@click.option(
+    "--keep-going",
+    "-k",
+    is_flag=True,
+    help="After a step failed, run those that do not need it too.",
+)
+@click.option(
     "--explain",
     is_flag=True,
-    help="Print on standard error whether it was a hit, or why it was a miss.",
+    help="Print on standard error whether it was a hit and what it saved, or why it was a miss: "
+    "what differs from the nearest result in the caches.",
 )
 @click.option(
     "--report",
@@ -104,10 +101,8 @@ _NOT_FOUND = 127
     help="Write a JSON report to this file; standard output belongs to the command.",
 )
 @common_options
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=WordType(), metavar="[STEP... | -- COMMAND...]")
 def command(
-    caches: tuple[Location, ...],
-    name: str | None,
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -116,13 +111,20 @@ def command(
     *,
     ignore: bool,
     incremental: bool,
+    jobs: int | None,
+    keep_going: bool,
     explain: bool,
     report_file: Path | None,
+    **how: Any,
 ) -> int:
     """Run COMMAND, or restore its outputs if it ran before with the same inputs.
 
     \b
       cachefs run --input src --output dist -- make dist
+      cachefs run build test
+
+    In a project with a cachefs.toml, each STEP of that file, and what it needs, is run so; without
+    any, the steps are listed.
 
     A hit restores the outputs byte for byte and replays what the command printed. Only a run that
     ends with status 0 is stored. While the command runs, what lay at its outputs is moved aside; it
@@ -131,6 +133,17 @@ def command(
     the members of StepReport in Python; that of a failure is {"outcome": "failed", "status",
     "message"}.
     """  # noqa: D301 - click's mark, not a backslash
+    context = click.get_current_context()
+    policy = chosen_policy(context.meta[PROJECT], explain=explain, **how)
+    if (project := named_steps(context, command)) is not None:
+        if not command:
+            list_steps(project)
+            return Exit.DONE
+        return run_steps(
+            project, command, policy, jobs=jobs, keep_going=keep_going, report_file=report_file
+        )
+    if not command:
+        raise click.UsageError("Missing argument 'COMMAND...'")
     if inputs:
         _check_expanded(command)
     action = _action(command, incremental=incremental)
@@ -138,12 +151,11 @@ def command(
         try:
             report = run_cached(
                 action,
-                caches=caches or _default_caches(),
-                name=name,
+                policy=policy,
                 inputs=inputs,
                 outputs=outputs,
                 variables=variables,
-                replay=_say,
+                replay=write,
                 exclude=exclude,
                 ignore=ignore,
                 report_file=report_file,
@@ -152,9 +164,8 @@ def command(
             return _failed(error, report_file)
     if report.outcome == "ran" and not inputs:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
-    status = _write(report_file, {**msgspec.structs.asdict(report), "status": 0})
-    if explain:
-        _explain(report)
+    status = write_report(report_file, {**msgspec.structs.asdict(report), "status": 0})
+    tell_report(report, outputs, explains=explain)
     return status
 
 
@@ -171,59 +182,16 @@ def _check_expanded(command: tuple[str, ...]) -> None:
         )
 
 
-def _default_caches() -> tuple[Location, ...]:
-    """The default cache, unless it cannot be used: that is no reason not to run a command."""
-    try:
-        return (default_location(click.get_current_context()),)
-    except LocationError:
-        raise
-    except UsageError as error:
-        say(f"cachefs: warning: nothing is cached: {error}", err=True)
-        return ()
-
-
-def _explain(report: StepReport) -> None:
-    outcome = {"hit": "hit", "ran": "miss"}.get(report.outcome, report.outcome)
-    for why in report.why or [""]:
-        say(f"cachefs: {outcome}{': ' if why else ''}{why}", err=True)
-    if report.left_out:
-        reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
-        say(f"cachefs: left out of the inputs: {reasons}", err=True)
-
-
 def _failed(error: StepError, report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
-    if error.exit_code is None:
-        missing = isinstance(error.__cause__, FileNotFoundError)
-        status = _NOT_FOUND if missing else _CANNOT_EXECUTE
-    else:
-        status = error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+    status = status_of_step(error)
     if error.exit_code is None:
         tell(error)
-    _write(report_file, {"outcome": "failed", "status": status, "message": str(error)})
+    write_report(report_file, {"outcome": "failed", "status": status, "message": str(error)})
     return status
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> int:
-    """Write the report, if one is wanted, and return the status: a lost report is an error."""
-    if path is None:
-        return 0
-    try:
-        path.write_text(to_json(report) + "\n", encoding="utf-8")
-    except OSError as error:
-        tell(system_error(error, "write the report", str(path)))
-        return Exit.STORE
-    return 0
 
 
 def _action(words: tuple[str, ...], *, incremental: bool) -> UserCommand:
     from cachefs.building.running import UserCommand
 
-    return UserCommand(words, Path.cwd(), _say, incremental=incremental)
-
-
-def _say(stream: int, data: bytes) -> None:
-    """Write to the stream that the command wrote to, and flush."""
-    target = (sys.stdout if stream == 1 else sys.stderr).buffer
-    target.write(data)
-    target.flush()
+    return UserCommand(words, Path.cwd(), write, incremental=incremental)

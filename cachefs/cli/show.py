@@ -12,14 +12,27 @@ from cachefs.cli.failing import one_line
 from cachefs.cli.locations import location_argument, named, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.ordering import natural
-from cachefs.cli.output import amount, digest, is_terminal, print_json, print_table, size
+from cachefs.cli.output import (
+    amount,
+    command_line,
+    digest,
+    is_terminal,
+    print_json,
+    print_table,
+    say,
+    size,
+)
 from cachefs.concurrency import run
 from cachefs.operations import inspect
-from cachefs.wire import timestamps
+from cachefs.wire import description, timestamps
 
 if TYPE_CHECKING:
     from cachefs import Cache, LayerDetails, NameDetails, RecordDetails
     from cachefs.location.options import Location
+    from cachefs.operations.describe import DescribedResult
+
+DESCRIBED = 5
+"""How many results of a name are described in text; --json has all."""
 
 
 @click.command("show")
@@ -31,7 +44,8 @@ def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exi
     """Show the layers and records of the names at LOCATION, by default of all names.
 
     A layer is on the one below it. A record's inputs are the records that it is built on, where
-    "1|2" is either of two; its result is a chain of layers, of which the top one is shown.
+    "1|2" is either of two; its result is a chain of layers, of which the top one is shown. What
+    the results are, such as the command and the commit, is told if it was stored with them.
 
     If there are several names and one cannot be read, the reason is shown instead and the exit
     status is 1.
@@ -75,6 +89,10 @@ def _print(details: NameDetails) -> None:
     )
     if details.refusal:
         click.echo(one_line(f"builders refuse to import it: {details.refusal}"))
+    for one in details.described[:DESCRIBED]:
+        _print_described(one)
+    if (more := len(details.described) - DESCRIBED) > 0:
+        click.echo(f"and {amount(more, 'other result')}; --json tells all")
     if details.layers:
         click.echo()
         columns = ("layer", "on", "blob", "size", "type", "made (UTC)")
@@ -83,6 +101,27 @@ def _print(details: NameDetails) -> None:
         click.echo()
         rows = [_record_row(record) for record in details.records]
         print_table(("record", "digest", "inputs", "result"), rows, right="record")
+
+
+def _print_described(one: DescribedResult) -> None:
+    """What a result is, line by line."""
+    what = one.description
+    click.echo()
+    say(f"made by: {command_line(what.command)}")
+    of_commit = f" at commit {what.commit[:12]}" if what.commit else ""
+    say(f"  {_moment(one.created_at)} UTC on {what.host}{of_commit}, in {what.seconds:.1f} s")
+    parts = {
+        "inputs": [f"{name} ({digest(content)})" for name, content in what.inputs.items()],
+        "outputs": what.outputs,
+        "variables": [
+            name if check is not None else f"{name} (not set)"
+            for name, check in what.variables.items()
+        ],
+        "platform": [what.platform] if what.platform else [],
+    }
+    for part, items in parts.items():
+        if items:
+            say(f"  {part}: {', '.join(items)}")
 
 
 def _record_row(record: RecordDetails) -> tuple[str, ...]:
@@ -107,6 +146,8 @@ def _row(layer: LayerDetails) -> tuple[str, ...]:
 
 def _kind(media_type: str) -> str:
     """A layer's media type; on a terminal only its end, such as ``tar+gzip``."""
+    if is_terminal() and media_type == description.MEDIA_TYPE:
+        return "description"
     before, tar, after = media_type.rpartition("tar")
     return tar + after if is_terminal() and before else media_type
 

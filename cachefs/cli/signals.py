@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from cachefs.building.running import UserCommand
 
 _ENDING: Final = (
     signal.SIGINT,
@@ -24,14 +23,35 @@ _KEYS: Final = (signal.SIGINT, signal.SIGQUIT)
 """What Ctrl-C and Ctrl-\\ send, to all processes in the foreground of the terminal."""
 
 
+class Signalled(Protocol):
+    """A command, or several."""
+
+    def is_running(self) -> bool:
+        """Whether a command runs now."""
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to what runs; False if nothing does."""
+
+    def resize(self) -> None:
+        """Tell what runs that the size of the terminal changed."""
+
+
 @contextmanager
-def forwarded(action: UserCommand) -> Iterator[None]:
-    """Forward signals to the command while it runs; otherwise they act on this program as usual."""
+def forwarded(
+    action: Signalled, note: Callable[[int], None] = lambda _number: None
+) -> Iterator[None]:
+    """Forward signals to the command while it runs; otherwise they act on this program as usual.
+
+    Args:
+        action: the command, or several.
+        note: called first with a signal that a running command gets and that may end it.
+    """
 
     def end(number: int, _frame: object) -> None:
         if not action.is_running():
             # An exception, so that unfinished work is cleaned up.
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        note(number)
         if number not in _KEYS or not _is_in_foreground():
             action.signal(number)
 

@@ -7,12 +7,11 @@ import errno
 import socket
 import ssl
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import BatchError
 from cachefs.errors import (
     AccessError,
-    ArchivedError,
     CacheError,
     NotFoundError,
     StoreError,
@@ -20,6 +19,7 @@ from cachefs.errors import (
     causes,
 )
 from cachefs.filesystems.patience import NoProgressError
+from cachefs.filesystems.s3_failures import by_code, code_of, is_explained, message_of
 from cachefs.filesystems.system import system_reason
 from cachefs.masking import mask_text
 
@@ -56,58 +56,6 @@ _UNREACHABLE: Final = {
     "azure.ServiceRequestError",
     "paramiko.NoValidConnectionsError",
     "paramiko.SSHException",
-}
-
-# Codes of S3 servers. The response to a HEAD has only its status.
-_NEW_TOKEN: Final = "the session token has expired: get new credentials"  # noqa: S105 - a message
-_S3_ACCESS: Final = {
-    "InvalidAccessKeyId": "the store does not know this access key: check access_key_id or "
-    "AWS_ACCESS_KEY_ID, and the endpoint",
-    "SignatureDoesNotMatch": "the secret access key is wrong: check secret_access_key or "
-    "AWS_SECRET_ACCESS_KEY",
-    "ExpiredToken": _NEW_TOKEN,
-    "ExpiredTokenException": _NEW_TOKEN,
-    "TokenRefreshRequired": _NEW_TOKEN,
-    "InvalidToken": "the session token is not valid: check session_token or AWS_SESSION_TOKEN, or "
-    "get new credentials",
-    "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's: set it",
-}
-_S3_REGION: Final = {
-    "PermanentRedirect",
-    "TemporaryRedirect",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-    "301",
-    "307",
-}
-_S3_STORE: Final = {
-    # s3_session makes this code of a redirect.
-    "421": "the store redirects to another place, which is not followed: check the endpoint, and "
-    "region or AWS_REGION",
-    "NoSuchBucket": "there is no such bucket: create it, or check its name and the endpoint",
-    "BadDigest": "the bytes were damaged on their way to the store, which refused them: try again, "
-    "and use https or check the network",
-    "XAmzContentSHA256Mismatch": "the bytes were damaged on their way to the store, which refused "
-    "them: try again, and use https or check the network",
-    "SlowDown": "the store throttles requests: wait, then try retry_mode=adaptive",
-    "ServiceUnavailable": "the store is overloaded or down: try again later",
-}
-ARCHIVED: Final = {"InvalidObjectState", "ObjectNotInActiveTierError"}
-"""Codes of a read and of a copy of an archived object."""
-
-IS_ARCHIVED: Final = (
-    "it is archived: restore it, or export again; and let no lifecycle rule archive a cache"
-)
-
-_S3_RIGHTS: Final = {
-    "list": "s3:ListBucket",
-    "look up": "s3:GetObject, and s3:ListBucket for what is absent",
-    "read": "s3:GetObject, and s3:ListBucket for what is absent",
-    "write": "s3:PutObject",
-    "upload": "s3:PutObject",
-    "touch": "s3:GetObject and s3:PutObject",
-    "delete": "s3:DeleteObject",
-    "abandon": "s3:AbortMultipartUpload",
 }
 
 _GONE: Final = {404, 410}
@@ -151,20 +99,19 @@ def failed(error: Exception, operation: str, key: str, side: str | None = None) 
         error.key = error.key or key
         error.side = error.side or side
         return error
-    kind, reason = _by_code(error, operation) or _by_type(error, operation)
+    kind, reason = by_code(error, operation) or _by_type(error, operation)
     failure = kind(reason, operation=operation, key=key, side=side)
     failure.__cause__ = error
     return failure
 
 
 def is_vague(failure: StoreError) -> bool:
-    """Whether another request may reveal more: a HEAD has no code, and obstore passes none on."""
+    """Whether another request may reveal more, because the response to a HEAD has no code."""
     cause = failure.__cause__
     if cause is None or isinstance(failure, NotFoundError | UnreachableError):
         return False
-    code = _s3_answer(cause).get("Error", {}).get("Code", "")
-    no_reason = code.isdigit() and code not in _S3_STORE
-    return no_reason or any(kind.startswith("obstore.") for kind in _kinds(cause))
+    of_s3 = code_of(cause) or any(kind.startswith("obstore.") for kind in _kinds(cause))
+    return bool(of_s3) and not is_explained(cause)
 
 
 def is_absent(error: FileNotFoundError) -> bool:
@@ -179,53 +126,6 @@ def is_absent(error: FileNotFoundError) -> bool:
     return status in _GONE if status else not is_unreachable(cause)
 
 
-def _by_code(error: Exception, operation: str) -> Finding | None:
-    """Map the code of an S3 server's response; None if it has no known code."""
-    answer = _s3_answer(error)
-    code = answer.get("Error", {}).get("Code", "")
-    if code in _S3_ACCESS:
-        return AccessError, _S3_ACCESS[code]
-    if code in _S3_STORE:
-        return StoreError, _S3_STORE[code]
-    if code in ARCHIVED:
-        return ArchivedError, IS_ARCHIVED
-    if code in _S3_REGION:
-        return StoreError, elsewhere(_region(answer))
-    if code in {"AccessDenied", "403"}:
-        right = _S3_RIGHTS.get(operation, "more rights")
-        return AccessError, f"access is denied: check the credentials; this needs {right}"
-    if code == "400":
-        return StoreError, "the store refused the request: check the region and the session token"
-    return None
-
-
-def is_archived(error: BaseException) -> bool:
-    """Whether an S3 server refused a request because the object is archived."""
-    return _s3_answer(error).get("Error", {}).get("Code") in ARCHIVED
-
-
-def _s3_answer(error: BaseException) -> dict[str, Any]:
-    """The response in botocore's error, from which s3fs raises its own."""
-    for one in causes(error):
-        answer = getattr(one, "response", None)
-        if isinstance(answer, dict):
-            return answer
-    return {}
-
-
-def _region(answer: dict[str, Any]) -> str | None:
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region: str | None = answer["Error"].get("Region") or headers.get("x-amz-bucket-region")
-    return region
-
-
-def elsewhere(region: str | None) -> str:
-    """The message for a bucket in another region, None if that is unknown."""
-    if region is None:
-        return "the bucket is in another region: check region or AWS_REGION, and the endpoint"
-    return f"the bucket is in region {region}: give region={region} or set AWS_REGION={region}"
-
-
 def _by_type(error: Exception, operation: str) -> Finding:
     names = _kinds(error)
     if isinstance(error, NoProgressError):
@@ -238,16 +138,16 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, PermissionError) and error.filename:
         return AccessError, "access is denied: check the owner and the mode of the directory"
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
-        return AccessError, f"access is denied ({_first_line(error)}): check the credentials"
+        return AccessError, f"access is denied ({_said(error)}): check the credentials"
     if _status(error) is None and is_unreachable(error):
         if (refused := _refused_certificate(error)) is not None:
             return UnreachableError, refused
         reason, advice = _first_line(error), _advice(error)
         return UnreachableError, f"no response from the store ({reason}); {advice}"
     # s3fs gives the errors of servers the nearest numbers, which mean disks here.
-    if isinstance(error, OSError) and not _s3_answer(error) and (said := system_reason(error)):
+    if isinstance(error, OSError) and not code_of(error) and (said := system_reason(error)):
         return AccessError if error.errno == errno.EROFS else StoreError, said
-    return StoreError, f"the store failed: {_first_line(error)}"
+    return StoreError, f"the store failed: {_said(error)}"
 
 
 def _not_found(error: Exception, operation: str) -> Finding:
@@ -314,6 +214,11 @@ def _status(error: BaseException) -> int | None:
     kind = "status" if "aiohttp.ClientResponseError" in _kinds(error) else "code"
     found = getattr(error, "status_code", None) or getattr(error, kind, None)
     return found if isinstance(found, int) and found else None
+
+
+def _said(error: Exception) -> str:
+    """What the server said, or else the library."""
+    return mask_text(message_of(error))[:300] or _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from obstore.exceptions import PermissionDeniedError
 from obstore.fsspec import FsspecStore
 from obstore.store import S3Store
 
-from cachefs.concurrency import closing, max_concurrent_calls
-from cachefs.errors import ArchivedError, LocationError, StoreError
+from cachefs.concurrency import max_concurrent_calls
+from cachefs.errors import LocationError, StoreError
 from cachefs.filesystems.base import WHOLE, Filesystem, joined
-from cachefs.filesystems.failures import ARCHIVED, IS_ARCHIVED, elsewhere
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 from cachefs.filesystems.s3_checksums import differs, is_plain
+from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -102,11 +100,8 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         obstore does not tell whether an object is encrypted, in which case its ETag says nothing.
         """
         store, _, key = self._open(path)
-        try:
-            answer = await store.get_async(key)
-            data = await joined(self._chunks(answer), limit)
-        except Exception as error:
-            raise await self._reason(path, error) from error
+        answer = await store.get_async(key)
+        data = await joined(self._chunks(answer), limit)
         if len(data) > limit or not differs(data, {"etag": answer.meta["e_tag"] or ""}):
             return data
         return await self._s3fs.read_checked(path, limit)
@@ -149,9 +144,12 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         try:
             store.copy(key, key, overwrite=False)
         except Exception as error:
-            if any(code in str(error) for code in ARCHIVED):
-                raise FileNotFoundError(stat.path) from error
-            raise
+            if not is_archived(error):
+                raise
+        else:
+            return
+        # Not in the block above: the cause would say what is wrong.
+        raise FileNotFoundError(stat.path)
 
     async def archived(self, prefix: str) -> Collection[str]:
         """List with s3fs: obstore does not tell storage classes."""
@@ -168,32 +166,6 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     async def abandon(self, stat: Stat) -> None:
         """Delete a temporary object, or abort an upload, with s3fs."""
         await self._s3fs.abandon(stat)
-
-    async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
-        """Read as usual; if access is denied, find out whether the object is archived."""
-        try:
-            async with closing(super().read(path, size)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except Exception as error:
-            raise await self._reason(path, error) from error
-
-    async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | Exception]:
-        """Read objects; the error of an archived one is an ArchivedError."""
-        found = await super().read_batch(objects)
-        return [
-            await self._reason(path, data) if isinstance(data, Exception) else data
-            for (path, _), data in zip(objects, found, strict=True)
-        ]
-
-    async def _reason(self, path: str, error: Exception) -> Exception:
-        """The error, or a clearer one: obstore does not tell why access is denied."""
-        if isinstance(error, PermissionDeniedError):
-            with suppress(LocationError):  # s3fs is not installed
-                stat = await self._s3fs._stat(path)
-                if stat is not None and stat.archived:
-                    return ArchivedError(IS_ARCHIVED)
-        return error
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         """Send one DELETE, without retries if the object may have changed."""

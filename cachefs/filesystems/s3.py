@@ -24,7 +24,6 @@ from cachefs.filesystems.base import (
     Stat,
     joined,
 )
-from cachefs.filesystems.failures import is_archived
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import in_parts, part_size
@@ -47,6 +46,7 @@ from cachefs.filesystems.s3_checksums import (
     is_plain,
     sha256_header,
 )
+from cachefs.filesystems.s3_failures import is_archived
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -339,10 +339,13 @@ class S3Filesystem(PagedListing):
         try:
             await self._copy_onto_itself(stat)
         except OSError as error:
-            if is_archived(error):
-                # It cannot be copied, and is of no use: it is to be sent again.
-                raise FileNotFoundError(stat.path) from None
-            raise
+            if not is_archived(error):
+                raise
+        else:
+            return
+        # It cannot be copied, and is of no use: it is to be sent again. Not in the block above: the
+        # cause would say what is wrong.
+        raise FileNotFoundError(stat.path)
 
     async def _copy_onto_itself(self, stat: Stat) -> None:
         if stat.size > self.copy_limit:

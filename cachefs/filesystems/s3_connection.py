@@ -19,12 +19,12 @@ import botocore.loaders
 import botocore.session
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
-from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.utils import get_environ_proxies
 
 from cachefs.errors import LocationError
 from cachefs.filesystems.s3_credentials import CredentialSource
+from cachefs.filesystems.s3_endpoint import endpoint_of
 from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def resolve(settings: S3Settings, bucket: str) -> S3Connection:
         config = {**settings.config, "ignore_configured_endpoint_urls": True}
         for name in ("use_fips_endpoint", "use_dualstack_endpoint"):
             config.setdefault(name, session.get_config_variable(name))
-        endpoint_url = settings.endpoint_url or _configured_endpoint(session, settings)
+        endpoint_url = endpoint_of(session, settings)
         client_arguments = dict(settings.client)
         if client_arguments.get("region_name") is None:
             client_arguments["region_name"] = session.get_config_variable("region")
@@ -139,22 +139,6 @@ def _configuring() -> Iterator[None]:
     except (BotoCoreError, TypeError, ValueError) as error:
         reason = mask_text(" ".join(str(error).split()) or type(error).__name__)
         raise LocationError(f"the configuration for S3 is not valid: {reason}") from error
-
-
-def _configured_endpoint(session: Any, settings: S3Settings) -> str | None:
-    """The endpoint of the environment, the profile or its services section."""
-    ignored = settings.config.get("ignore_configured_endpoint_urls")
-    if ignored is None:
-        ignored = session.get_config_variable("ignore_configured_endpoint_urls")
-    if ignored:
-        return None
-    provider = ConfiguredEndpointProvider(
-        full_config=session.full_config,
-        scoped_config=session.get_scoped_config(),
-        client_name="s3",
-    )
-    found: str | None = provider.provide()
-    return found
 
 
 def _certificates(session: Any, verify: str | bool | None) -> str | bool:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, LayerError, UsageError
-from cachefs.layers import placing, tarformat
+from cachefs.layers import placing, sparse, tarformat
 from cachefs.layers.beneath import remove_directory
 from cachefs.layers.compression import decompressed
 from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
+from cachefs.layers.listing import DIRECTORY, FILE, HARD_LINK, SYMLINK, Listed, kept_mode
 from cachefs.layers.overlap import background, prefetched
 from cachefs.layers.packing import WHITEOUT
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cachefs.layers.beneath import Parts
+    from cachefs.layers.listing import Listing
     from cachefs.layers.overlap import CallQueue
     from cachefs.layers.tarformat import Archive, Member
 
@@ -60,7 +62,11 @@ def extract(
 
 
 def extract_chain(
-    layers: Iterable[LayerSource], destination: Path, *, limits: Limits = DEFAULT_LIMITS
+    layers: Iterable[LayerSource],
+    destination: Path,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    listing: Listing | None = None,
 ) -> None:
     """Extract layers on top of each other, the lowest first, into a new directory.
 
@@ -70,8 +76,9 @@ def extract_chain(
     in order, by another thread, and not closed; an iterator of layers may open each stream when it
     is reached. Memory is bounded; each name of an upper layer takes about 100 bytes of it.
 
-    Permissions are those of the archive, and the owner may always read and write. A symbolic link
-    is created as it is, wherever it points: take care when following links in the result.
+    Permissions are those of the archive, except for those that :func:`kept_mode` changes. A
+    symbolic link is created as it is, wherever it points: take care when following links in the
+    result. A sparse file gets its holes. ``listing`` receives the members, if there is one layer.
 
     Raises:
         IntegrityError: damaged bytes, or bytes that do not match the diffID.
@@ -83,7 +90,9 @@ def extract_chain(
         budget = Budget(limits, "extracted")
         for index, layer in enumerate(layers):
             budget.layer()
-            _extract_layer(layer, _Applier(root, budget, upper=index > 0), budget)
+            _extract_layer(layer, root, budget, None if index else listing, upper=index > 0)
+            if index and listing is not None:
+                listing.whole = False
 
 
 @contextmanager
@@ -126,7 +135,9 @@ class _Counted:
         return data
 
 
-def _extract_layer(layer: LayerSource, applier: _Applier, budget: Budget) -> None:
+def _extract_layer(
+    layer: LayerSource, root: placing.Root, budget: Budget, listing: Listing | None, *, upper: bool
+) -> None:
     with ExitStack() as stack:
         chunks = stack.enter_context(
             prefetched(
@@ -135,6 +146,8 @@ def _extract_layer(layer: LayerSource, applier: _Applier, budget: Budget) -> Non
         )
         hashing = stack.enter_context(background("cachefs-diffid"))
         checked = _Checked(layer.diff_id, hashing)
+        listed = None if listing is None else _Listed(listing, hashing)
+        applier = _Applier(root, budget, listed, upper=upper)
         archive = tarformat.Archive(checked.chunks(chunks, budget))
         try:
             for member in archive.members():
@@ -148,6 +161,30 @@ def _extract_layer(layer: LayerSource, applier: _Applier, budget: Budget) -> Non
             raise
         archive.drain()
         checked.finish()
+        if listing is not None:
+            listing.finish()
+
+
+class _Listed:
+    """Lists the members of a layer while they are extracted."""
+
+    def __init__(self, listing: Listing, hashing: CallQueue) -> None:
+        self._listing = listing
+        self._hashing = hashing
+
+    def member(self, path: Parts, kind: str, *, mode: int = 0, value: bytes = b"") -> None:
+        """List a directory or link."""
+        self._listing.add(b"/".join(path), Listed(kind, mode, 0, value))
+
+    def data(
+        self, path: Parts, mode: int, size: int, data: Iterator[memoryview]
+    ) -> Iterator[memoryview]:
+        """The same data of a file, which is listed."""
+        return self._listing.file(b"/".join(path), mode, size, data, self._hashing)
+
+    def removal(self) -> None:
+        """Note a removal."""
+        self._listing.whole = False
 
 
 class _Checked:
@@ -194,9 +231,12 @@ def _short(path: Parts) -> bytes:
 class _Applier:
     """Applies the members of one layer to the tree of the layers below it."""
 
-    def __init__(self, root: placing.Root, budget: Budget, *, upper: bool) -> None:
+    def __init__(
+        self, root: placing.Root, budget: Budget, listed: _Listed | None, *, upper: bool
+    ) -> None:
         self._root = root
         self._budget = budget
+        self._listed = listed
         self._upper = upper
         self._parents = root.parents_made
         self._made = _Names()
@@ -217,13 +257,33 @@ class _Applier:
 
     def _place(self, path: Parts, member: Member, archive: Archive) -> None:
         if member.kind == tarformat.FILE:
-            self._root.file(path, (member.mode & 0o777) | 0o600, archive.data(member))
-        elif member.kind == tarformat.DIRECTORY:
-            self._root.directory(path, (member.mode & 0o777) | 0o700)
+            self._place_file(path, member, archive)
+            return
+        kind, mode, value = SYMLINK, 0, member.link
+        if member.kind == tarformat.DIRECTORY:
+            kind, mode, value = DIRECTORY, kept_mode(member.mode, DIRECTORY), b""
+            self._root.directory(path, mode)
         elif member.kind == tarformat.SYMLINK:
             self._root.symlink(path, member.link)
         else:
-            self._root.hard_link(path, placing.parts(member.link))
+            target = placing.parts(member.link)
+            kind, value = HARD_LINK, b"/".join(target)
+            self._root.hard_link(path, target)
+        if self._listed is not None:
+            self._listed.member(path, kind, mode=mode, value=value)
+
+    def _place_file(self, path: Parts, member: Member, archive: Archive) -> None:
+        mode, data = kept_mode(member.mode, FILE), archive.data(member)
+        size = member.size if member.real_size is None else member.real_size
+        if self._listed is not None:
+            data = self._listed.data(path, mode, size, data)
+        if member.real_size is None:
+            self._root.file(path, mode, data)
+        else:
+            self._budget.apparent(size)
+            self._root.sparse_file(path, mode, size, sparse.placed(data, member.size, size))
+            for _ in data:  # what is left of it belongs to the digest of the file
+                pass
 
     def _count_parents(self) -> None:
         """A name of 128 directories makes as many, and must not count as one."""
@@ -239,6 +299,8 @@ class _Applier:
 
     def _white_out(self, path: Parts) -> None:
         directory, name = path[:-1], path[-1]
+        if self._listed is not None:
+            self._listed.removal()
         if any(part.startswith(WHITEOUT) for part in directory):
             raise LayerError(f"{tarformat.shown(b'/'.join(path))} is below a whiteout")
         hidden = name.removeprefix(WHITEOUT)

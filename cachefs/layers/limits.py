@@ -16,16 +16,17 @@ class Limits:
 
     Attributes:
         max_bytes: bytes of all archives when expanded.
+        max_apparent: bytes of all sparse files, with their holes.
         max_entries: files, directories and links, also directories that are only part of a name.
         max_layers: layers on top of each other.
         max_path: bytes of one name, or of a link's target.
         max_depth: components of one name.
         max_ratio: bytes that one byte of a blob may expand to, beyond ``ratio_from``.
-        ratio_from: bytes that may be expanded before the ratio is checked: disk images, for
-            example, are mostly zeros and compress to almost nothing.
+        ratio_from: bytes that may be expanded before the ratio is checked.
     """
 
     max_bytes: int = 64 * _GIB
+    max_apparent: int = 1024 * _GIB
     max_entries: int = 2_000_000
     max_layers: int = 1000
     max_path: int = 4096
@@ -52,6 +53,7 @@ class Budget:
         self._entries = 0
         self._compressed = 0
         self._expanded = 0
+        self._apparent = 0
 
     def compressed(self, count: int) -> None:
         """Count bytes of blobs."""
@@ -68,6 +70,14 @@ class Budget:
             raise self._refused(
                 f"{self._compressed} bytes expand to more than {limits.max_ratio} times as many, "
                 "like a decompression bomb"
+            )
+
+    def apparent(self, count: int) -> None:
+        """Count bytes of a sparse file, with its holes."""
+        self._apparent += count
+        if self._apparent > self._limits.max_apparent:
+            raise self._refused(
+                f"the sparse files of the layers have more than {self._limits.max_apparent} bytes"
             )
 
     def layer(self) -> None:

@@ -1,8 +1,9 @@
 """Packing a directory into a layer: the same files give the same bytes on any machine.
 
-A layer keeps names, the contents of files, whether their owner may execute them, and the targets of
-symbolic links. It does not depend on owners, times, other mode bits, the umask, the order of
-directories, hard links (each name becomes a separate file) or holes in sparse files.
+A layer keeps names, the contents of files, permissions, the targets of symbolic links, and which of
+its names are hard links to one file. It does not depend on owners, times, set-user-ID, set-group-ID
+and sticky bits, the order of directories, hard links to what is not in the layer, or where the disk
+has holes: what is a hole depends on the content alone (:mod:`cachefs.layers.sparse`).
 """
 
 from __future__ import annotations
@@ -17,21 +18,29 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
-from cachefs.layers import tarformat
+from cachefs.layers import sparse, tarformat
 from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.compression import MEDIA_TYPES, READ_SIZE, Compression, Compressor, compressor
 from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
+from cachefs.layers.listing import DIRECTORY, FILE, HARD_LINK, SYMLINK, Listed, kept_mode
 from cachefs.layers.overlap import background
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cachefs.layers.beneath import Parts
+    from cachefs.layers.listing import Listing
     from cachefs.layers.overlap import CallQueue
 
 WHITEOUT: Final = b".wh."
 """The prefix of names that stand for a removal in a layer."""
+
+_LISTED: Final = {
+    tarformat.DIRECTORY: DIRECTORY,
+    tarformat.SYMLINK: SYMLINK,
+    tarformat.HARD_LINK: HARD_LINK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +48,15 @@ class PackedLayer:
     """The blob's digest and size in bytes, and the digest of the uncompressed archive.
 
     The ``diff_id`` is the same on any machine. So is the ``digest``, for one version of the
-    compression library.
+    compression library. ``special`` are the files whose set-user-ID and set-group-ID bits are not
+    kept.
     """
 
     digest: Digest
     size: int
     diff_id: Digest
     media_type: str
+    special: tuple[str, ...] = ()
 
 
 def tree(root: Path, paths: Iterable[str] = (".",)) -> list[str]:
@@ -81,6 +92,7 @@ def pack(
     compression: Compression = "zstd",
     level: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    listing: Listing | None = None,
 ) -> PackedLayer:
     """Write the named files, directories and symbolic links below ``root`` as one layer.
 
@@ -96,6 +108,7 @@ def pack(
         compression: see :mod:`cachefs.layers.compression`.
         level: the compression level; None for the compression's default.
         limits: those that the layer will be extracted with.
+        listing: receives the members of the layer.
 
     Raises:
         LayerError: a limit is exceeded, so that the layer could not be extracted.
@@ -108,14 +121,15 @@ def pack(
     with ExitStack() as stack:
         hashing = stack.enter_context(background("cachefs-diffid"))
         writing = stack.enter_context(background("cachefs-compress"))
-        archive = _ArchiveWriter(blob, hashing, writing, budget)
-        beneath = stack.enter_context(Beneath.at(root))
+        archive = _ArchiveWriter(blob, hashing, writing, budget, listing)
+        packer = _Packer(archive, stack.enter_context(Beneath.at(root)))
         wanted = {_checked(name) for name in names} - {b""}
         parents = _parents(wanted)
         for name in sorted(wanted | parents):
-            _add(archive, beneath, name, leads=name in parents)
+            packer.add(name, wanted=name in wanted, leads=name in parents)
         diff_id = archive.finish()
-    return PackedLayer(blob.digest(), blob.size, diff_id, MEDIA_TYPES[compression])
+    special = tuple(map(os.fsdecode, packer.special))
+    return PackedLayer(blob.digest(), blob.size, diff_id, MEDIA_TYPES[compression], special)
 
 
 def _parents(names: Iterable[bytes]) -> set[bytes]:
@@ -169,23 +183,50 @@ class _Blob:
 class _ArchiveWriter:
     """Collects small writes into chunks, and passes each to the hash and to the compressor."""
 
-    def __init__(self, blob: _Blob, hashing: CallQueue, writing: CallQueue, budget: Budget) -> None:
+    def __init__(
+        self,
+        blob: _Blob,
+        hashing: CallQueue,
+        writing: CallQueue,
+        budget: Budget,
+        listing: Listing | None,
+    ) -> None:
         self._blob = blob
         self._budget = budget
         self._hashing = hashing
         self._writing = writing
+        self._listing = listing
         self._hash = hashlib.sha256()
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | memoryview] = []
         self._size = 0
 
-    def member(
-        self, name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = b""
-    ) -> None:
-        """Write a member's header."""
+    def member(self, name: bytes, kind: bytes, *, mode: int, link: bytes = b"") -> None:
+        """Write a directory or link."""
         self._budget.member(name, link)
-        self.write(tarformat.header(name, kind, mode=mode, size=size, link=link))
+        self.write(tarformat.header(name, kind, mode=mode, link=link))
+        if self._listing is not None:
+            listed_mode = mode if kind == tarformat.DIRECTORY else 0
+            member = Listed(_LISTED[kind], listed_mode, 0, link)
+            self._listing.add(name.rstrip(b"/"), member)
 
-    def write(self, *parts: bytes) -> None:
+    def file(
+        self, name: bytes, mode: int, size: int, stored: int | None, data: Iterator[memoryview]
+    ) -> None:
+        """Write a file; a sparse one has ``stored`` bytes of data."""
+        self._budget.member(name, b"")
+        real_size = None if stored is None else size
+        self._budget.apparent(real_size or 0)
+        stored = size if stored is None else stored
+        self.write(
+            tarformat.header(name, tarformat.FILE, mode=mode, size=stored, real_size=real_size)
+        )
+        if self._listing is not None:
+            data = self._listing.file(name, mode, size, data, self._hashing)
+        for chunk in data:
+            self.write(chunk)
+        self.write(tarformat.padding(stored))
+
+    def write(self, *parts: bytes | memoryview) -> None:
         self._gathered += parts
         self._size += sum(map(len, parts))
         if self._size >= READ_SIZE:
@@ -197,6 +238,8 @@ class _ArchiveWriter:
         self._writing.call(self._blob.end)
         self._hashing.finish()
         self._writing.finish()
+        if self._listing is not None:
+            self._listing.finish()
         return Digest.from_hex(self._hash.hexdigest())
 
     def _pass_on(self) -> None:
@@ -207,58 +250,89 @@ class _ArchiveWriter:
         self._writing.call(self._blob.add, chunk)
 
 
-def _add(archive: _ArchiveWriter, root: Beneath, name: bytes, *, leads: bool) -> None:
-    path = split(name)
-    if WHITEOUT in name and any(part.startswith(WHITEOUT) for part in path):
-        raise UsageError(
-            f"{_shown(name)}: names that begin with .wh. stand for removals in a layer"
-        )
-    try:
-        kind = root.status(path).st_mode
-        if stat.S_ISDIR(kind):
-            archive.member(name + b"/", tarformat.DIRECTORY, mode=0o755)
-        elif leads:
-            raise UsageError(f"{_shown(name)} is not a directory, but a name leads through it")
-        elif stat.S_ISREG(kind):
-            _add_file(archive, root, path, name)
-        elif stat.S_ISLNK(kind):
-            archive.member(name, tarformat.SYMLINK, mode=0o777, link=root.link(path))
-        else:
-            raise _no_file(name)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{_shown(name)} does not exist") from error
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise _no_file(name) from error
-        if isinstance(error, PermissionError):
-            raise PermissionError(error.errno, error.strerror, os.fsdecode(name)) from error
-        raise
+class _Packer:
+    """Adds what is at names below a directory to an archive.
+
+    Attributes:
+        special: files whose set-user-ID and set-group-ID bits are not kept.
+    """
+
+    def __init__(self, archive: _ArchiveWriter, root: Beneath) -> None:
+        self.special: list[bytes] = []
+        self._archive = archive
+        self._root = root
+        self._linked: dict[tuple[int, int], bytes] = {}
+
+    def add(self, name: bytes, *, wanted: bool, leads: bool) -> None:
+        """Add a name. One that only leads to others has the same mode on any machine."""
+        path = split(name)
+        if WHITEOUT in name and any(part.startswith(WHITEOUT) for part in path):
+            raise UsageError(
+                f"{_shown(name)}: names that begin with .wh. stand for removals in a layer"
+            )
+        try:
+            kind = self._root.status(path).st_mode
+            if stat.S_ISDIR(kind):
+                mode = kept_mode(kind, DIRECTORY) if wanted else 0o755
+                self._archive.member(name + b"/", tarformat.DIRECTORY, mode=mode)
+            elif leads:
+                raise UsageError(f"{_shown(name)} is not a directory, but a name leads through it")
+            elif stat.S_ISREG(kind):
+                self._add_file(path, name)
+            elif stat.S_ISLNK(kind):
+                link = self._root.link(path)
+                self._archive.member(name, tarformat.SYMLINK, mode=0o777, link=link)
+            else:
+                raise _no_file(name)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UsageError(f"{_shown(name)} does not exist") from error
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise _no_file(name) from error
+            if isinstance(error, PermissionError):
+                raise PermissionError(error.errno, error.strerror, os.fsdecode(name)) from error
+            raise
+
+    def _add_file(self, path: Parts, name: bytes) -> None:
+        descriptor = self._root.open_file(path)
+        try:
+            status = os.fstat(descriptor)
+            mode = kept_mode(status.st_mode, FILE)
+            if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                self.special.append(name)
+            if status.st_nlink > 1:
+                first = self._linked.setdefault((status.st_dev, status.st_ino), name)
+                if first != name:
+                    self._archive.member(name, tarformat.HARD_LINK, mode=mode, link=first)
+                    return
+            size = status.st_size
+            parts = sparse.data_parts(descriptor, size) if size >= sparse.BLOCK else None
+            stored = None if parts is None else sparse.stored_size(parts, size)
+            self._archive.file(name, mode, size, stored, _data(descriptor, name, size, parts))
+        finally:
+            os.close(descriptor)
 
 
-def _add_file(archive: _ArchiveWriter, root: Beneath, path: Parts, name: bytes) -> None:
-    descriptor = root.open_file(path)
-    try:
-        status = os.fstat(descriptor)
-        size = status.st_size
-        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-        archive.member(name, tarformat.FILE, mode=mode, size=size)
-        _add_data(archive, descriptor, name, size)
-        archive.write(tarformat.padding(size))
-    finally:
-        os.close(descriptor)
+def _data(
+    descriptor: int, name: bytes, size: int, parts: sparse.Parts | None
+) -> Iterator[memoryview]:
+    """The data of a file as it is stored. Raises UsageError if its size changes meanwhile."""
+    if parts is not None:
+        yield memoryview(sparse.written_map(parts, size))
+    for offset, length in [(0, size)] if parts is None else parts:
+        position, end = offset, offset + length
+        while position < end:
+            data = os.pread(descriptor, min(end - position, READ_SIZE), position)
+            if not data:
+                raise _changed(name)
+            position += len(data)
+            yield memoryview(data)
+    if os.fstat(descriptor).st_size != size:
+        raise _changed(name)
 
 
-def _add_data(archive: _ArchiveWriter, descriptor: int, name: bytes, size: int) -> None:
-    left = size
-    while True:
-        # Reading a byte more than expected detects a file that grew.
-        data = os.read(descriptor, min(left, READ_SIZE) + 1)
-        left -= len(data)
-        if left < 0 or (left and not data):
-            raise UsageError(f"the size of {_shown(name)} changed while it was packed")
-        archive.write(data)
-        if not left:
-            return
+def _changed(name: bytes) -> UsageError:
+    return UsageError(f"the size of {_shown(name)} changed while it was packed")
 
 
 def _no_file(name: bytes) -> UsageError:

@@ -72,15 +72,35 @@ class Root:
                 if not stat.S_ISDIR(os.lstat(path[-1], dir_fd=parent).st_mode):
                     os.unlink(path[-1], dir_fd=parent)
                     os.mkdir(path[-1], 0o700, dir_fd=parent)
-            os.fchmod(self._tree.directory(path), mode)
+            descriptor = self._tree.directory(path)
+            # A directory below one of a shared group belongs to that group too, for all that is
+            # made in it later.
+            inherited = os.fstat(descriptor).st_mode & stat.S_ISGID
+            os.fchmod(descriptor, mode | inherited)
 
     def file(self, path: Parts, mode: int, data: Iterable[memoryview]) -> None:
         """Make a new file; an existing one is never written to."""
+        with self._new_file(path, mode) as descriptor:
+            for chunk in data:
+                _write(descriptor, chunk)
+
+    def sparse_file(
+        self, path: Parts, mode: int, size: int, pieces: Iterable[tuple[int, memoryview]]
+    ) -> None:
+        """Make a new file of this size with pieces at offsets, and holes between them."""
+        with self._new_file(path, mode) as descriptor:
+            for offset, piece in pieces:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                _write(descriptor, piece)
+            with _refusing(path):
+                os.ftruncate(descriptor, size)
+
+    @contextmanager
+    def _new_file(self, path: Parts, mode: int) -> Iterator[int]:
         with _refusing(path):
             descriptor = self._create(path)
         try:
-            for chunk in data:
-                _write(descriptor, chunk)
+            yield descriptor
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)

@@ -2,8 +2,9 @@
 
 Archives are written as POSIX ustar, with a pax header if a name is long or not ASCII, or a size
 does not fit. These are read, as are old (V7) tar, and GNU's long names and binary sizes. Sparse
-files, multi-volume archives and other extensions are refused: builders do not write them. Names are
-bytes, as in the archive and on disk; whether a name is safe is not checked here.
+files have the pax form of version 1.0 (:mod:`cachefs.layers.sparse`); older forms of them,
+multi-volume archives and other extensions are refused: builders do not write them. Names are bytes,
+as in the archive and on disk; whether a name is safe is not checked here.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ EXTENSION_LIMIT: Final = 1024 * 1024
 
 _USED: Final = (b"path", b"linkpath", b"size")
 _SPARSE: Final = b"GNU.sparse."
+_SPARSE_MAJOR: Final = b"GNU.sparse.major"
+_SPARSE_MINOR: Final = b"GNU.sparse.minor"
+_SPARSE_NAME: Final = b"GNU.sparse.name"
+_SPARSE_SIZE: Final = b"GNU.sparse.realsize"
+_SPARSE_KEYS: Final = (_SPARSE_MAJOR, _SPARSE_MINOR, _SPARSE_NAME, _SPARSE_SIZE)
+_SPARSE_DIRECTORY: Final = b"GNUSparseFile.0/"
+"""Where readers that do not know sparse files put them: they hold something else."""
+
+_NAMES: Final = (b"path", b"linkpath", _SPARSE_NAME)
 _KINDS: Final = {b"\0": FILE, b"7": FILE, FILE: FILE} | {
     kind: kind for kind in (HARD_LINK, SYMLINK, DIRECTORY)
 }
@@ -59,13 +69,27 @@ _DECIMAL: Final = re.compile(rb"[0-9]{1,18}")
 _PAX_LENGTH: Final = re.compile(rb"([1-9][0-9]{0,6}) ")
 
 
-def header(name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = b"") -> bytes:
+def header(
+    name: bytes,
+    kind: bytes,
+    *,
+    mode: int,
+    size: int = 0,
+    link: bytes = b"",
+    real_size: int | None = None,
+) -> bytes:
     """The bytes before a member's data: one header, after a pax header if needed.
 
-    The same arguments give the same bytes everywhere: the owner is 0 and the time :data:`MTIME`.
+    ``real_size`` is the size of a sparse file, of which the archive has ``size`` bytes. The same
+    arguments give the same bytes everywhere: the owner is 0 and the time :data:`MTIME`. Raises
+    LayerError if the pax header would be too long for :class:`Archive`.
     """
     pax = b""
-    if len(name) > _NAME_FIELD or not name.isascii():
+    if real_size is not None:
+        pax += _pax_record(_SPARSE_MAJOR, b"1") + _pax_record(_SPARSE_MINOR, b"0")
+        pax += _pax_record(_SPARSE_NAME, name) + _pax_record(_SPARSE_SIZE, b"%d" % real_size)
+        name = _SPARSE_DIRECTORY + name.rpartition(b"/")[2][: _NAME_FIELD - len(_SPARSE_DIRECTORY)]
+    elif len(name) > _NAME_FIELD or not name.isascii():
         pax += _pax_record(b"path", name)
     if len(link) > _NAME_FIELD or not link.isascii():
         pax += _pax_record(b"linkpath", link)
@@ -73,6 +97,8 @@ def header(name: bytes, kind: bytes, *, mode: int, size: int = 0, link: bytes = 
         pax += _pax_record(b"size", b"%d" % size)
         size = 0
     block = _block(name, kind, mode, size, link)
+    if len(pax) > EXTENSION_LIMIT:
+        raise _too_long()
     if pax:
         before = _block(b"././@PaxHeader", _PAX, 0o644, len(pax), b"")
         return before + pax + padding(len(pax)) + block
@@ -110,13 +136,18 @@ def _pax_record(key: bytes, value: bytes) -> bytes:
 
 
 class Member(NamedTuple):
-    """A file, directory or link of an archive. ``size`` is the number of data bytes that follow."""
+    """A file, directory or link of an archive.
+
+    ``size`` is the number of data bytes that follow. ``real_size`` is the size of a sparse file,
+    and None for others.
+    """
 
     name: bytes
     kind: bytes
     mode: int
     size: int
     link: bytes
+    real_size: int | None = None
 
 
 class Archive:
@@ -165,10 +196,7 @@ class Archive:
             size = _number(fields[3])
             left -= max(size, BLOCK)
             if left < 0:
-                raise LayerError(
-                    f"the layer has more than {EXTENSION_LIMIT} bytes of extended headers "
-                    "before one file"
-                )
+                raise _too_long()
             self._extend(extended, fields[6], size)
 
     def _extend(self, extended: dict[bytes, bytes], kind: bytes, size: int) -> None:
@@ -234,11 +262,23 @@ def _member(fields: tuple[bytes, ...], extended: dict[bytes, bytes]) -> Member:
     if known is None:
         what = _REFUSED.get(kind, f"of the unknown type {kind!r}")
         raise LayerError(f"{shown(name)} is {what}, which is not extracted")
-    if _SPARSE in extended:
-        raise LayerError(f"{shown(name)} is a sparse file, which is not extracted")
+    real_size = None
+    if any(key.startswith(_SPARSE) for key in extended):
+        name, real_size = _sparse(name, known, extended)
     if kind == b"\0" and name.endswith(b"/"):
         known = DIRECTORY
-    return Member(name, known, _number(mode), _size(known, size, extended), link)
+    return Member(name, known, _number(mode), _size(known, size, extended), link, real_size)
+
+
+def _sparse(name: bytes, kind: bytes, extended: dict[bytes, bytes]) -> tuple[bytes, int]:
+    """The name and size of a sparse file."""
+    version = extended.get(_SPARSE_MAJOR), extended.get(_SPARSE_MINOR)
+    size = extended.get(_SPARSE_SIZE, b"")
+    if kind != FILE or version != (b"1", b"0") or _DECIMAL.fullmatch(size) is None:
+        raise LayerError(
+            f"{shown(name)} is a sparse file in another form than pax 1.0, which is not extracted"
+        )
+    return extended.get(_SPARSE_NAME, name), int(size)
 
 
 def _size(kind: bytes, field: bytes, extended: dict[bytes, bytes]) -> int:
@@ -267,7 +307,7 @@ def _text(field: bytes) -> bytes:
 
 
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
-    """The records that matter here; all keys of sparse files count as one."""
+    """The records that matter here; keys of other forms of sparse files count as one."""
     records = {}
     start = 0
     while start < len(data):
@@ -276,14 +316,20 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
         if match is None or end <= match.end() or data[end - 1 : end] != b"\n":
             raise _malformed()
         key, equals, value = data[match.end() : end - 1].partition(b"=")
-        if not equals or (key in (b"path", b"linkpath") and b"\0" in value):
+        if not equals or (key in _NAMES and b"\0" in value):
             raise _malformed()
-        if key.startswith(_SPARSE):
+        if key.startswith(_SPARSE) and key not in _SPARSE_KEYS:
             key = _SPARSE
-        if value and (key in _USED or key == _SPARSE):
+        if value and (key in _USED or key.startswith(_SPARSE)):
             records[key] = value
         start = end
     return records
+
+
+def _too_long() -> LayerError:
+    return LayerError(
+        f"the layer has more than {EXTENSION_LIMIT} bytes of extended headers before one file"
+    )
 
 
 def _malformed() -> LayerError:

@@ -130,8 +130,8 @@ class Layout(ABC):
             return None
 
     @abstractmethod
-    async def names(self) -> list[NamedManifest]:
-        """All names, sorted. Raises StoreError and ManifestError."""
+    async def names(self, prefix: str = "") -> list[NamedManifest]:
+        """All names that begin with a prefix, sorted. Raises StoreError and ManifestError."""
 
     @abstractmethod
     async def find(self, name: str) -> NamedManifest | None:

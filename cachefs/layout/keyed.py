@@ -46,11 +46,11 @@ class KeyedLayout(Layout):
         self.blob_prefix = f"{blobs}sha256:"
         self.manifest_prefix = manifests
 
-    async def names(self) -> list[NamedManifest]:
+    async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All names: the keys under the manifests prefix that are not blobs."""
         return [
             self._named(stat)
-            for stat in await self.store.list(self.manifest_prefix)
+            for stat in await self.store.list(self.manifest_prefix + prefix)
             if not self._is_apart(stat.path) and self._key_fault(stat.path) is None
         ]
 

@@ -75,7 +75,7 @@ class OCILayout(Layout):
         self.digest = digest
         self._seen: tuple[bytes, Index] | None = None
 
-    async def names(self) -> list[NamedManifest]:
+    async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All tags. Their time is that of ``index.json``, which contains them."""
         try:
             index = await self._index()
@@ -86,7 +86,7 @@ class OCILayout(Layout):
         found = [
             NamedManifest(tag, self.blob_key(Digest(item.digest)), item.size, modified)
             for item in index.manifests
-            if (tag := item.annotations.get(oci.REF_NAME))
+            if (tag := item.annotations.get(oci.REF_NAME)) and tag.startswith(prefix)
         ]
         return sorted(found, key=lambda name: name.name)
 

@@ -98,6 +98,22 @@ def _go_duration(text: str) -> float:
     return -nanoseconds / 1e9 if text.startswith("-") else nanoseconds / 1e9
 
 
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGTP])(I)?)?(B)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes, given as ``500MB``, ``10GiB`` or ``5T``; only ``kB``, ``MB`` and so on are decimal.
+
+    Raises LocationError.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise LocationError(f"{quoted(text)} is not a valid size: write for example 500MB or 10GiB")
+    number, unit, binary, with_b = found.groups()
+    base = 1000 if with_b and not binary else 1024
+    return int(float(number) * base ** ("KMGTP".index(unit.upper()) + 1 if unit else 0))
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("is not text")  # noqa: TRY004 - here all errors are ValueErrors
@@ -135,6 +151,8 @@ def _bucket(value: object) -> str:
 
 def _http(value: object) -> str | None:
     text = _text(value)
+    if text and "://" not in text:
+        raise ValueError("lacks http:// or https:// before it: write for example https://host:9000")
     if text and not _HTTP.fullmatch(text):
         raise ValueError(
             "is not a URL of a server: write for example https://host:9000, without credentials"

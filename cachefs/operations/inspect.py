@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cachefs.amount import Amount
 from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph
+from cachefs.operations.describe import (
+    DescribedResult,
+    described_layers,
+    read_descriptions,
+)
 from cachefs.transfer.manifests import read_names
 from cachefs.wire.walks import fold_stacks
 
@@ -34,6 +40,8 @@ class NameSummary(Struct, frozen=True, kw_only=True):
         fault: why the manifest cannot be read; the figures are then 0.
         refusal: why builders refuse to import it although it can be read; empty if they do not.
             Records that they refuse are not counted.
+        described: what its newest result is, if that was asked for and is known.
+        others: how many more of its results are described.
     """
 
     name: str
@@ -46,6 +54,8 @@ class NameSummary(Struct, frozen=True, kw_only=True):
     results: int = 0
     fault: str | None = None
     refusal: str = ""
+    described: DescribedResult | None = None
+    others: int = 0
 
 
 class LayerDetails(Struct, frozen=True, kw_only=True):
@@ -81,6 +91,7 @@ class NameDetails(Struct, frozen=True, kw_only=True):
         fault: why the manifest cannot be read; the rest is then empty.
         refusal: why builders refuse to import it although it can be read; empty if they do not.
             Records that they refuse are left out.
+        described: what its results are, the newest first, as far as that was stored.
     """
 
     name: str
@@ -90,6 +101,7 @@ class NameDetails(Struct, frozen=True, kw_only=True):
     records: list[RecordDetails] = []
     fault: str | None = None
     refusal: str = ""
+    described: list[DescribedResult] = []
 
 
 class Survey(Struct, frozen=True, kw_only=True):
@@ -99,17 +111,27 @@ class Survey(Struct, frozen=True, kw_only=True):
     blobs: Amount
 
 
-async def survey(layout: Layout, names: Collection[str] = ()) -> Survey:
+async def survey(layout: Layout, names: Collection[str] = (), *, described: bool = False) -> Survey:
     """Summarize every name, or these in their order.
 
     The summary of a name that does not exist or cannot be read states its fault. Raises StoreError.
+
+    Args:
+        layout: the cache.
+        names: by default all.
+        described: read what the newest result of each name is, which is one more small blob.
     """
     listed = {name.name: name for name in await layout.names()}
     wanted = list(names or listed)
     sizes: dict[Digest, int] = {}
 
     async def read(name: str) -> NameSummary:
-        return _summary(listed[name], await layout.read(name), sizes)
+        manifest = await layout.read(name)
+        summary = _summary(listed[name], manifest, sizes)
+        if not described or not (layers := described_layers(manifest.config)):
+            return summary
+        newest = await read_descriptions(layout, layers[:1])
+        return replace(summary, described=next(iter(newest), None), others=len(layers) - 1)
 
     found = await read_names([name for name in wanted if name in listed], read)
     summaries = [_faulty_summary(listed.get(n), n, found.get(n)) for n in wanted]
@@ -141,7 +163,7 @@ async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails
     """
 
     async def read(name: str) -> NameDetails:
-        return describe(await layout.read(name))
+        return await describe(layout, name)
 
     found = await read_names(names, read)
     return [_or_fault(name, found[name]) for name in names]
@@ -171,8 +193,14 @@ def _summary(name: NamedManifest, manifest: Manifest, every: dict[Digest, int]) 
     )
 
 
-def describe(manifest: Manifest) -> NameDetails:
-    """Everything in a manifest."""
+async def describe(layout: Layout, name: str) -> NameDetails:
+    """Everything in a name's manifest, and what its results are. Raises as :meth:`Layout.read`."""
+    manifest = await layout.read(name)
+    described = await read_descriptions(layout, described_layers(manifest.config))
+    return replace(_details(manifest), described=described)
+
+
+def _details(manifest: Manifest) -> NameDetails:
     graph = RecordGraph(manifest.config)
     layers = []
     for index, layer in enumerate(graph.layers):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from cachefs.errors import UsageError
+from cachefs.transfer.renewing import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -19,11 +20,14 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
     """Which names a prune removes in addition to deleting orphaned blobs; by default none.
 
     A name is never removed if ``keep`` matches it or it is among the newest of its ``keep_last``
-    pattern. Of the others, those older than ``older_than`` are removed; without ``older_than``,
-    all that match a ``keep_last`` pattern.
+    pattern. Of the others, those older than ``older_than`` or not used for ``unused_for`` are
+    removed; without both, all that match a ``keep_last`` pattern.
 
     Attributes:
-        older_than: seconds since a name was written.
+        older_than: seconds since a name was written, or its time was renewed.
+        unused_for: seconds since a name was written or used. ``cachefs run`` renews the time of a
+            name that it uses at most once a day, so a name is removed only if its time is one day
+            older than that. Builders renew no times: of their names it is when they were written.
         keep_last: how many of the names that match a pattern are kept, the newest ones. A name
             belongs to the first pattern that matches it.
         keep: patterns of names that are never removed.
@@ -35,6 +39,7 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
     """
 
     older_than: float | None = None
+    unused_for: float | None = None
     keep_last: dict[str, int] = {}
     keep: tuple[str, ...] = ()
     max_size: int | None = None
@@ -47,6 +52,8 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
             raise UsageError(f"keep is a tuple of patterns, not text: write ({self.keep!r},)")
         if self.older_than is not None and self.older_than < 0:
             raise UsageError("older_than is negative: every name would be removed")
+        if self.unused_for is not None and self.unused_for < 0:
+            raise UsageError("unused_for is negative: every name would be removed")
         if any(count < 0 for count in self.keep_last.values()):
             raise UsageError("keep_last is negative")
         if self.max_size is not None and self.max_size < 0:
@@ -55,7 +62,16 @@ class PrunePolicy(Struct, frozen=True, kw_only=True):
     @property
     def needs_times(self) -> bool:
         """Whether the names' times matter."""
-        return bool(self.keep_last) or self.older_than is not None or self.max_size is not None
+        limits = (self.older_than, self.unused_for, self.max_size)
+        return bool(self.keep_last) or any(limit is not None for limit in limits)
+
+    def outlived(self, age: float) -> str:
+        """Why a name of this age in seconds is removed; empty if it is not."""
+        if self.older_than is not None and age > self.older_than:
+            return "too old"
+        if self.unused_for is not None and age > self.unused_for + DAY:
+            return "not used"
+        return ""
 
 
 class Candidate(NamedTuple):
@@ -103,9 +119,8 @@ def _reason(candidate: Candidate, policy: PrunePolicy, superseded: Collection[st
         return "not in the source"
     if policy.missing_blobs and candidate.misses_blobs:
         return "blobs are missing"
-    if policy.older_than is not None:
-        is_old = candidate.age is not None and candidate.age > policy.older_than
-        return "too old" if is_old else None
+    if policy.older_than is not None or policy.unused_for is not None:
+        return policy.outlived(candidate.age or 0.0) or None
     return "not among the last" if candidate.name in superseded else None
 
 

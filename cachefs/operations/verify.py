@@ -24,7 +24,7 @@ from cachefs.errors import (
     StoreError,
     UsageError,
 )
-from cachefs.filesystems.failures import IS_ARCHIVED
+from cachefs.filesystems.s3_failures import IS_ARCHIVED
 from cachefs.graph import RecordGraph
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import Slice, list_blobs, look_up, slices

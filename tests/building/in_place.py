@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from cachefs.building.policy import Policy
 from cachefs.building.report import StepReport
 from cachefs.building.running import UserCommand, run_cached
 
@@ -40,8 +41,7 @@ def run(
     action = UserCommand(["sh", "-c", script], place, hear, incremental=incremental)
     report = run_cached(
         action,
-        caches=[str(place.parent / "cache")],
-        name="run",
+        policy=Policy(cache=(str(place.parent / "cache"),), name="run"),
         inputs=inputs,
         outputs=outputs,
         variables=[],

@@ -124,6 +124,7 @@ def test_a_command_is_compressed_as_its_cache_says(tmp_path: Path) -> None:
         "--output",
         "out",
         "--explain",
+        "--no-describe",
         "--",
         "sh",
         "-c",

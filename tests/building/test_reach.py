@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import cachefs
 from cachefs import CacheError
+from cachefs.building.policy import Policy
 from cachefs.building.running import UserCommand, run_cached
 from cachefs.layers.compression import decompressed
 from tests import trees
@@ -129,8 +130,7 @@ def _run(place: Path, cache: Path, outputs: list[str], **how: Any) -> None:
     action = UserCommand(["sh", "-c", MAKE, "sh", *outputs], place, lambda *_: None, **how)
     run_cached(
         action,
-        caches=[str(cache)],
-        name="run",
+        policy=Policy(cache=(str(cache),), name="run"),
         inputs=["input"],
         outputs=outputs,
         variables=[],

@@ -50,8 +50,8 @@ def test_a_cached_build_pulls_what_is_asked_for(tmp_path: Path, mode: Any) -> No
         assert last.files()["out"].read_text() == "x0\n1\n2\n3\n4\n"
     assert "ran" not in _outcomes(build)
     assert [bool(step.fetched) for step in build.report.steps] == [False] * 4 + [True]
-    assert build.report.export is not None
-    assert build.report.export.uploaded.blobs == 0
+    (export,) = build.report.exports
+    assert export.uploaded.blobs == 0
     assert cachefs.open(cache).verify().faults == []
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import os
 import shutil
 import stat
+import subprocess
 import tarfile
 import tracemalloc
 from collections.abc import Iterator
@@ -148,7 +150,61 @@ def test_modes_lose_what_is_dangerous_and_stay_usable(tmp_path: Path) -> None:
             tar.addfile(info)
     extract_bytes(buffer.getvalue(), tmp_path / "out")
     found = {name: stat.S_IMODE((tmp_path / "out" / name).stat().st_mode) for name in modes}
-    assert found == {"suid": 0o755, "sgid": 0o711, "none": 0o600, "read": 0o644, "dir": 0o700}
+    assert found == {"suid": 0o755, "sgid": 0o711, "none": 0o400, "read": 0o444, "dir": 0o700}
+
+
+def _sparse_archive(path: Path, form: tuple[str, ...]) -> bytes:
+    """An archive of GNU tar, which finds the holes of the files."""
+    archived = subprocess.run(
+        ["tar", "--sparse", *form, "-cf", "-", "-C", str(path), "."],  # noqa: S607
+        capture_output=True,
+        check=True,
+    )
+    return archived.stdout
+
+
+def _image(path: Path, size: int = 50_000_000) -> Path:
+    with path.open("wb") as file:
+        for offset in (100_000, 20_000_000, size - 3):
+            file.seek(offset)
+            file.write(b"end")
+    return path
+
+
+def test_sparse_files_of_gnu_tar_get_their_holes(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    image = _image(tmp_path / "in" / "image")
+    (tmp_path / "in" / ("ö" * 60)).write_bytes(bytes(3_000_000))
+    os.truncate(tmp_path / "in" / ("ö" * 60), 5_000_000)
+    raw = _sparse_archive(tmp_path / "in", ("--format=pax", "--sparse-version=1.0"))
+    extract_bytes(raw, tmp_path / "out")
+    assert trees.read(tmp_path / "out") == trees.read(tmp_path / "in")
+    assert (tmp_path / "out" / "image").stat().st_blocks == image.stat().st_blocks
+    for form in (["--format=gnu"], ["--format=pax", "--sparse-version=0.1"]):
+        with pytest.raises(LayerError, match="is a sparse file"):
+            extract_bytes(_sparse_archive(tmp_path / "in", tuple(form)), tmp_path / "other")
+
+
+def test_a_large_empty_disk_image_is_refused_only_beyond_the_limit(tmp_path: Path) -> None:
+    with (tmp_path / "disk").open("wb") as file:
+        file.truncate(1 << 34)
+    blob = io.BytesIO()
+    made = pack(tmp_path, ["disk"], blob)
+    assert made.size < 1000
+    for most, fits in ((1 << 34, True), ((1 << 34) - 1, False)):
+        limits = Limits(max_apparent=most)
+        with contextlib.nullcontext() if fits else pytest.raises(LayerError, match="sparse files"):
+            blob.seek(0)
+            extract(
+                blob,
+                tmp_path / f"out{fits}",
+                media_type=made.media_type,
+                diff_id=made.diff_id,
+                limits=limits,
+            )
+        with contextlib.nullcontext() if fits else pytest.raises(LayerError, match="sparse files"):
+            pack(tmp_path, ["disk"], io.BytesIO(), limits=limits)
+    assert (tmp_path / "outTrue" / "disk").stat().st_blocks == 0
 
 
 def test_hard_links_inside_are_made(tmp_path: Path) -> None:
@@ -321,11 +377,10 @@ def test_media_types_of_other_things_are_refused(tmp_path: Path, media_type: str
 def test_a_bomb_is_stopped_in_flat_memory(
     tmp_path: Path, compression: Compression, limits: Limits, reason: str
 ) -> None:
-    with (tmp_path / "zeros").open("wb") as file:
-        file.truncate(200 << 20)
+    (tmp_path / "same").write_bytes(b"\1" * (200 << 20))
     blob = io.BytesIO()
-    made = pack(tmp_path, ["zeros"], blob, compression=compression, level=1)
-    (tmp_path / "zeros").unlink()
+    made = pack(tmp_path, ["same"], blob, compression=compression, level=1)
+    (tmp_path / "same").unlink()
     blob = io.BytesIO(blob.getvalue() * 5)
     tracemalloc.start()
     try:

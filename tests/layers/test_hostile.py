@@ -177,6 +177,46 @@ ESCAPES = {
         member("x", tarfile.XHDTYPE, data=b"22 GNU.sparse.major=1\n"),
         member("a"),
     ],
+    **{
+        f"a sparse file whose map is {map_}": [
+            member(
+                "x",
+                tarfile.XHDTYPE,
+                data=b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n28 GNU.sparse.realsize=1000\n",
+            ),
+            member("a", data=text.ljust(512, b"\0") + b"12345"),
+        ]
+        for map_, text in {
+            "longer than its data": b"1\n0\n6\n",
+            "shorter than its data": b"1\n0\n4\n",
+            "beyond its size": b"1\n996\n5\n",
+            "out of order": b"2\n500\n3\n100\n2\n",
+            "overlapping": b"2\n100\n3\n102\n2\n",
+            "not a number": b"1\n0x\n5\n",
+            "negative": b"1\n-1\n5\n",
+            "endless": b"9" * 512,
+            "of too many parts": b"70000\n",
+            "cut off": b"200\n" + b"0\n0\n" * 127,
+        }.items()
+    },
+    "a sparse file outside": [
+        member(
+            "x",
+            tarfile.XHDTYPE,
+            data=b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.realsize=5\n"
+            b"29 GNU.sparse.name=../victim\n",
+        ),
+        member("a", data=b"1\n0\n5\n".ljust(512, b"\0") + b"12345"),
+    ],
+    "a sparse file of a size that no disk has": [
+        member(
+            "x",
+            tarfile.XHDTYPE,
+            data=b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+            b"42 GNU.sparse.realsize=999999999999999999\n",
+        ),
+        member("a", data=b"0\n".ljust(512, b"\0")),
+    ],
     "a name for all": [member("x", tarfile.XGLTYPE, data=b"9 path=a\n"), member("b")],
     "no archive": [b"nothing of the kind" * 100],
     "half a header": [member("a")[:100]],
@@ -293,7 +333,7 @@ def test_damage_is_damage_even_where_it_looks_hostile(raw: bytes, rest: bytes) -
 
 
 @given(trees.trees, st.sampled_from(list(MEDIA_TYPES)), st.data())
-def test_what_is_packed_can_be_extracted_with_the_same_limits(
+def test_packing_and_extracting_have_the_same_limits(
     tree_: trees.Tree, compression: Compression, data: st.DataObject
 ) -> None:
     limits = Limits(
@@ -304,28 +344,68 @@ def test_what_is_packed_can_be_extracted_with_the_same_limits(
     )
     with tempfile.TemporaryDirectory() as base:
         root = trees.write(Path(base, "root"), tree_)
+        names = tree(root)
+        if names and data.draw(st.booleans(), label="only some, and what leads there"):
+            names = data.draw(st.lists(st.sampled_from(names), unique=True))
         blob = io.BytesIO()
+        layer = pack(root, names, blob, compression=compression)
         try:
-            layer = pack(root, tree(root), blob, compression=compression, limits=limits)
+            pack(root, names, io.BytesIO(), compression=compression, limits=limits)
         except LayerError:
-            return
+            outcome: contextlib.AbstractContextManager[object] = pytest.raises(LayerError)
+        else:
+            outcome = contextlib.nullcontext()
         blob.seek(0)
-        made = Path(base, "made")
-        extract_chain([LayerSource(blob, layer.media_type, layer.diff_id)], made, limits=limits)
-        assert trees.read(made) == trees.read(root)
+        with outcome:
+            packed = LayerSource(blob, layer.media_type, layer.diff_id)
+            extract_chain([packed], Path(base, "made"), limits=limits)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=40), st.integers(1, 60_000)), min_size=1, max_size=6),
+    st.sampled_from(list(MEDIA_TYPES)),
+    st.integers(2, 2000),
+    st.sampled_from([0, 3 << 20, 5 << 20]),
+)
+@example([(b"a", 4 << 20)], "zstd", 100, 3 << 20)
+def test_what_is_packed_does_not_look_like_a_bomb_when_it_is_extracted(
+    content: list[tuple[bytes, int]], compression: Compression, ratio: int, ratio_from: int
+) -> None:
+    limits = Limits(max_ratio=ratio, ratio_from=ratio_from)
+    tree_: trees.Tree = {str(i): File(part * count) for i, (part, count) in enumerate(content)}
+    with tempfile.TemporaryDirectory() as base:
+        root = trees.write(Path(base, "root"), tree_)
+        blob = io.BytesIO()
+        with contextlib.suppress(LayerError):
+            layer = pack(root, tree(root), blob, compression=compression, limits=limits)
+            blob.seek(0)
+            packed = LayerSource(blob, layer.media_type, layer.diff_id)
+            try:
+                extract_chain([packed], Path(base, "made"), limits=limits)
+            except LayerError as error:
+                raise AssertionError(f"packed, and then refused: {error}") from error
+
+
+def test_extended_headers_are_refused_on_writing_as_on_reading() -> None:
+    overhead = len(b"1048576 path=\n")
+    fits = b"n" * (tarformat.EXTENSION_LIMIT - overhead)
+    raw = tarformat.header(fits, tarformat.FILE, mode=0o644)
+    assert next(tarformat.Archive(iter([raw])).members()).name == fits
+    for name, link in ((fits + b"n", b""), (fits, b"t" * 101)):
+        with pytest.raises(LayerError, match="bytes of extended headers"):
+            tarformat.header(name, tarformat.SYMLINK, mode=0o644, link=link)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-def test_zeros_that_would_not_be_extracted_are_not_packed(
+def test_what_would_be_refused_as_a_bomb_is_not_packed(
     tmp_path: Path, compression: Compression
 ) -> None:
     limits = Limits(max_ratio=100, ratio_from=20 << 20)
     for size, fits in ((10 << 20, True), (40 << 20, False)):
-        with (tmp_path / "zeros").open("wb") as file:
-            file.truncate(size)
+        (tmp_path / "same").write_bytes(b"\1" * size)
         blob = io.BytesIO()
         with contextlib.nullcontext() if fits else pytest.raises(LayerError, match="like a decomp"):
-            pack(tmp_path, ["zeros"], blob, compression=compression, limits=limits)
+            pack(tmp_path, ["same"], blob, compression=compression, limits=limits)
 
 
 def refused(destination: Path, limits: Limits, *layers: LayerSource) -> str:

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +24,10 @@ from hypothesis import strategies as st
 
 from cachefs.digest import Digest
 from cachefs.errors import UsageError
-from cachefs.layers import tarformat
+from cachefs.layers import sparse, tarformat
 from cachefs.layers.compression import MEDIA_TYPES, Compression, compressor, decompressed
+from cachefs.layers.extracting import LayerSource, extract, extract_chain
+from cachefs.layers.listing import Listing
 from cachefs.layers.packing import PackedLayer, pack, tree
 from tests import trees
 from tests.trees import File, Link
@@ -116,13 +119,14 @@ def test_what_does_not_count_leaves_no_trace(
         for name in tree(second):
             path = second / name
             if not path.is_symlink():
-                path.chmod(path.stat().st_mode & 0o711 | 0o4000)
+                path.chmod((first / name).stat().st_mode | 0o4000)
             time = randomness.randrange(1 << 31)
             os.utime(path, (time, time), follow_symlinks=False)
         names = [f"./{name}/" if (second / name).is_dir() else name for name in tree(second)]
         names = [name.rstrip("/") for name in names] + names[:2]
         randomness.shuffle(names)
-        assert packed(first, compression="zstd") == packed(second, names, compression="zstd")
+        layer, blob = packed(second, names, compression="zstd")
+        assert packed(first, compression="zstd") == (replace(layer, special=()), blob)
     finally:
         shutil.rmtree(base)
 
@@ -176,16 +180,103 @@ def compressed(compression: Compression, parts: list[bytes]) -> bytes:
     return b"".join([using.compress(part) for part in parts] + [using.flush()])
 
 
-def test_hard_links_and_holes_are_plain_files(tmp_path: Path) -> None:
-    linked, plain = tmp_path / "linked", tmp_path / "plain"
-    for root in (linked, plain):
+def test_holes_depend_on_the_content_alone(tmp_path: Path) -> None:
+    """Zeros are holes in the archive and when they come back, whether or not they were before."""
+    data = bytearray(1_000_001)
+    for offset in (0, 200_000, 1_000_000):
+        data[offset] = 1
+    hole, written = tmp_path / "hole", tmp_path / "written"
+    for root in (hole, written):
         root.mkdir()
-        with (root / "a").open("wb") as file:
-            file.truncate(100_000)
-    os.link(linked / "a", linked / "b")
-    (plain / "a").write_bytes(bytes(100_000))
-    shutil.copy(plain / "a", plain / "b")
-    assert packed(linked) == packed(plain)
+    (written / "a").write_bytes(data)
+    with (hole / "a").open("wb") as file:
+        for offset in (0, 200_000, 1_000_000):
+            os.pwrite(file.fileno(), data[offset : offset + 1], offset)
+    assert (hole / "a").read_bytes() == data
+    made, raw = packed(hole)
+    assert (made, raw) == packed(written)
+    assert len(raw) < 200_000
+    extract(io.BytesIO(raw), tmp_path / "out", media_type=made.media_type, diff_id=made.diff_id)
+    assert (tmp_path / "out" / "a").read_bytes() == data
+    assert (tmp_path / "out" / "a").stat().st_blocks < 400
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 131_072, 1_000_000])
+@pytest.mark.parametrize("name", ["a", "long" * 60, "ö" * 100])
+@pytest.mark.parametrize("end", [b"", b"end"])
+def test_sparse_files_say_the_same_to_every_reader(
+    tmp_path: Path, size: int, name: str, end: bytes
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(bytes(size) + end)
+    made, raw = packed(tmp_path / "in")
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        (member,) = tar.getmembers()
+        assert (member.name, member.size) == (name, size + len(end))
+        data = tar.extractfile(member)
+        assert data is not None
+        assert data.read() == bytes(size) + end
+    extract(io.BytesIO(raw), tmp_path / "out", media_type=made.media_type, diff_id=made.diff_id)
+    (tmp_path / "gnu").mkdir()
+    subprocess.run(["tar", "-x", "-C", str(tmp_path / "gnu")], input=raw, check=True)  # noqa: S607
+    for place in ("out", "gnu"):
+        assert (tmp_path / place / name).read_bytes() == bytes(size) + end
+
+
+def test_a_file_with_too_many_parts_is_stored_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (b"x" + bytes(3 * sparse.BLOCK - 1)) * 10
+    (tmp_path / "a").write_bytes(data)
+    assert len(packed(tmp_path)[1]) < len(data)
+    monkeypatch.setattr(sparse, "MOST_PARTS", 9)
+    assert len(packed(tmp_path)[1]) > len(data)
+
+
+def test_hard_links_within_the_layer_are_kept(tmp_path: Path) -> None:
+    root = trees.write(tmp_path / "in", {"b": File(b"data"), "outside": File(b"x"), "d": {}})
+    os.link(root / "b", root / "d" / "c")
+    os.link(root / "b", root / "a")
+    os.link(root / "outside", tmp_path / "outside")
+    made, raw = packed(root)
+    extract(io.BytesIO(raw), tmp_path / "out", media_type=made.media_type, diff_id=made.diff_id)
+    names = {path: (tmp_path / "out" / path).stat() for path in ("a", "b", "d/c", "outside")}
+    assert names["a"].st_ino == names["b"].st_ino == names["d/c"].st_ino
+    assert [status.st_nlink for status in names.values()] == [3, 3, 3, 1]
+    assert packed(tmp_path / "out") == (made, raw)
+
+
+def test_permissions_are_kept_and_special_bits_told(tmp_path: Path) -> None:
+    root = trees.write(tmp_path / "in", {"secret": {"key": File(b"")}, "tool": File(b"")})
+    (root / "secret").chmod(0o700)
+    (root / "secret" / "key").chmod(0o600)
+    (root / "tool").chmod(0o6755)
+    made, raw = packed(root)
+    assert made.special == ("tool",)
+    with umask(0o077):
+        extract(io.BytesIO(raw), tmp_path / "out", media_type=made.media_type, diff_id=made.diff_id)
+    modes = {path: (tmp_path / "out" / path).stat().st_mode & 0o7777 for path in tree(root)}
+    assert modes == {"secret": 0o700, "secret/key": 0o600, "tool": 0o755}
+
+
+def test_a_listing_says_the_same_of_what_is_packed_and_extracted(tmp_path: Path) -> None:
+    root = trees.write(tmp_path / "in", EXAMPLE)
+    (root / "large").write_bytes(b"".join(b"%d" % number for number in range(60_000)))
+    (root / "sparse").write_bytes(b"x" + bytes(500_000))
+    os.link(root / "large", root / "linked")
+    blob, made, found = io.BytesIO(), Listing(), Listing()
+    layer = pack(root, tree(root), blob, listing=made)
+    blob.seek(0)
+    source = LayerSource(blob, layer.media_type, layer.diff_id)
+    extract_chain([source], tmp_path / "out", listing=found)
+    assert made.whole
+    assert found.whole
+    assert made.members == found.members
+    assert made.members[b"linked"].value == b"large"
+    for name in (b"large", b"sparse", b"notes.txt"):
+        listed = made.members[name]
+        with (root / os.fsdecode(name)).open("rb") as file:
+            assert listed.value == sparse.hash_stored(file.fileno(), listed.size)
 
 
 def test_named_files_bring_the_directories_that_lead_to_them(tmp_path: Path) -> None:
@@ -262,7 +353,7 @@ class _Touching(io.BytesIO):
 @pytest.mark.parametrize("size", [0, 20_000_000, 100_000_000])
 def test_a_file_that_changes_its_size_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "log"
-    path.write_bytes(bytes(50_000_000))
+    path.write_bytes(b"x" * 50_000_000)
     target: BinaryIO = _Touching(path, size)
     with pytest.raises(UsageError, match="size of 'log' changed"):
         pack(tmp_path, ["log"], target, compression="uncompressed")

@@ -38,13 +38,17 @@ EMPTY_LISTING = Answer(
 
 @contextlib.contextmanager
 def answering(answer: Callable[[Message], Answer]) -> Iterator[S3Server]:
-    """Run a server on a free port; ``answer`` gets a request's headers."""
+    """Run a server on a free port.
+
+    ``answer`` gets the headers of a request, with its path as ``x-asked``.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.headers["x-asked"] = self.path
             status, body, headers = answer(self.headers)
             self.send_response(status)
             for name, text in headers.items():

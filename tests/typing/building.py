@@ -29,11 +29,11 @@ with cachefs.Build(["s3://ci/branch/", Path("mirror")], "s3://ci/branch/", jobs=
     last.restore("dist")
 
 assert_type(build.report, cachefs.BuildReport)
-assert_type(build.report.export, cachefs.ExportReport | None)
+assert_type(build.report.exports, list[cachefs.ExportReport])
 assert_type(build.report.steps, list[cachefs.StepReport])
 for step in build.report.steps:
     match step.outcome:
-        case "hit" | "ran" | "not needed":
+        case "hit" | "ran" | "not needed" | "would hit" | "would run":
             pass
         case other:
             assert_type(other, Never)

@@ -1,0 +1,260 @@
+"""The results of calls in a cache: each is one layer, under a name of its own.
+
+A call is a step without inputs: its arguments are part of its definition. So a hit is read like any
+other result, and concurrent writers lose nothing, because none changes what another wrote.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
+
+from cachefs.building.build import Build
+from cachefs.building.keys import Definition
+from cachefs.building.reasons import reason
+from cachefs.building.user_cache import user_cache
+from cachefs.cache import Cache
+from cachefs.cache import open as open_cache
+from cachefs.digest import Digest
+from cachefs.errors import CacheError, LocationError, NotFoundError, StoreError, UsageError
+from cachefs.graph import RecordGraph, output_key
+from cachefs.location.options import Location
+from cachefs.location.parsing import parse
+from cachefs.transfer.importer import Miss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from cachefs.building.actions import Sink
+    from cachefs.wire.cacheconfig import Layer
+
+    CacheLike = str | os.PathLike[str] | Location | Cache
+
+T = TypeVar("T")
+
+logger = logging.getLogger("cachefs")
+
+PATIENCE: Final = 10.0
+"""Seconds that a store may go without progress, unless its location says otherwise."""
+
+PAUSE: Final = 60.0
+"""Seconds for which a store that failed is left alone: calls run then as without a cache."""
+
+_VARIABLE: Final = "CACHEFS_CACHE"
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.]+")
+_LABEL: Final = 80
+
+
+class Call(NamedTuple):
+    """What a call is in a cache.
+
+    Attributes:
+        label: the function's name.
+        function: what identifies the function.
+        arguments: the arguments, and whatever else is part of the key.
+        outputs: the files that a result consists of.
+        vertex: the digest of its definition.
+    """
+
+    label: str
+    function: tuple[bytes, ...]
+    arguments: tuple[bytes, ...]
+    outputs: tuple[str, ...]
+    vertex: Digest
+
+    @classmethod
+    def of(
+        cls,
+        label: str,
+        function: tuple[bytes, ...],
+        arguments: tuple[bytes, ...],
+        outputs: tuple[str, ...],
+    ) -> Call:
+        """The call with its digest."""
+        call = cls(label, function, arguments, outputs, Digest.of(b""))
+        definition = Definition(action=call.action, inputs=(), outputs=outputs, environment={})
+        return call._replace(vertex=definition.digest())
+
+    @property
+    def action(self) -> tuple[bytes, ...]:
+        """Everything that identifies the call."""
+        return (b"call", *self.function, b"arguments", *self.arguments)
+
+    @property
+    def name(self) -> str:
+        """The name of its result in the cache."""
+        label = _NOT_IN_NAMES.sub("_", self.label)[-_LABEL:]
+        return f"call-{label}-{self.vertex.hex[:24]}"
+
+
+class CallStore:
+    """Reads and writes results of calls.
+
+    Whatever goes wrong with a cache is a warning and a miss. After a failure of the store, it is
+    left alone for :data:`PAUSE` seconds.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._failed_at = -PAUSE
+
+    def read(self, call: Call, use: Callable[[BinaryIO, str, Digest], T]) -> T | None:
+        """Find the result of a call; None if there is none, or none that can be used.
+
+        Args:
+            call: the call.
+            use: gets the result's blob, its media type and its diffID, and returns what it makes of
+                them. It may raise CacheError and OSError.
+        """
+        if self._is_left_alone():
+            return None
+        try:
+            graph = RecordGraph(self._cache.manifest(call.name).config)
+            found = graph.results(graph.find(output_key(call.vertex, 0)))
+            for layers in (tuple(graph.layers[i] for i in one.layers) for one in found):
+                if len(layers) == 1 and layers[0].diff_id:
+                    return self._used(layers[0], use)
+        except NotFoundError:
+            return None
+        except (CacheError, OSError) as error:
+            self._note(call, "cannot be read", error)
+        return None
+
+    def _used(self, layer: Layer, use: Callable[[BinaryIO, str, Digest], T]) -> T | None:
+        blob = self._cache.open_blob(layer.blob, layer.size or None)
+        if isinstance(blob, Miss):
+            return None
+        facts = layer.annotations
+        with blob:
+            return use(blob, facts.media_type if facts else "", Digest(layer.diff_id))
+
+    def write(self, call: Call, save: Callable[[Path], None]) -> bool:
+        """Store the result of a call, whose files ``save`` writes; False if it is not kept."""
+        if self._is_left_alone():
+            return False
+        target = self._cache.with_names(call.name)
+        build = Build([], target, jobs=1, mode="max")
+        try:
+            with build:
+                build.add(_Save(call, save), {}, call.outputs, name=call.label)
+        except (CacheError, OSError, RuntimeError) as error:  # RuntimeError: no thread can start
+            self._note(call, "is not kept", error)
+            return False
+        return True
+
+    def _is_left_alone(self) -> bool:
+        return time.monotonic() - self._failed_at < PAUSE
+
+    def _note(self, call: Call, what: str, error: Exception) -> None:
+        if isinstance(error, StoreError):
+            self._failed_at = time.monotonic()
+            what += f", and the cache is left alone for {PAUSE:g} seconds"
+        logger.warning("the result of %s %s: %s", call.label, what, reason(error))
+
+
+@dataclass(frozen=True)
+class _Save:
+    """The action that writes a result: the function has been called before, by its caller."""
+
+    call: Call
+    save: Callable[[Path], None]
+    argv: tuple[str, ...] = ()
+    working_directory: Path | None = None
+    logs: bool = False
+
+    @property
+    def key(self) -> tuple[bytes, ...]:
+        """The call's."""
+        return self.call.action
+
+    @property
+    def label(self) -> str:
+        """The function's name."""
+        return self.call.label
+
+    def begin(
+        self,
+        directory: Path,
+        environment: Mapping[str, str | None],  # noqa: ARG002 - nothing runs
+        output: Sink,  # noqa: ARG002
+    ) -> _Saving:
+        """Ready to write."""
+        return _Saving(self.save, directory)
+
+
+class _Saving(NamedTuple):
+    save: Callable[[Path], None]
+    directory: Path
+
+    def run(self) -> int:
+        """Write the files."""
+        self.save(self.directory)
+        return 0
+
+    def stop(self) -> None:
+        """Do nothing: it is soon done."""
+
+    def objection(self) -> str:
+        """None."""
+        return ""
+
+
+def opened(cache: Location | Cache | None) -> Cache | None:
+    """The cache that results of calls are kept in, by default ``$CACHEFS_CACHE`` or the user's own.
+
+    None, with a warning, if there is no directory for the user's own, or if a filesystem connects
+    immediately and fails. Raises LocationError for what the variable says.
+    """
+    if isinstance(cache, Cache):
+        return cache
+    try:
+        location = _default_location() if cache is None else cache
+    except LocationError:
+        raise
+    except UsageError as error:
+        logger.warning("no results of functions are kept: %s", error)
+        return None
+    if location.protocol != "file":
+        location = replace(location, patience=location.patience or PATIENCE)
+    for known, one in _opened:
+        if known == location:
+            return one
+    try:
+        one = open_cache(location)
+    except StoreError as error:
+        logger.warning("no results of functions are kept: %s", error)
+        return None
+    _opened.append((location, one))
+    return one
+
+
+_opened: Final[list[tuple[Location, Cache]]] = []
+"""Each cache is opened once, however many functions use it: a new S3 client takes half a second."""
+
+
+def located(cache: CacheLike) -> Location | Cache:
+    """Where a cache is that a caller gave. Raises LocationError."""
+    if isinstance(cache, Cache):
+        return cache
+    location = cache if isinstance(cache, Location) else parse(cache)
+    if location.names:
+        raise LocationError(
+            f"each result of a function has a name of its own: leave out name={location.names[0]}"
+        )
+    return location
+
+
+def _default_location() -> Location:
+    typed = os.environ.get(_VARIABLE)
+    if not typed:
+        return parse(user_cache() / "run")
+    try:
+        return replace(parse(typed), names=())  # the name is for other commands
+    except LocationError as error:
+        error.reason = f"${_VARIABLE}: {error.reason}"
+        raise
