@@ -144,6 +144,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",  # older releases of click require a command
     epilog=NOTES,
     context_settings={
         "help_option_names": ["-h", "--help"],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import cachefs
+from tests.programs import run_for_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +22,7 @@ PROGRAM = [sys.executable, "-c", "from cachefs.cli.main import main; main()", "r
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*PROGRAM, *words], check=False, cwd=folder, capture_output=True, timeout=120
-    )
+    return run_for_bytes("run", *words, cwd=folder)
 
 
 SCRIPT = (
