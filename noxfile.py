@@ -97,7 +97,8 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the oldest libraries that pyproject.toml allows, on the oldest Python."""
     if session.python != "3.11":
         session.skip("the oldest libraries need not know a newer Python than 3.11")
-    session.install(COMPILED, "--resolution", "lowest-direct", "-e", ".[test]")
+    # To upgrade to the lowest is to downgrade what an earlier run installed.
+    session.install(COMPILED, "--upgrade", "--resolution", "lowest-direct", "-e", ".[test]")
     session.run("pytest", "-n", "auto", "-q", *session.posargs)
 
 

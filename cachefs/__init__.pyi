@@ -4,6 +4,7 @@ from .building.build import Build
 from .building.cached import Cached, CallStatistics, cached
 from .building.report import BuildReport, StepReport
 from .building.serializers import Array, Files, Json, Pickle, Serializer, Table
+from .building.statistics import Saving
 from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, open
 from .digest import Digest
@@ -114,6 +115,7 @@ __all__ = [
     "RecordIndex",
     "RepairPlan",
     "RepairReport",
+    "Saving",
     "Serializer",
     "Source",
     "Step",

@@ -1,4 +1,4 @@
-"""Amounts: a number of blobs and their total size."""
+"""Amounts: a number of blobs and their total size; and how a number is written."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ class Amount(Struct, frozen=True):
     def __sub__(self, other: Amount) -> Amount:
         """The difference; never below zero."""
         return Amount(max(0, self.blobs - other.blobs), max(0, self.bytes - other.bytes))
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: ``1 blob``, ``2,000 blobs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

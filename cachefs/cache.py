@@ -127,7 +127,10 @@ class Cache:
         return cache
 
     def names(self) -> list[NamedManifest]:
-        """All names in the cache, sorted; none if there is no cache yet. Raises StoreError."""
+        """All names in the cache, ``pr-9`` before ``pr-10``; none if there is no cache yet.
+
+        Raises StoreError.
+        """
         return run(self._layout.names())
 
     def require_exists(self) -> None:

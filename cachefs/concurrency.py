@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -20,6 +21,10 @@ R = TypeVar("R")
 
 LOOKUP_PARALLELISM: Final = 32
 """How many look-ups and listings run at a time: more than uploads, because they hold no bytes."""
+
+SIGNAL_DELAY: Final = 0.5
+"""Seconds that a waiting main thread may not notice a signal, if it arrived just before it began to
+wait, or in another thread: Python handles signals only between steps of the main thread."""
 
 CLEANUP_TIMEOUT: Final = 30.0
 """Seconds that interrupted work has to abort uploads and remove temporary files."""
@@ -52,7 +57,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     if interruption is not None:
         interruption.add(running_work, loop)
     try:
-        return asyncio.run_coroutine_threadsafe(running_work.run(), loop).result()
+        future = asyncio.run_coroutine_threadsafe(running_work.run(), loop)
+        while not wait([future], timeout=SIGNAL_DELAY).done:
+            pass
+        return future.result()
     except BaseException:
         running_work.cancel(loop)
         raise

@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final, Self
 
+from cachefs.amount import counted
 from cachefs.errors import DigestError, IntegrityError
 
 if TYPE_CHECKING:
@@ -94,13 +95,15 @@ class Verifier:
         """Add the next chunk. Raises IntegrityError if there are more bytes than the size."""
         self.received += len(data)
         if self.size is not None and self.received > self.size:
-            raise self._bad(f"has more than the {self.size} bytes that were expected")
+            raise self._bad(f"has more than the {counted(self.size, 'byte')} expected")
         self._hash.update(data)
 
     def finish(self) -> None:
         """End the stream. Raises IntegrityError if the size or the digest does not match."""
         if self.size is not None and self.received != self.size:
-            raise self._bad(f"has {self.received} bytes, not the {self.size} that were expected")
+            raise self._bad(
+                f"has {counted(self.received, 'byte')}, not the {self.size:,} that were expected"
+            )
         found = self._hash.hexdigest()
         if found != self.digest.hex:
             raise self._bad(f"is damaged: its bytes have the digest sha256:{found}")

@@ -304,8 +304,9 @@ class RecordGraph:
 
     def without_blobs(self, lost: Collection[str]) -> RecordGraph:
         """The graph in which every result that needs one of these blobs is a miss."""
+        gone = frozenset(lost)
         return self.filtered(
-            layers={i for i in layer_indexes(self.layers) if self.layers[i].blob not in lost}
+            layers={i for i in layer_indexes(self.layers) if self.layers[i].blob not in gone}
         )
 
     @collection_paused()

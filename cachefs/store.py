@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cachefs.concurrency import closing
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 HASH_IN_THREAD: Final = 256 * 1024
 """Chunks of at least this many bytes are hashed in a thread, while others are transferred."""
+
+TOGETHER: Final = 16 * 1024 * 1024
+"""Bytes up to which many objects are read into memory at a time: larger than real manifests."""
 
 
 def _explained(
@@ -128,15 +131,19 @@ class Store:
     async def read(self, key: str, limit: int) -> bytes:
         """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
-            data = await self._bound(self.filesystem.read_checked(self.root + key, limit))
+            data, _ = await self._read(partial(self._read_checked, self.root + key), limit)
         return self._within(limit, key, data)
 
     @_explained
     async def read_versioned(self, key: str, limit: int) -> tuple[bytes, str]:
         """The same, and the version of these bytes for :meth:`put_if`."""
         with mapped("read", self.root + key, self.side):
-            found = await self._bound(self.filesystem.read_versioned(self.root + key, limit))
-        return self._within(limit, key, found[0]), found[1]
+            read = partial(self.filesystem.read_versioned, self.root + key)
+            data, version = await self._read(read, limit)
+        return self._within(limit, key, data), version
+
+    async def _read_checked(self, path: str, limit: int) -> tuple[bytes, str]:
+        return await self.filesystem.read_checked(path, limit), ""
 
     def _within(self, limit: int, key: str, data: bytes) -> bytes:
         if len(data) > limit:
@@ -147,6 +154,19 @@ class Store:
                 key=self.root + key,
             )
         return data
+
+    async def _read(
+        self, read: Callable[[int], Coroutine[Any, Any, tuple[bytes, str]]], limit: int
+    ) -> tuple[bytes, str]:
+        """Read an object while others are read, but only one beyond :data:`TOGETHER` at a time."""
+        alone = self.filesystem.alone
+        if limit <= TOGETHER or alone.locked():
+            found = await self._bound(read(min(limit, TOGETHER)))
+            if len(found[0]) <= TOGETHER or limit <= TOGETHER:
+                return found
+            del found  # it is read again, because a connection must not wait for the others
+        async with alone:
+            return await self._bound(read(limit))
 
     async def read_batch(self, objects: Sequence[tuple[str, int]]) -> Sequence[bytes | StoreError]:
         """Read small objects, given by key and size: the bytes of each, or its error.

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from cachefs.building.project import NamedStep, Settings
 from cachefs.cli.exits import MEANINGS
 from cachefs.cli.main import program as command_line
 from cachefs.location.attributes import ATTRIBUTES, TYPES
@@ -49,15 +51,25 @@ ENVIRONMENT = {
     "AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET": "Credentials for Azure, if the "
     "location gives no key. Read by the Azure client.",
     "GOOGLE_APPLICATION_CREDENTIALS": "Credentials for `gs://`. Read by gcsfs.",
-    "CACHEFS_CACHE": "The location that a command uses if it is given none; for `copy` and `diff`, "
-    "which take two, the first of them if it is left out.",
+    "CACHEFS_CACHE": "The location that a command or cached function uses if it is given none; "
+    "for `copy` and `diff`, which take two, the first of them if it is left out. Without it, the "
+    "commands use the caches in a project's [cachefs.toml](cachefs-toml.md), and without those, "
+    "the one in your cache directory.",
     "NO_COLOR, FORCE_COLOR": "Never use colours; use colours even without a terminal.",
     "TERM": "If it is `dumb`, there is no progress bar.",
     "COLUMNS": "The width of tables, instead of the terminal's.",
     "XDG_CACHE_HOME": "The default cache of `cachefs run` and of builds is in `cachefs` below this "
     "directory; if it is not set, in `~/.cache/cachefs`.",
+    "CACHEFS_CACHE_SIZE": "How large your cache directory may become, such as `50GiB`, or "
+    "`unlimited`; by default 10 GiB: [your cache directory](../building.md#cachefs-run).",
+    "HOME": "Where `~`, the AWS configuration, fsspec's and the default cache are.",
+    "TMPDIR": "Where temporary files are; also the default cache of a user without a home "
+    "directory.",
+    "SSL_CERT_FILE": "A file of the authorities that certificates of servers other than S3's must "
+    "come from.",
     "CACHEFS_RUNNING": "Set by `cachefs run` for a command with outputs; a `cachefs run` that it "
     "starts does not wait for others: [turns](../building.md#cachefs-run).",
+    "PWD": "Set by `cachefs run` for the steps of a file: the directory of the file.",
     "_CACHEFS_COMPLETE": "Set by shell completion; do not set it yourself.",
 }
 
@@ -69,6 +81,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "commands.md": _page(_commands()),
         REFERENCE / "exit-status.md": _page(_exits()),
         REFERENCE / "environment.md": _page(_environment()),
+        REFERENCE / "cachefs-toml.md": _page(_project_file()),
     }
 
 
@@ -89,8 +102,20 @@ def _attributes() -> Iterator[str]:
         " (`-` becomes `_`): `cachefs.open('s3://builds/app/', touch_refresh='12h')`."
         " Attributes are parsed as comma-separated values: a value that contains a comma is quoted"
         ' together with its name, as in `type=s3,bucket=builds,"name=a;b,c"`.'
+        " Spaces before an attribute's name are ignored, so `, ` separates as well; those before a"
+        " comma belong to the value. A space or semicolon without a comma does not separate: an"
+        " attribute inside the value of another is an error."
         " An attribute takes precedence over the command line's `--engine`, then come the"
         " environment and the default. Secrets are never shown."
+    )
+    yield from _paragraph(
+        "Text that begins with `protocol://` is a URL. Text whose first field is an attribute, or"
+        " with `type=` in it, is attributes. All else is a path, except what looks like a mistyped"
+        " URL, which would become a folder: a path that begins with the name of a protocol and `:`"
+        " or `//` (`s3:bucket/ci`, `sftp//host/ci`), with a host as ssh takes it (`me@host:ci`), or"
+        " with a user and a password (`me:password@host/ci`) is refused, also after `//`. So is a"
+        " path or URL with an attribute after a comma. A folder of such a name is given by its"
+        " absolute path."
     )
     for type_ in TYPES:
         yield f"## {TYPE_TITLES[type_]}"
@@ -231,6 +256,55 @@ def _environment() -> Iterator[str]:
     for names, text in ENVIRONMENT.items():
         shown = ", ".join(f"`{name}`" for name in names.split(", "))
         yield f"| {shown} | {text} |"
+
+
+# --- cachefs.toml --------------------------------------------------------------------------------
+
+
+def _project_file() -> Iterator[str]:
+    yield "# cachefs.toml"
+    yield ""
+    yield from _paragraph(
+        "The file of a project, which is looked for in the working directory and, in a repository,"
+        " in those above up to its root; the nearest counts. The same tables may be in a"
+        " `pyproject.toml`, below `[tool.cachefs]`; in one directory, `cachefs.toml` comes first."
+        " Outside of a repository, only the working directory is looked at, and a file is refused"
+        " if it belongs neither to you, nor to root, nor to the owner of its directory."
+        " [Steps in a file](../howto/cachefs-toml.md) is the guide. Options of `cachefs run` take"
+        " precedence over the file, and `$CACHEFS_CACHE` over its caches."
+    )
+    yield "## At the top"
+    yield ""
+    yield from _keys(Settings)
+    yield "## `[steps.NAME]`"
+    yield ""
+    yield from _paragraph(
+        "A step. Its name has letters, digits and `_ . : / -`. Paths and patterns are relative to"
+        " the file, wherever the step is run from."
+    )
+    yield from _keys(NamedStep)
+
+
+def _keys(kind: type[msgspec.Struct]) -> Iterator[str]:
+    schema = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    yield "| key | value | what it is |"
+    yield "|---|---|---|"
+    for key, about in schema.items():
+        yield f"| `{key}` | {_value(about)} | {_cell(about['description'])} |"
+    yield ""
+
+
+def _value(schema: dict[str, Any]) -> str:
+    """What a key takes, in words of TOML."""
+    words = {
+        "string": "string",
+        "integer": "integer",
+        "boolean": "`true` or `false`",
+        "array": "list of strings",
+        "object": "table",
+    }
+    kinds = {one["type"] for one in schema.get("anyOf", [schema])}
+    return " or ".join(word for kind, word in words.items() if kind in kinds)
 
 
 def _paragraph(text: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ _CONFIGURING = (
     "GOOGLE_",
     "SOURCE_DATE_EPOCH",
 )
+_ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -47,16 +48,19 @@ def _nobodys_session() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _interruptible() -> Iterator[None]:
-    """Let programs that tests start be interrupted, also if this run ignores SIGINT.
+def _usual_signals() -> Iterator[None]:
+    """Let programs that tests start receive signals, also if this run ignores some.
 
-    A shell ignores it for what it runs in the background, and programs inherit that.
+    A shell ignores SIGINT and SIGQUIT for what it runs in the background, and nohup SIGHUP.
+    Programs inherit that, and a shell cannot even trap what was ignored when it began.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler}
+    ignored = [one for one in _ENDING if signal.getsignal(one) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual.get(number, signal.SIG_DFL))
     yield
-    signal.signal(signal.SIGINT, before)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,24 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachefs.concurrency import BatchError, closing, for_each, map_concurrently, run, task_group
+from cachefs.concurrency import (
+    BatchError,
+    Interruption,
+    closing,
+    for_each,
+    map_concurrently,
+    run,
+    task_group,
+)
 from cachefs.errors import IntegrityError, UsageError
 
 
@@ -182,3 +192,58 @@ def test_ctrl_c_cleans_up_before_it_comes_out() -> None:
         process.send_signal(signal.SIGINT)
         assert output.read() == "cleaned up\ninterrupted\n"
     assert process.wait(timeout=30) == 0
+
+
+def test_a_signal_that_another_thread_received_interrupts_the_wait() -> None:
+    """As one that arrives just before the main thread begins to wait."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def later() -> None:
+        begun.wait()
+        time.sleep(0.05)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    async def for_ever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    begun = threading.Event()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=later)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(for_ever())
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_another_thread_is_interrupted_whether_its_work_has_begun_or_not() -> None:
+    cleaned: list[str] = []
+
+    async def for_ever(name: str) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(name)
+
+    def work() -> None:
+        interruption.begin()
+        for name in ("first", "second"):
+            try:
+                run(for_ever(name))
+            except CancelledError:
+                ended.append(name)
+
+    begun, interruption, ended = threading.Event(), Interruption(), list[str]()
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    interruption.interrupt()
+    thread.join()
+    assert ended == ["first", "second"]
+    assert cleaned == ["first"]

@@ -15,6 +15,8 @@ from cachefs.wire.cacheconfig import CacheConfig, Layer, Record, Result
 from cachefs.wire.codec import encode
 from tests.graphs import digest_of, graphs, shuffled
 
+CREATED = "2026-01-01T00:00:00Z"
+
 WHEN = "2026-11-23T09:08:18Z"
 
 
@@ -197,3 +199,16 @@ def test_what_makes_no_sense_is_refused() -> None:
 def test_output_keys_are_the_builders() -> None:
     vertex = "sha256:" + "ab" * 32
     assert cachefs.output_key(vertex, 1) == cachefs.Digest.of(f"{vertex}@1".encode())
+
+
+def test_lost_blobs_are_not_searched_in_a_list_for_each_layer() -> None:
+    class Blobs(list[str]):
+        def __contains__(self, _blob: object) -> bool:
+            raise AssertionError("a manifest may have a million of each")
+
+    graph = RecordGraph()
+    for number in range(2):
+        layer = graph.add_layer(digest_of(number), size=1, created_at=CREATED)
+        graph.add_result(graph.add(digest_of(number)), layer, CREATED)
+    left = graph.without_blobs(Blobs([digest_of(0)]))
+    assert set(left.blobs()) == {digest_of(1)}

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cachefs.amount import counted
 from cachefs.building import leftovers
+from cachefs.building.outputs import by_filesystem, matches
+from cachefs.building.patterns import fixed_part, is_pattern
 from cachefs.building.reasons import reason
-from cachefs.building.restoring import leads_to_directory, put_in_place
+from cachefs.building.restoring import Move, leads_to_directory, put_in_place
 from cachefs.errors import UsageError
 from cachefs.layers.beneath import Beneath, split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
+    from cachefs.building.outputs import Outputs, Place, Placed
     from cachefs.layers.beneath import Parts
 
 logger = logging.getLogger("cachefs")
@@ -29,8 +33,8 @@ _FILES: Final = "files"
 class Before:
     """What lay at a command's outputs before it runs.
 
-    It is moved into a directory next to the outputs. What cannot be moved, what is in ``staying``
-    and what a symbolic link to a directory leads to stays in place.
+    It is moved into a directory next to the outputs, on the same filesystem. What cannot be moved,
+    what is in ``staying`` and what a symbolic link to a directory leads to stays in place.
 
     Args:
         directory: the command's working directory.
@@ -38,93 +42,110 @@ class Before:
         staying: outputs that are left in place.
     """
 
-    def __init__(self, directory: Path, outputs: Sequence[str], staying: Sequence[str]) -> None:
+    def __init__(self, directory: Path, outputs: Outputs, staying: Sequence[str]) -> None:
         self._directory = directory
         self._outputs = outputs
         self._staying = frozenset(staying)
         self._links: dict[str, _Mark] = {}
         self._stuck: dict[str, str] = {}
-        self._present: dict[str, dict[Parts, _Mark]] = {}
-        self._aside: _Aside | None = None
+        self._present: dict[str, dict[Path, _Mark]] = {}
+        self._places: list[Place] = []
+        self._asides: dict[str, _Aside] = {}
 
     def set_aside(self) -> None:
         """Move aside what can be moved, and note what stays. Raises nothing but interrupts."""
-        with suppress(OSError), Beneath.at(self._directory) as place:
-            for output in self._outputs:
-                path = split(output)
-                with suppress(OSError):
-                    if place.exists(path):
-                        self._set_aside(place, path, output)
+        self._places = by_filesystem(self._directory, self._outputs)
+        for place in self._places:
+            with suppress(OSError), Beneath.at(self._directory / place.top) as tree:
+                for placed in place.outputs:
+                    for path in matches(tree, placed.within):
+                        with suppress(OSError):
+                            self._set_aside(place, tree, path, placed)
 
-    def _set_aside(self, place: Beneath, path: Parts, output: str) -> None:
-        if leads_to_directory(place, path):
-            self._links[output] = _mark(place.status(path))
+    def _set_aside(self, place: Place, tree: Beneath, path: Parts, placed: Placed) -> None:
+        output = placed.output
+        if not is_pattern(output) and leads_to_directory(tree, path):
+            self._links[output] = _mark(tree.status(path))
             return
         if output not in self._staying:
             try:
-                if self._aside is None:
-                    self._aside = _Aside(self._directory, self._outputs)
-                self._aside.take(place, path)
+                if place.top not in self._asides:
+                    within = [one.within for one in place.outputs]
+                    self._asides[place.top] = _Aside(self._directory / place.top, within)
+                self._asides[place.top].take(tree, path)
             except OSError as error:
                 self._stuck[output] = error.strerror or str(error)
             else:
                 return
-        self._present[output] = _marks(place, path)
+        self._present.setdefault(output, {}).update(_marks(tree, path, Path(place.top)))
 
     def put_back(self) -> None:
         """Put everything back, after a command that failed."""
-        if self._aside is not None:
-            self._aside.put_back(self._outputs)
+        self._put_back(self._outputs)
+
+    def _put_back(self, outputs: Collection[str]) -> None:
+        for place in self._places:
+            if (aside := self._asides.pop(place.top, None)) is not None:
+                aside.put_back([one.within for one in place.outputs if one.output in outputs])
 
     def settle(self) -> str:
         """After a command that succeeded: why its outputs cannot be kept; empty if they can.
 
-        What it did not make again is put back, and what it made again is given up.
+        If it did not make a required output again, what was there is put back; all else is given
+        up.
         """
-        missing: list[str] = list(self._outputs)
+        missing = [output for output in self._outputs.required if not self._is_there(output)]
         try:
-            with Beneath.at(self._directory) as place:
-                missing = [output for output in self._outputs if not place.exists(split(output))]
-                whys = [self._objection(place, output) for output in self._outputs]
+            with Beneath.at(self._directory) as tree:
+                whys = [self._objection(tree, output, missing) for output in self._outputs]
         except OSError as error:
             whys = [f"its outputs cannot be read: {reason(error)}"]
-        if self._aside is not None:
-            self._aside.put_back(missing)
-            self._aside = None
+        self._put_back(missing)
         return next(filter(None, whys), "")
 
-    def _objection(self, place: Beneath, output: str) -> str:
-        path = split(output)
-        if link := _link_above(place, path):
+    def _is_there(self, output: str) -> bool:
+        for place in self._places:
+            for placed in place.outputs:
+                if placed.output == output:
+                    with suppress(OSError), Beneath.at(self._directory / place.top) as tree:
+                        return bool(matches(tree, placed.within))
+        return False
+
+    def _objection(self, tree: Beneath, output: str, missing: Collection[str]) -> str:
+        above = split(fixed_part(output) if is_pattern(output) else output.rpartition("/")[0])
+        if link := _first_link(tree, above):
             return f"the output {output} is below {link}, which is a symbolic link"
-        if not place.exists(path):
-            return f"the command made no {output!r}, which is one of its outputs"
-        if output in self._links and self._links[output] == _mark(place.status(path)):
+        if output in missing:
+            made = "nothing that matches" if is_pattern(output) else "no"
+            return f"the command made {made} {output!r}, which is one of its outputs"
+        if output in self._links and self._links[output] == _mark(tree.status(split(output))):
             return (
                 f"the output {output} is a symbolic link to a directory; "
                 "name that directory as the output"
             )
-        untouched = self._untouched(place, path, output)
+        untouched = self._untouched(output)
         if untouched and output in self._stuck:
             return (
-                f"{untouched} files that the command did not touch were in {output} before, and "
-                f"could not be moved aside ({self._stuck[output]})"
+                f"{counted(untouched, 'file')} that the command did not touch lay in {output} "
+                f"before, and could not be moved aside ({self._stuck[output]})"
             )
         if untouched:
             logger.warning(
-                "%d files in %s were there before, and the command did not touch them; they are "
-                "part of its result",
-                untouched,
+                "the command did not touch %s that lay in %s before; the result contains "
+                "what lay there, too",
+                counted(untouched, "file"),
                 output,
             )
         return ""
 
-    def _untouched(self, place: Beneath, path: Parts, output: str) -> int:
-        before = self._present.get(output)
-        if not before:
-            return 0
-        now = _marks(place, path)
-        return sum(now.get(name) == mark for name, mark in before.items())
+    def _untouched(self, output: str) -> int:
+        """How many files that stayed are the same as before."""
+        untouched = 0
+        with Beneath.at(self._directory) as tree:
+            for path, mark in self._present.get(output, {}).items():
+                with suppress(OSError):
+                    untouched += _mark(tree.status(split(path))) == mark
+        return untouched
 
 
 class _Mark(NamedTuple):
@@ -139,25 +160,28 @@ def _mark(status: os.stat_result) -> _Mark:
     return _Mark(status.st_dev, status.st_ino, status.st_ctime_ns)
 
 
-def _marks(place: Beneath, path: Parts) -> dict[Parts, _Mark]:
-    """The marks of an output: of all that is below it, if it is a directory, except directories."""
-    status = place.status(path)
+def _marks(tree: Beneath, path: Parts, top: Path) -> dict[Path, _Mark]:
+    """The marks of an output: of all that is below it, if it is a directory, except directories.
+
+    Names begin with ``top``, where the tree is below the working directory.
+    """
+    status = tree.status(path)
     if not stat.S_ISDIR(status.st_mode):
-        return {path: _mark(status)}
+        return {top.joinpath(*map(os.fsdecode, path)): _mark(status)}
     marks = {}
     with suppress(OSError):  # what cannot be read cannot be packed either
-        for name, found in place.below(path):
+        for name, found in tree.below(path):
             if not stat.S_ISDIR(found.st_mode):
-                marks[name] = _mark(found)
+                marks[top.joinpath(*map(os.fsdecode, name))] = _mark(found)
     return marks
 
 
-def _link_above(place: Beneath, path: Parts) -> str:
-    """The first directory on the way to a path that is a symbolic link; empty if none is."""
-    for depth in range(1, len(path)):
-        if not place.exists(path[:depth]):
+def _first_link(tree: Beneath, path: Parts) -> str:
+    """The first directory on a path that is a symbolic link; empty if none is."""
+    for depth in range(1, len(path) + 1):
+        if not tree.exists(path[:depth]):
             break
-        if stat.S_ISLNK(place.status(path[:depth]).st_mode):
+        if stat.S_ISLNK(tree.status(path[:depth]).st_mode):
             return os.fsdecode(b"/".join(path[:depth]))
     return ""
 
@@ -193,7 +217,7 @@ class _Aside:
 
 def _put_back(aside: Path, directory: Path, outputs: Sequence[str]) -> None:
     try:
-        put_in_place(aside / _FILES, directory, outputs, over_links=True)
+        put_in_place([Move(aside / _FILES, directory, outputs)], back=True)
     except (OSError, UsageError) as error:
         logger.warning(
             "what lay at the outputs before is in %s, because it cannot be put back: %s",
@@ -208,16 +232,20 @@ def _put_back(aside: Path, directory: Path, outputs: Sequence[str]) -> None:
         leftovers.remove(worthless)
 
 
-def recover(directory: Path) -> None:
-    """Put back what killed runs had moved aside here, and remove what killed restores left."""
-    with ExitStack() as stack:
-        for aside in stack.enter_context(leftovers.of_ended_processes(directory, leftovers.BEFORE)):
-            names = _listed(aside)
-            if names is None:
-                continue
-            logger.warning("a run was killed here; what lay at its outputs before is put back")
-            _put_back(aside, directory, names)
-    leftovers.sweep(directory)
+def recover(directory: Path, outputs: Iterable[str] = ()) -> None:
+    """Put back what killed runs had moved aside here, and remove what killed restores left.
+
+    Outputs of other filesystems than that of the directory were moved aside there.
+    """
+    for top in {"", *(place.top for place in by_filesystem(directory, outputs))}:
+        with leftovers.of_ended_processes(directory / top, leftovers.BEFORE) as asides:
+            for aside in asides:
+                names = _listed(aside)
+                if names is None:
+                    continue
+                logger.warning("a run was killed here; what lay at its outputs before is put back")
+                _put_back(aside, directory / top, names)
+        leftovers.sweep(directory / top)
 
 
 def _listed(aside: Path) -> list[str] | None:

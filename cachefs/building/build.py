@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
-from cachefs.building.engine import UNUSABLE, Engine
+from cachefs.building.engine import Engine
 from cachefs.building.exporting import MALFORMED, Exporter
+from cachefs.building.in_place import is_in_place, put_and_note
 from cachefs.building.leftovers import SCRATCH
-from cachefs.building.log import opened as opened_log
+from cachefs.building.opening import all_opened, compression_of, joinable
+from cachefs.building.outputs import Outputs
+from cachefs.building.patterns import is_pattern
 from cachefs.building.report import BuildReport
-from cachefs.building.restoring import put_in_place, staging
+from cachefs.building.restoring import staged
 from cachefs.building.scratch import Scratch
 from cachefs.building.selection import Selection
+from cachefs.building.sending import Sender
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
-from cachefs.cache import Cache
-from cachefs.cache import open as open_cache
+from cachefs.building.taking import take_hit
 from cachefs.concurrency import run
 from cachefs.errors import UsageError
-from cachefs.graph import RecordGraph
+from cachefs.layers.beneath import Beneath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
 
     from cachefs.building.actions import Action
     from cachefs.building.states import State
-    from cachefs.graph import Mode
-    from cachefs.layers.compression import Compression
+    from cachefs.cache import Cache
+    from cachefs.graph import Mode, RecordGraph
     from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
 
@@ -70,6 +73,9 @@ class Build:
         one_by_one: read no cache at the beginning; :meth:`take_hit` reads them until one has the
             result.
         dry_run: at the end of the block, run nothing and export nothing.
+        executor: runs the steps elsewhere: an executor of ``concurrent.futures``, or a Dask Client.
+            Workers write results to the first of ``cache_to``, which they must be able to open as
+            this process does; credentials are sent to them.
 
     Raises UsageError, and LocationError for ``force-compression=true``.
 
@@ -92,16 +98,21 @@ class Build:
         ttl: float | None = None,
         one_by_one: bool = False,
         dry_run: bool = False,
+        executor: object = None,
     ) -> None:
         if jobs is not None and jobs < 1:
             raise UsageError(f"jobs is {jobs}; at least 1 step runs at a time")
-        self.targets = _all_opened(cache_to)
-        self._caches = self.targets if cache_from is None else _all_opened(cache_from)
+        self.targets = all_opened(cache_to)
+        self._caches = self.targets if cache_from is None else all_opened(cache_from)
         self._unread = [*self._caches]
         self._one_by_one = one_by_one
         self._dry_run = dry_run
-        self._compression = _compression(self.targets)
-        self._jobs = jobs or os.cpu_count() or 1
+        self._compression = compression_of(self.targets)
+        self._jobs = jobs
+        self._executor = executor
+        self._sender: Sender | None = None
+        if executor is not None and not self.targets:
+            raise UsageError("steps on an executor need cache_to, where workers write results")
         self._mode = mode
         self._keep = keep
         self._ignore_error = ignore_error
@@ -123,6 +134,7 @@ class Build:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         ignore: bool = True,
+        follow: bool = False,
     ) -> Source:
         """Declare a file, a directory or bytes as an input of steps.
 
@@ -135,12 +147,13 @@ class Build:
             exclude: patterns of what to leave out.
             ignore: leave out directories of version control, ``__pycache__``, and what
                 ``.gitignore`` and ``.cachefsignore`` files name.
+            follow: take links below a directory for what they lead to.
         """
         if isinstance(origin, bytes):
             return Source(origin)
         if isinstance(include, str) or isinstance(exclude, str):
             raise UsageError("include and exclude must be lists of patterns, not a string")
-        selection = Selection(tuple(include), tuple(exclude), ignore)
+        selection = Selection(tuple(include), tuple(exclude), ignore, follow=follow)
         return Source(Path(origin).absolute(), selection)
 
     def step(
@@ -149,6 +162,7 @@ class Build:
         *,
         inputs: Mapping[str, Node | Part] | None = None,
         outputs: Sequence[str],
+        optional: Sequence[str] = (),
         env: Sequence[str] | Mapping[str, str] = (),
         platform: bool = False,
         version: str = "",
@@ -167,7 +181,8 @@ class Build:
             inputs: sources and steps by the path at which they are laid out; ``node / "path"`` is
                 a part of one.
             outputs: paths of files, directories or links that the step makes, collected into one
-                layer.
+                layer; or glob patterns, which must match something.
+            optional: outputs that the step need not make.
             env: names of variables, whose values are those of this process, or a mapping.
             platform: whether the result is valid for this system and machine only.
             version: part of the key; change it when code that a function calls changes.
@@ -186,7 +201,9 @@ class Build:
             raise UsageError("a command must be a list of words, as in ['make', 'all']")
         else:
             done = Command(tuple(map(str, action)))
-        return self.add(done, inputs or {}, outputs, env, platform=platform, name=name)
+        return self.add(
+            done, inputs or {}, outputs, env, optional=optional, platform=platform, name=name
+        )
 
     def add(
         self,
@@ -195,16 +212,17 @@ class Build:
         outputs: Sequence[str],
         env: Sequence[str] | Mapping[str, str | None] = (),
         *,
+        optional: Sequence[str] = (),
         platform: bool = False,
         name: str = "",
     ) -> Step:
         """Add a step with any kind of action. Raises UsageError."""
-        if isinstance(outputs, str) or isinstance(env, str):
-            raise UsageError("outputs and env must be lists, not a string")
+        if any(isinstance(given, str) for given in (outputs, optional, env)):
+            raise UsageError("outputs, optional and env must be lists, not a string")
         free = action.working_directory is not None
         parts = {n if free else checked_path(n): as_part(part) for n, part in inputs.items()}
-        made = [checked_path(output) for output in outputs]
-        check_apart(made, "output")
+        made = Outputs(map(checked_path, outputs), map(checked_path, optional))
+        check_apart((output for output in made if not is_pattern(output)), "output")
         if not free:
             check_apart(parts, "input")
         for part in parts.values():
@@ -233,6 +251,9 @@ class Build:
         self._root, self._lock = leftovers.locked_directory(temporary, SCRATCH)
         try:
             scratch = Scratch(self._root, *self._compression)
+            if self._executor is not None:
+                shared = self.targets[0]
+                self._sender = Sender(self._executor, shared, self._caches, scratch, self._jobs)
             self._engine = self._made_engine(scratch)
             for step in self._steps:
                 self._engine.add(step)
@@ -268,15 +289,21 @@ class Build:
             directory = engine.scratch.lasting_directory() / "files"
             run(engine.files(step, directory))
             self._files[step] = directory
-        return {output: self._files[step] / output for output in step.outputs}
+        with Beneath.at(self._files[step]) as tree:
+            found = step.outputs.found(tree)
+        return {output: self._files[step] / output for output in found}
 
     def restore(self, step: Step, directory: Path) -> None:
         """Put a step's outputs into a directory, made if missing: :meth:`Step.restore`."""
+        engine = self._begun
         directory.mkdir(parents=True, exist_ok=True)
-        with staging(directory) as temporary:
-            tree = temporary / "tree"
-            run(self._begun.files(step, tree))
-            put_in_place(tree, directory, step.outputs)
+        self.obtain(step)
+        if not is_in_place(engine.states[step].content, directory, step.outputs):
+            with staged(directory, step.outputs) as stages:
+                for stage in stages:
+                    run(engine.files(step, stage.path / "tree"))
+                moves = [stage.move("tree") for stage in stages]
+                put_and_note(moves, engine.states[step].content, directory, step.outputs)
 
     def find(self, step: Step) -> Cache | None:
         """The cache that has the step's result, from which nothing is fetched; None for a miss.
@@ -293,37 +320,15 @@ class Build:
     def take_hit(self, step: Step, directory: Path) -> BinaryIO | None:
         """Put the outputs of a hit into a directory, and return its log, opened.
 
-        Whatever goes wrong, nothing is changed and None is returned; then obtaining the step runs
-        it.
+        If they are there already, nothing is fetched but a log that is not known here. Whatever
+        goes wrong, nothing is changed and None is returned; then obtaining the step runs it.
         """
         while self.find(step) is not None:
-            if (log := self._taken(step, directory)) is not None:
+            if (log := take_hit(self._begun, step, directory)) is not None:
                 return log
             if not self._unread:
                 break
             self._read_next()
-        return None
-
-    def _taken(self, step: Step, directory: Path) -> BinaryIO | None:
-        """Put a hit from the caches read so far in place."""
-        engine = self._begun
-        state = engine.states[step]
-        while state.outcome == "hit" and (output := state.output) is not None:
-            try:
-                with staging(directory) if step.outputs else engine.scratch.directory() as place:
-                    pulled = run(engine.pull_hit(step, place))
-                    if pulled is None:
-                        break
-                    output = pulled.output
-                    log = opened_log(pulled.log)
-                    try:
-                        put_in_place(pulled.files, directory, step.outputs)
-                    except BaseException:
-                        log.close()
-                        raise
-                    return log
-            except UNUSABLE as error:
-                engine.refuse(step, output, error)
         return None
 
     def state(self, step: Step) -> State:
@@ -337,6 +342,10 @@ class Build:
         OSError.
         """
         run(self._begun.obtain_all(steps or self._finals()))
+
+    def distrust(self, blobs: Iterable[str]) -> None:
+        """Send these blobs even if a cache has them, because they are damaged there."""
+        self._begun.results.damaged.update(blobs)
 
     def history(self, step: Step) -> list[str]:
         """How the step's key differs from its last run on this machine."""
@@ -371,17 +380,20 @@ class Build:
 
         def made(loaded: Sequence[tuple[Cache, RecordGraph]]) -> Engine:
             root, describes, ttl = str(Path.cwd()), self._describe, self._ttl
-            return Engine(loaded, scratch, self._jobs, root, describes=describes, ttl=ttl)
+            jobs = self._jobs or os.cpu_count() or 1
+            return Engine(
+                loaded, scratch, jobs, root, describes=describes, ttl=ttl, sender=self._sender
+            )
 
         try:
             return made(loaded)
         except MALFORMED:
-            return made(_joinable(loaded))
+            return made(joinable(loaded))
 
     def _read_next(self) -> None:
         """Read the next cache; one whose graph cannot be joined is not used, with a warning."""
         cache = self._unread.pop(0)
-        for _, graph in _joinable([(cache, cache.load())]):
+        for _, graph in joinable([(cache, cache.load())]):
             self._begun.read(cache, graph)
 
     @property
@@ -396,43 +408,10 @@ class Build:
         return [step for step in self._steps if step not in used]
 
     def _clean(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
         if self._root is not None:
             leftovers.remove(self._root)
             os.close(self._lock)
             self._root = None
-
-
-def _joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:
-    """The caches whose graphs can be joined: only that shows whether all of a layer is valid."""
-    joinable = []
-    for cache, graph in loaded:
-        try:
-            RecordGraph.union([graph])
-        except MALFORMED as error:
-            logger.warning("what %s holds is not used: %s", cache.location, error)
-        else:
-            joinable.append((cache, graph))
-    return joinable
-
-
-def _compression(targets: Sequence[Cache]) -> tuple[Compression, int | None]:
-    """How new layers are compressed: as ``type=local`` says, else with zstd at its default level.
-
-    Raises LocationError.
-    """
-    for target in targets:
-        target.location.require_no_recompression()
-    options = targets[0].location.oci if targets else None
-    if options is None:
-        return "zstd", None
-    level = options.compression_level
-    if options.compression == "zstd" and level == 0:
-        level = 1  # builders take 0 as the fastest level, the zstd library as its default
-    return options.compression, level
-
-
-def _all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:
-    if given is None:
-        return []
-    several: Sequence[CacheLike] = given if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
-    return [cache if isinstance(cache, Cache) else open_cache(cache) for cache in several]

@@ -9,7 +9,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from cachefs.building.restoring import put_in_place, staging
+from cachefs.building.patterns import literal
+from cachefs.building.restoring import Move, put_in_place, staging
 from cachefs.building.steps import checked_path
 from cachefs.errors import IntegrityError
 from cachefs.layers.beneath import Beneath, NotRegularError, split
@@ -51,7 +52,7 @@ def put_back(store: CallStore, call: Call, files: Files) -> Path | None:
                 relative = _relative(beneath)
                 if not beneath.exists(split(f"{_TREE}/{relative}")):
                     raise IntegrityError(f"the result has no {relative!r}")
-            put_in_place(tree / _TREE, files.directory, [relative])
+            put_in_place([Move(tree / _TREE, files.directory, [literal(relative)])])
         return files.directory / relative
 
     files.directory.mkdir(parents=True, exist_ok=True)

@@ -13,18 +13,30 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 
+from cachefs.building.bounding import is_own_cache, keep_bound, own_cache
 from cachefs.building.build import Build
 from cachefs.building.keys import Definition
 from cachefs.building.reasons import reason
-from cachefs.building.user_cache import user_cache
+from cachefs.building.states import without_description
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
+from cachefs.concurrency import run
 from cachefs.digest import Digest
-from cachefs.errors import CacheError, LocationError, NotFoundError, StoreError, UsageError
+from cachefs.errors import (
+    CacheError,
+    IntegrityError,
+    LayerError,
+    LocationError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+)
 from cachefs.graph import RecordGraph, output_key
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
-from cachefs.transfer.importer import Miss
+from cachefs.transfer.importer import open_blob
+from cachefs.transfer.renewing import DAY, renew
+from cachefs.wire import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,7 +113,10 @@ class CallStore:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self._is_own = cache.location.protocol == "file" and is_own_cache(cache.location.url)
         self._failed_at = -PAUSE
+        self._damaged: set[str] = set()
+        self._renewed: set[str] = set()
 
     def read(self, call: Call, use: Callable[[BinaryIO, str, Digest], T]) -> T | None:
         """Find the result of a call; None if there is none, or none that can be used.
@@ -115,23 +130,36 @@ class CallStore:
             return None
         try:
             graph = RecordGraph(self._cache.manifest(call.name).config)
-            found = graph.results(graph.find(output_key(call.vertex, 0)))
-            for layers in (tuple(graph.layers[i] for i in one.layers) for one in found):
+            for found in graph.results(graph.find(output_key(call.vertex, 0))):
+                chain = tuple(graph.layers[index] for index in found.layers)
+                layers, _ = without_description(chain)
                 if len(layers) == 1 and layers[0].diff_id:
-                    return self._used(layers[0], use)
+                    value = self._used(layers[0], use)
+                    self._renew(call, found.created_at, graph.blobs())
+                    return value
         except NotFoundError:
             return None
         except (CacheError, OSError) as error:
             self._note(call, "cannot be read", error)
         return None
 
-    def _used(self, layer: Layer, use: Callable[[BinaryIO, str, Digest], T]) -> T | None:
-        blob = self._cache.open_blob(layer.blob, layer.size or None)
-        if isinstance(blob, Miss):
-            return None
+    def _used(self, layer: Layer, use: Callable[[BinaryIO, str, Digest], T]) -> T:
         facts = layer.annotations
-        with blob:
-            return use(blob, facts.media_type if facts else "", Digest(layer.diff_id))
+        blob, layout = Digest(layer.blob), self._cache.layout
+        try:
+            with run(open_blob(layout, blob, layer.size or None)) as file:
+                return use(file, facts.media_type if facts else "", Digest(layer.diff_id))
+        except (IntegrityError, LayerError):
+            self._damaged.add(blob)
+            raise
+
+    def _renew(self, call: Call, created_at: str, blobs: Mapping[Digest, int]) -> None:
+        """Renew the name of a result that is used, so that its age says when it was last used."""
+        age = (time.time_ns() - timestamps.nanoseconds(created_at)) / 1e9
+        if age >= DAY and call.name not in self._renewed:
+            self._renewed.add(call.name)
+            touch_refresh = self._cache.location.export.touch_refresh
+            run(renew(self._cache.layout, call.name, blobs, touch_refresh=touch_refresh))
 
     def write(self, call: Call, save: Callable[[Path], None]) -> bool:
         """Store the result of a call, whose files ``save`` writes; False if it is not kept."""
@@ -141,10 +169,13 @@ class CallStore:
         build = Build([], target, jobs=1, mode="max")
         try:
             with build:
+                build.distrust(self._damaged)
                 build.add(_Save(call, save), {}, call.outputs, name=call.label)
         except (CacheError, OSError, RuntimeError) as error:  # RuntimeError: no thread can start
             self._note(call, "is not kept", error)
             return False
+        if self._is_own:
+            keep_bound(sum(step.packed for step in build.report.steps))
         return True
 
     def _is_left_alone(self) -> bool:
@@ -252,7 +283,7 @@ def located(cache: CacheLike) -> Location | Cache:
 def _default_location() -> Location:
     typed = os.environ.get(_VARIABLE)
     if not typed:
-        return parse(user_cache() / "run")
+        return parse(own_cache())
     try:
         return replace(parse(typed), names=())  # the name is for other commands
     except LocationError as error:

@@ -42,7 +42,7 @@ def describe(step: Step, results: Mapping[str, str]) -> Description:
     files = {name: entries for name, (_, entries) in _sources(step).items()}
     most = MOST_FILES // max(1, len(files))
     return Description(
-        command=mask_words(action.argv or (action.label,)),
+        command=[_text(word) for word in mask_words(action.argv or (action.label,))],
         definition=str(step.vertex),
         inputs={_text(name): digest for name, (digest, _) in _sources(step).items()}
         | {_text(name): digest for name, digest in results.items()},

@@ -8,24 +8,25 @@ Everything runs in the IO loop; blocking calls run in threads, which end before 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
 from cachefs.building.describing import describe
+from cachefs.building.executing import UNUSABLE, execute
+from cachefs.building.executors import ExecutorLostError
 from cachefs.building.history import History, take_apart
 from cachefs.building.reasons import reason
+from cachefs.building.remote import RemoteInputError
 from cachefs.building.results import Results
 from cachefs.building.scratch import UnusableInputError, part_content
 from cachefs.building.states import Output, State, input_keys
-from cachefs.building.steps import Source, Step, StepError
+from cachefs.building.steps import Source, Step, failure
+from cachefs.building.threads import in_thread
 from cachefs.concurrency import task_group
-from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph, output_key
 from cachefs.wire import timestamps
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from cachefs.building.report import StepReport
     from cachefs.building.scratch import Scratch
+    from cachefs.building.sending import Sender
     from cachefs.building.steps import Part
     from cachefs.cache import Cache
     from cachefs.graph import Key
@@ -45,16 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-UNUSABLE: Final = (CacheError, OSError)
-"""What may go wrong with a result: damage, limits, and everything that the disk refuses."""
-
-
-class Pulled(NamedTuple):
-    """The result of a hit on disk: its files, and the directory of its log."""
-
-    files: Path
-    log: Path
-    output: Output
+logger = logging.getLogger("cachefs")
 
 
 class Engine:
@@ -67,6 +60,7 @@ class Engine:
         root: identifies this project in the history of its steps.
         describes: whether results get a layer that says what they are.
         ttl: seconds after which a result counts no more; None for no limit.
+        sender: sends steps to an executor; None to run all steps here.
 
     Attributes:
         results: what the caches have.
@@ -84,6 +78,7 @@ class Engine:
         *,
         describes: bool = False,
         ttl: float | None = None,
+        sender: Sender | None = None,
     ) -> None:
         self.results = Results(caches, ttl)
         self.scratch = scratch
@@ -91,6 +86,7 @@ class Engine:
         self._jobs = asyncio.Semaphore(jobs)
         self._root = root
         self._describes = describes
+        self._sender = sender
         self._tasks: dict[tuple[str, object], asyncio.Task[Any]] = {}
 
     @property
@@ -149,7 +145,7 @@ class Engine:
                 fetched = await self._fetched(step)
                 output = self.states[step].output
                 try:
-                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], directory)
+                    await in_thread(self.scratch.extract_files, step.outputs, fetched, directory)
                 except UNUSABLE as error:
                     if output is None or self.states[step].outcome != "hit":
                         raise
@@ -157,29 +153,13 @@ class Engine:
                 else:
                     return
 
-    async def pull_hit(self, step: Step, directory: Path) -> Pulled | None:
-        """Extract the result of a hit below a directory; None if none is usable. Runs nothing."""
-        state = self.states[step]
-        async with state.fetching:
-            while (fetched := await self._fetched_hit(step)) and (output := state.output):
-                number = len(self.results.refused)
-                files, log = directory / f"files-{number}", directory / f"log-{number}"
-                try:
-                    await in_thread(self.scratch.extract, step.outputs, fetched[:1], files)
-                    await in_thread(self.scratch.extract_log, fetched[1:], log)
-                except UNUSABLE as error:
-                    self.refuse(step, output, error)
-                else:
-                    return Pulled(files, log, output)
-        return None
-
     def refuse(self, step: Step, output: Output, error: Exception) -> None:
         """Use this result no more: another one is picked, or the step runs."""
         state = self.states[step]
         self.results.refuse(output, error)
         if state.output == output:
             state.lost.append(f"its result in the cache cannot be used: {reason(error)}")
-            self._pick(step, state)
+            self.pick(step, state)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self._group = group
@@ -218,9 +198,9 @@ class Engine:
         keys = self._keys(step)
         if all(keys):
             state.records |= self.graph.find(output_key(step.vertex, 0), keys).records
-            self._pick(step, state)
+            self.pick(step, state)
 
-    def _pick(self, step: Step, state: State) -> None:
+    def pick(self, step: Step, state: State) -> None:
         """Choose the newest result that can be extracted and whose blobs can be fetched."""
         state.output = self.results.newest(state, 1 + step.action.logs)
         if state.output is not None:
@@ -272,25 +252,36 @@ class Engine:
     async def _fetched(self, step: Step) -> Fetched:
         """The blobs of a step's result on disk. If one cannot be fetched, the step runs."""
         async with self.states[step].fetching:
-            fetched = await self._fetched_hit(step)
+            fetched = await self.fetched_hit(step)
             if fetched is not None:
                 return fetched
             await self._obtain_inputs(step)
             await self._run(step)
         return await self._fetched(step)
 
-    async def _fetched_hit(self, step: Step) -> Fetched | None:
+    async def _known(self, step: Step) -> Fetched:
+        """The layers of a step's result, and where their blobs would be. Without one, it runs."""
+        state = self.states[step]
+        async with state.fetching:
+            if state.output is None:
+                await self._obtain_inputs(step)
+                await self._run(step)
+        layers = state.output.layers if state.output else ()
+        return [(self.scratch.blob(layer.blob), layer) for layer in layers]
+
+    async def fetched_hit(self, step: Step) -> Fetched | None:
         """The blobs of a known result on disk; None if there is none that can be fetched."""
         state = self.states[step]
         while state.output is not None:
             layers = state.output.layers
-            paths = [await self._fetch(state, layer) for layer in layers]
+            paths = [await self.fetch(state, layer) for layer in layers]
             if None not in paths:
                 return [(path, layer) for path, layer in zip(paths, layers, strict=True) if path]
-            self._pick(step, state)
+            self.pick(step, state)
         return None
 
-    async def _fetch(self, state: State, layer: Layer) -> Path | None:
+    async def fetch(self, state: State, layer: Layer) -> Path | None:
+        """The blob of a layer on disk; None if no cache has it."""
         path = self.scratch.blob(layer.blob)
         if path.exists():
             return path
@@ -303,12 +294,17 @@ class Engine:
         state = self.states[step]
         made = None
         while made is None and not state.unkept:
-            fetched = await self._fetched_inputs(step)
+            away = self._sender is not None and step.action.working_directory is None
+            fetched = await self._fetched_inputs(step, away=away)
             try:
-                async with self._jobs:
-                    made = await self._timed(step, fetched)
+                async with nullcontext() if away else self._jobs:
+                    made = await self._timed(step, fetched, away=away)
             except UnusableInputError as error:
                 self._refuse_input(step, error, fetched)
+            except ExecutorLostError as error:
+                if self._sender is not None:
+                    logger.warning("the executor was lost, so steps run in this process: %s", error)
+                self._sender = None
         state.outcome = "ran"
         if made is not None:
             record = self.graph.add(output_key(step.vertex, 0), self._keys(step))
@@ -316,9 +312,11 @@ class Engine:
             state.output = made
             state.packed = made.size
 
-    async def _fetched_inputs(self, step: Step) -> dict[str, Fetched]:
+    async def _fetched_inputs(self, step: Step, *, away: bool) -> dict[str, Fetched]:
+        """The results that a step uses: on disk, unless the step runs away from here."""
+        fetched = self._known if away else self._fetched
         return {
-            name: await self._fetched(part.node)
+            name: await fetched(part.node)
             for name, part in step.inputs.items()
             if isinstance(part.node, Step) and step.action.working_directory is None
         }
@@ -334,56 +332,49 @@ class Engine:
         output = self.states[node].output
         if self.states[node].outcome != "hit":
             why = f"cannot run: its input {error.name} cannot be laid out: {reason(cause)}"
-            raise self._failed(step, why) from cause
+            raise failure(step, why) from cause
         if output is not None and output.layers == layers:
             self.refuse(node, output, cause)
 
-    async def _timed(self, step: Step, fetched: Mapping[str, Fetched]) -> Output | None:
+    async def _timed(
+        self, step: Step, fetched: Mapping[str, Fetched], *, away: bool
+    ) -> Output | None:
         state = self.states[step]
         started = time.perf_counter()
         parts = self._taken_apart(step)
         state.why = state.lost or await in_thread(self._history(step).explain, parts)
         started_at = timestamps.now()
-        made = await self._execute(step, fetched)
+        execute = self._send if away else self._execute
+        made = await execute(step, fetched)
         state.seconds = time.perf_counter() - started
         if made is not None and self._describes:
             made = await in_thread(self._described, step, made, started_at)
         await in_thread(self._history(step).keep, parts)
         return made
 
-    async def _execute(self, step: Step, fetched: Mapping[str, Fetched]) -> Output | None:
-        """Run the action and pack its outputs; None if they are not kept."""
-        with self.scratch.directory() as outside:
-            directory = step.action.working_directory
-            if directory is None:
-                directory = outside / "work"
-                await in_thread(self.scratch.lay_inputs, step, fetched, directory)
-            with self.scratch.log(outside) as log:
-                running = step.action.begin(directory, step.definition.environment, log.write)
-                try:
-                    status = await in_thread(running.run, stop=running.stop)
-                except OSError as error:
-                    raise self._failed(step, f"cannot run: {error.strerror or error}") from error
-                tail = log.tail()
-            if status != 0:
-                raise self._failed(step, _ended(status), status, tail)
-            return await self._collect(step, directory, outside, running.objection(), log.error)
+    async def _send(self, step: Step, fetched: Mapping[str, Fetched]) -> Output:
+        """Run the action on the executor, which stores the result."""
+        if self._sender is None:
+            raise ExecutorLostError
+        layers = {name: one[0][1] for name, one in fetched.items()}
+        try:
+            parts, damaged = sorted(self._parts_of(step)), self.results.damaged
+            made = await self._sender.run(step, layers, parts, damaged)
+        except RemoteInputError as error:
+            raise UnusableInputError(error.name) from error.error
+        self.results.add(self._sender.shared, made.layers)
+        self.states[step].parts |= made.parts
+        return Output(made.layers, made.created_at)
 
-    async def _collect(
-        self, step: Step, directory: Path, outside: Path, objection: str, error: OSError | None
-    ) -> Output | None:
-        """Pack the outputs. For a command in its own place, a failure is no failure of the step."""
-        if not objection:
-            try:
-                if step.action.logs and error is not None:
-                    raise error
-                return Output(*await in_thread(self.scratch.collect, step, directory, outside))
-            except UNUSABLE as failure:
-                if step.action.working_directory is None:
-                    raise
-                objection = reason(failure)
-        self.states[step].unkept = objection
-        return None
+    def _parts_of(self, step: Step) -> set[str]:
+        """The parts of a step's result that other steps are keyed by."""
+        parts = (part for one in self.states for part in one.inputs.values())
+        return {part.path for part in parts if part.node is step and part.path}
+
+    async def _execute(self, step: Step, fetched: Mapping[str, Fetched]) -> Output | None:
+        """Run the action here; None if its outputs are not kept."""
+        made, self.states[step].unkept = await execute(self.scratch, step, fetched)
+        return made
 
     def _described(self, step: Step, made: Output, started_at: str) -> Output:
         """The result with a layer on top that says what it is."""
@@ -392,9 +383,9 @@ class Engine:
             for name, part in step.inputs.items()
             if isinstance(part.node, Step)
         }
-        seconds = self.states[step].seconds
+        took = timestamps.nanoseconds(made.created_at) - timestamps.nanoseconds(started_at)
         described = replace(
-            describe(step, results), started_at=started_at, seconds=round(seconds, 3)
+            describe(step, results), started_at=started_at, seconds=max(0, took) / 1e9
         )
         return made._replace(description=self.scratch.keep_description(described))
 
@@ -404,18 +395,6 @@ class Engine:
             return ""
         state = self.states[part.node]
         return state.parts.get(part.path, state.content) + part.selector
-
-    def _failed(
-        self, step: Step, reason: str, exit_code: int | None = None, tail: str = ""
-    ) -> StepError:
-        last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
-        return StepError(
-            f"step {step.name!r} {reason}{last_output}",
-            step=step.name,
-            argv=step.action.argv,
-            exit_code=exit_code,
-            tail=tail,
-        )
 
     def _history(self, step: Step) -> History:
         return History("\0".join((self._root, step.name, *step.outputs)))
@@ -431,31 +410,3 @@ class Engine:
             elif isinstance(part.node, Step):
                 inputs[name] = self._content(part)
         return take_apart(step.definition, inputs, files)
-
-
-def _ended(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
-
-
-async def in_thread(
-    work: Callable[..., T], *arguments: Any, stop: Callable[[], None] | None = None
-) -> T:
-    """Run a blocking call in a thread. When cancelled, call ``stop`` and wait for the thread.
-
-    One that can be stopped may take long, so it has a thread of its own: the loop has few.
-    """
-    if stop is None:
-        future = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    else:
-        own = ThreadPoolExecutor(1)
-        call = partial(copy_context().run, work, *arguments)
-        future = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(own, call))
-        own.shutdown(wait=False)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        if stop is not None:
-            stop()
-        with suppress(Exception):
-            await future
-        raise

@@ -36,6 +36,7 @@ def explain(step: Step, caches: Iterable[tuple[Cache, str]]) -> list[str]:
     now = describe(step, {})
     entries = entries_of(step)
     nearest: list[str] = []
+    least = 0
     for cache, prefix in caches:
         try:
             found = run(newest_described(cache.layout, prefix, NEWEST))
@@ -46,8 +47,10 @@ def explain(step: Step, caches: Iterable[tuple[Cache, str]]) -> list[str]:
             if before.command != now.command or result.created_at == timestamps.ZERO:
                 continue
             lines = list(differences(before, now, entries)) or [_unseen(before, now)]
-            if not nearest or len(lines) < len(nearest) - 1:
+            number = sum(1 + line.count(", ") for line in lines)
+            if not nearest or number < least:
                 nearest = [_which(before, result.created_at, cache), *lines]
+                least = number
     return nearest
 
 

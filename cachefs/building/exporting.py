@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from cachefs.building.recording import recorded, with_others
+from cachefs.concurrency import run
 from cachefs.errors import CacheError, DigestError, ManifestError
-from cachefs.transfer.exporter import ExportReport
+from cachefs.transfer.exporter import Blob, ExportReport, Transfer
 from cachefs.transfer.sources import FirstSource, MappingSource, as_source
 
 if TYPE_CHECKING:
@@ -90,13 +91,26 @@ class Exporter:
             known = [records[step] for step in finals if step in records]
             selected = graph.select(self._mode or target.location.export.mode, known)
             try:
-                return self._publish(target, selected.without_blobs(lost))
+                selected = selected.without_blobs(lost)
+                self._replace_damaged(target, selected)
+                return self._publish(target, selected)
             except CacheError as error:
                 if error.digest is None or error.digest in lost or error.side == "target":
                     raise
                 if not self._without_description(error.digest):
                     lost.add(error.digest)
                     logger.warning("a result is left out of the export: %s", error)
+
+    def _replace_damaged(self, target: Cache, graph: RecordGraph) -> None:
+        """Send blobs again that were found damaged: an export leaves what is there as it is."""
+        made = self._engine.scratch.blob
+        damaged = [
+            Blob(blob, size)
+            for blob, size in graph.blobs().items()
+            if blob in self._engine.results.damaged and made(blob).exists()
+        ]
+        if damaged:
+            run(Transfer(target.layout, self._blob_source(graph)).send(damaged))
 
     def _without_description(self, blob: str) -> bool:
         """Export a result without its description if that is this blob, which no cache has."""

@@ -25,9 +25,8 @@ class ForegroundProcess(Process):
     The bytes that it writes are read unchanged, as from a pipe.
     """
 
-    # Descriptors of this program are not inheritable. Those that it was given are for the command:
-    # the jobserver of make, or /dev/fd/63 in an argument.
-    _popen_options: Mapping[str, Any] = {"close_fds": False}
+    standard_input: int | None = None
+    """A descriptor that the command gets as its standard input; None for that of this program."""
 
     _terminals: Mapping[int, int] = {}
     """The pseudo-terminal of each stream that is one; replaced as a whole, as signals read it."""
@@ -38,6 +37,12 @@ class ForegroundProcess(Process):
             # The command may end at any time, and its terminals with it.
             with suppress(OSError, termios.error):
                 termios.tcsetwinsize(terminal, termios.tcgetwinsize(stream))
+
+    @property
+    def _popen_options(self) -> Mapping[str, Any]:
+        # Descriptors of this program are not inheritable. Those that it was given are for the
+        # command: the jobserver of make, or /dev/fd/63 in an argument.
+        return {"close_fds": False, "stdin": self.standard_input}
 
     def _channel(self, stream: int) -> tuple[int, int]:
         if not os.isatty(stream):

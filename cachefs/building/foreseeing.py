@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cachefs.building.side_by_side import Ended
@@ -10,15 +9,12 @@ from cachefs.errors import CacheError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from cachefs.building.needs import Placed
     from cachefs.building.report import StepReport
 
 
-def foresee(
-    steps: Mapping[str, Placed], directory: Path, ask: Callable[[Placed], StepReport]
-) -> list[Ended]:
+def foresee(steps: Mapping[str, Placed], ask: Callable[[Placed], StepReport]) -> list[Ended]:
     """What would become of each step.
 
     A step whose inputs another one would make anew is not known before that has ended: if it makes
@@ -26,7 +22,6 @@ def foresee(
 
     Args:
         steps: the steps, in an order in which they can run.
-        directory: the directory of the file.
         ask: does a dry run of one step.
     """
     ended: list[Ended] = []
@@ -35,7 +30,7 @@ def foresee(
         first = next((needed for needed in placed.needs if needed in changing), "")
         one = Ended(name=name, outcome="not known", because=first) if first else _one(placed, ask)
         ended.append(one)
-        if placed.outputs and not _stays(one, placed, directory):
+        if placed.outputs and not (one.report and one.report.in_place):
             changing.add(name)
     return ended
 
@@ -47,9 +42,3 @@ def _one(placed: Placed, ask: Callable[[Placed], StepReport]) -> Ended:
         return Ended(name=placed.name, outcome="failed", error=error)
     hits = report.outcome == "would hit"
     return Ended(name=placed.name, outcome="would hit" if hits else "would run", report=report)
-
-
-def _stays(ended: Ended, placed: Placed, directory: Path) -> bool:
-    """Whether the outputs are there and would stay as they are."""
-    there = all(os.path.lexists(directory / output) for output in placed.outputs)
-    return ended.outcome == "would hit" and there

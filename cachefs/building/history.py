@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cachefs.building.keys import Definition, Entry
 
 _SHOWN: Final = 5
-_NO_RUN: Final = "no earlier run of this step is known on this machine"
+_NO_RUN: Final = "no earlier run is known on this machine"
 
 
 class Parts(Struct):
@@ -47,9 +47,11 @@ def take_apart(
         inputs: the digest of each input's content.
         files: the entries of inputs that are sources.
     """
+    kind, *words = definition.action
     parts = {
-        "the command or function": _hashed(repr(definition.action)),
-        "the declared outputs": repr(sorted(definition.outputs)),
+        "the way it runs (--incremental)": _hashed(repr(kind)),
+        "the command or function": _hashed(repr(words)),
+        "the declared outputs": repr((sorted(definition.outputs), sorted(definition.optional))),
         "the platform": definition.platform,
     }
     for name, value in definition.environment.items():

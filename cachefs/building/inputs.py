@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cachefs.building.history import changed_files
+from cachefs.building.patterns import is_pattern, split_pattern
 from cachefs.building.selection import Selection
 from cachefs.building.steps import Source
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-
-_MAGIC: Final = re.compile(r"[*?\[]")
-_ESCAPED: Final = re.compile(r"\\| (?= *\Z)")
-"""What ``.gitignore`` patterns do not take literally, but glob patterns do."""
 
 
 def as_sources(
@@ -31,6 +27,8 @@ def as_sources(
     ignore: bool = True,
     whole: Collection[str] = (),
     without: Mapping[Path, str],
+    outputs: Sequence[str] = (),
+    follow: bool = False,
 ) -> dict[str, Source]:
     """A source for each input, by its name in the key: the path relative to the directory.
 
@@ -41,6 +39,8 @@ def as_sources(
         ignore: as in :class:`Selection`.
         whole: inputs of which everything counts, whatever ignore files say.
         without: as in :class:`Selection`; paths may lead through links.
+        outputs: as in :class:`Selection`.
+        follow: as in :class:`Selection`.
 
     Raises UsageError if an input does not exist and no file matches it.
     """
@@ -50,7 +50,9 @@ def as_sources(
         name = os.path.relpath(directory / text, directory)
         root, include = root_and_pattern(directory, text)
         ignoring = ignore and text not in whole
-        selection = Selection((include,) if include else (), exclude, ignoring, real, directory)
+        selection = Selection(
+            (include,) if include else (), exclude, ignoring, real, directory, outputs, follow
+        )
         source = Source(root, selection)
         if not os.path.lexists(root) or (include and not source.content.entries):
             raise UsageError(f"the input {text!r} does not exist, and no file matches it")
@@ -64,17 +66,10 @@ def root_and_pattern(directory: Path, text: str) -> tuple[Path, str]:
     It is a pattern only if nothing has that name.
     """
     root = directory / text
-    if os.path.lexists(root) or not _MAGIC.search(text):
+    if os.path.lexists(root) or not is_pattern(text):
         return root, ""
-    return _split(directory, os.path.relpath(root, directory))
-
-
-def _split(directory: Path, pattern: str) -> tuple[Path, str]:
-    """The directory above all that a glob pattern matches, and the rest as a pattern for it."""
-    parts = pattern.split("/")
-    magic = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
-    rest = "/".join(parts[magic:])
-    return directory.joinpath(*parts[:magic]), "/" + _ESCAPED.sub(r"\\\g<0>", rest)
+    above, pattern = split_pattern(os.path.relpath(root, directory))
+    return directory / above, pattern
 
 
 def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:
@@ -89,7 +84,7 @@ def declared_variables(variables: Iterable[str]) -> dict[str, str | None]:
             raise UsageError(f"--env {text!r} does not name a variable")
         if assigned:
             found[name] = value
-        elif _MAGIC.search(name):
+        elif is_pattern(name):
             names = fnmatch.filter(os.environ, name)
             found |= {name: os.environ[name] for name in names if name not in found}
         else:
@@ -118,3 +113,12 @@ def left_out(sources: Iterable[Source]) -> dict[str, int]:
         with suppress(UsageError):  # it changed while it was read, which was told
             total.update(source.content.left_out)
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def links(sources: Iterable[Source]) -> int:
+    """How many symbolic links below the sources count as links: what they lead to does not."""
+    total = 0
+    for source in sources:
+        with suppress(UsageError):
+            total += source.content.links
+    return total

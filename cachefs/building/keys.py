@@ -41,7 +41,8 @@ class Definition:
     Attributes:
         action: the kind of action, and what identifies it.
         inputs: the names at which inputs are laid out.
-        outputs: the paths that are collected.
+        outputs: the paths and patterns that are collected.
+        optional: more of them, which need not be there.
         environment: variables by name; None if one is not set.
         platform: the system and machine, or empty if they do not matter.
     """
@@ -51,6 +52,7 @@ class Definition:
     outputs: tuple[str, ...]
     environment: Mapping[str, str | None]
     platform: str = ""
+    optional: tuple[str, ...] = ()
 
     def digest(self) -> Digest:
         """The vertex digest; the order of inputs, outputs and variables does not matter."""
@@ -58,7 +60,7 @@ class Definition:
             "cachefs step 1",
             self.action,
             sorted(map(os.fsencode, self.inputs)),
-            sorted(map(os.fsencode, self.outputs)),
+            sorted([*map(os.fsencode, self.outputs), *map(_optional, self.optional)]),
             sorted(
                 (os.fsencode(name), None if value is None else os.fsencode(value))
                 for name, value in self.environment.items()
@@ -93,6 +95,11 @@ def environment(names: Sequence[str] | Mapping[str, str | None]) -> dict[str, st
     if isinstance(names, Mapping):
         return dict(names)
     return {name: os.environ.get(name) for name in names}
+
+
+def _optional(output: str) -> bytes:
+    """Marked by a character that no path has."""
+    return b"\0optional " + os.fsencode(output)
 
 
 def _digest(*value: Any) -> Digest:

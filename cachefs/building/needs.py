@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from cachefs.building.inputs import root_and_pattern
+from cachefs.building.patterns import is_pattern
 from cachefs.building.project import unknown
 from cachefs.building.selection import IGNORE_FILES, Selection, Walk
 from cachefs.errors import UsageError
@@ -39,7 +40,9 @@ class Placed(Struct, frozen=True, kw_only=True):
         needs: the steps that it needs, each with the reason.
         inputs: its inputs, and the outputs of the steps that it lists as needed.
         whole: those of the inputs that other steps make: ignore files have no effect on them.
+        perhaps: those of the inputs that another step need not make.
         outputs: its outputs, relative to the directory of the file.
+        optional: those of the outputs that it need not make.
     """
 
     name: str
@@ -47,7 +50,15 @@ class Placed(Struct, frozen=True, kw_only=True):
     needs: dict[str, str]
     inputs: list[str]
     whole: frozenset[str]
+    perhaps: frozenset[str]
     outputs: list[str]
+    optional: list[str]
+
+    def inputs_in(self, directory: Path) -> list[str]:
+        """The inputs, without those that no step has made."""
+        return [
+            text for text in self.inputs if text not in self.perhaps or any(directory.glob(text))
+        ]
 
 
 def placed(project: Project, names: Sequence[str]) -> dict[str, Placed]:
@@ -86,7 +97,7 @@ def _circle(found: dict[str, Placed], circle: Sequence[str]) -> str:
 def _placed(project: Project, name: str) -> Placed:
     step = project.steps[name]
     needs = dict.fromkeys(step.needs, "listed in needs")
-    inputs, whole = list(step.inputs), set()
+    inputs, whole, perhaps = list(step.inputs), set(), set()
     for other in project.steps:
         if other == name:
             continue
@@ -99,18 +110,28 @@ def _placed(project: Project, name: str) -> Placed:
             if other in step.needs and not named:
                 inputs.append(output)
                 whole.add(output)
+                if output in project.optional(other):
+                    perhaps.add(output)
     return Placed(
         name=name,
         step=step,
         needs=needs,
         inputs=inputs,
         whole=frozenset(whole),
+        perhaps=frozenset(perhaps),
         outputs=project.outputs(name),
+        optional=project.optional(name),
     )
 
 
 def _is_within(directory: Path, text: str, output: str) -> bool:
     """Whether an input is an output, or something in it."""
+    name = os.path.relpath(directory / text, directory)
+    if name == output:
+        return True
+    if is_pattern(output):
+        expressions, parts = output.split("/"), name.split("/")
+        return len(parts) >= len(expressions) and _begins(expressions, parts)
     root, _ = root_and_pattern(directory, text)
     return Path(os.path.normpath(root)).is_relative_to(directory / output)
 

@@ -36,8 +36,6 @@ class Process:
             the order in which they were read.
     """
 
-    _popen_options: Mapping[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
-
     def __init__(
         self,
         argv: Sequence[str],
@@ -103,6 +101,10 @@ class Process:
     def objection(self) -> str:
         """None: it ran in a directory of its own."""
         return ""
+
+    @property
+    def _popen_options(self) -> Mapping[str, Any]:
+        return {"stdin": subprocess.DEVNULL, "start_new_session": True}
 
     def _channel(self, stream: int) -> tuple[int, int]:  # noqa: ARG002 - for subclasses
         """Two descriptors: where the stream is read, and where the command writes to it."""

@@ -69,7 +69,11 @@ class NamedStep(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknow
     ] = []
     outputs: Annotated[
         list[str],
-        Meta(description="Files and directories that the command makes, as `--output`."),
+        Meta(description="Files, directories and patterns that the command makes, as `--output`."),
+    ] = []
+    optional_outputs: Annotated[
+        list[str],
+        Meta(description="Those that it need not make, as `--optional-output`."),
     ] = []
     env: Annotated[
         list[str] | dict[str, str],
@@ -89,6 +93,10 @@ class NamedStep(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknow
         bool,
         Meta(description="`false` counts what ignore files name, as `--no-ignore`."),
     ] = True
+    follow: Annotated[
+        bool,
+        Meta(description="`true` counts links below inputs as what they lead to, as `--follow`."),
+    ] = False
     incremental: Annotated[
         bool,
         Meta(description="`true` leaves the outputs in place, as `--incremental`."),
@@ -183,9 +191,15 @@ class Project(Struct, frozen=True):
 
     def outputs(self, name: str) -> list[str]:
         """The outputs of a step, in one spelling: relative to the directory of the file."""
-        directory = self.directory
-        made = self.steps[name].outputs
-        return [os.path.relpath(directory / output, directory) for output in made]
+        step = self.steps[name]
+        return [self._relative(output) for output in (*step.outputs, *step.optional_outputs)]
+
+    def optional(self, name: str) -> list[str]:
+        """The optional ones among the outputs of a step."""
+        return [self._relative(output) for output in self.steps[name].optional_outputs]
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(self.directory / path, self.directory)
 
 
 def find_project(start: Path) -> Project | None:

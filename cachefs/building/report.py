@@ -25,6 +25,9 @@ class StepReport(Struct, frozen=True, kw_only=True):
         saved: seconds that the result of a hit took to make; 0 if they are unknown.
         left_out: how many files and directories of its inputs do not count, by the reason: an
             ignore file, an option, or what they are. Only ``cachefs run`` tells.
+        links: how many symbolic links below its inputs count as links: what they lead to does not
+            count. Only ``cachefs run`` tells.
+        in_place: of a dry run, whether the outputs of a hit are there already.
         why: for a step that ran, the parts of its key that differ from the last run, one per line.
     """
 
@@ -37,6 +40,8 @@ class StepReport(Struct, frozen=True, kw_only=True):
     saved: float = 0.0
     why: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    links: int = 0
+    in_place: bool = False
 
 
 class BuildReport(Struct, frozen=True, kw_only=True):

@@ -7,14 +7,15 @@ import os
 import secrets
 import stat
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachefs.building import leftovers
+from cachefs.building.outputs import Place, by_filesystem, matches
 from cachefs.errors import UsageError
-from cachefs.layers.beneath import Beneath, split
+from cachefs.layers.beneath import Beneath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cachefs.layers.beneath import Parts
@@ -23,12 +24,51 @@ _RACED: Final = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errn
 _ATTEMPTS: Final = 100
 
 
+class Move(NamedTuple):
+    """Outputs that are moved from a staged tree into a directory on the same filesystem.
+
+    Attributes:
+        staged: the staged tree.
+        directory: where they belong.
+        outputs: their paths, or patterns for them.
+    """
+
+    staged: Path
+    directory: Path
+    outputs: Sequence[str]
+
+
+class Stage(NamedTuple):
+    """A temporary directory for results, on the filesystem of the outputs of a place."""
+
+    directory: Path
+    place: Place
+    path: Path
+
+    def move(self, name: str) -> Move:
+        """How the outputs of this place get from a tree in the temporary directory to it."""
+        top = self.place.top
+        within = [placed.within for placed in self.place.outputs]
+        return Move(self.path / name / top, self.directory / top, within)
+
+
+@contextmanager
+def staged(directory: Path, outputs: Iterable[str]) -> Iterator[list[Stage]]:
+    """A temporary directory on each filesystem of the outputs, at least one; removed at the end.
+
+    Temporary directories that killed processes left there are removed too.
+    """
+    places = by_filesystem(directory, outputs) or [Place("", [])]
+    with ExitStack() as stack:
+        yield [
+            Stage(directory, place, stack.enter_context(staging(directory / place.top)))
+            for place in places
+        ]
+
+
 @contextmanager
 def staging(directory: Path) -> Iterator[Path]:
-    """A temporary directory next to the outputs, on the same disk, removed at the end.
-
-    Temporary directories that killed processes left here are removed too.
-    """
+    """A temporary directory next to outputs, on the same disk: one of :func:`staged`."""
     path, lock = leftovers.locked_directory(directory, leftovers.RESTORING)
     try:
         try:
@@ -40,27 +80,54 @@ def staging(directory: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def put_in_place(
-    staged: Path, directory: Path, outputs: Iterable[str], *, over_links: bool = False
-) -> None:
-    """Move outputs from a staged tree on the same disk into a directory: all, or none.
+def put_in_place(moves: Iterable[Move], *, back: bool = False) -> None:
+    """Move outputs from staged trees to where they belong: all, or none.
 
     Each replaces the old one atomically, so that readers find either one complete, even if this
     process is killed. If the system or disk cannot exchange directories, two renames are used:
-    between them a reader finds no output, but never a partial one. After an error everything is as
-    it was. Outputs that the staged tree lacks are left alone, and no link is followed in either
-    tree. A link to a directory is not replaced by a directory, unless ``over_links`` is true:
+    between them a reader finds no output, but never a partial one. What is at outputs of which the
+    staged tree has none, or matches their patterns, is removed. After an error everything is as it
+    was. No link is followed in any tree. A link to a directory is not replaced by a directory:
     users make such links to keep outputs elsewhere. Raises UsageError and OSError.
+
+    Args:
+        moves: what to move. What was there ends up in the staged trees.
+        back: put back what was moved from there: also over links, and outputs of which the staged
+            tree has none are left alone. If this process is killed, it can be done again, because
+            nothing from there gets the name of an output in the staged tree.
     """
-    with Beneath.at(staged) as new, Beneath.at(directory) as place, ExitStack() as undo:
-        for output in outputs:
-            path = split(output)
-            if new.exists(path):
-                _make_parents(place, path, output, undo)
-                if not over_links and new.is_directory(path) and leads_to_directory(place, path):
-                    raise UsageError(f"{output} is a symbolic link to a directory here")
-                _swap(new, place, path, undo)
+    with ExitStack() as trees, ExitStack() as undo:
+        for move in moves:
+            new = trees.enter_context(Beneath.at(move.staged))
+            place = trees.enter_context(Beneath.at(move.directory))
+            for output in move.outputs:
+                paths = matches(new, output)
+                if paths or not back:
+                    for path in matches(place, output):
+                        if back or path not in paths:
+                            _take_away(new, place, path, undo)
+                for path in paths:
+                    _put(new, place, path, undo, over_links=back)
         undo.pop_all()
+
+
+def _put(new: Beneath, place: Beneath, path: Parts, undo: ExitStack, *, over_links: bool) -> None:
+    shown = os.fsdecode(b"/".join(path))
+    _make_parents(place, path, shown, undo)
+    if not over_links and new.is_directory(path) and leads_to_directory(place, path):
+        raise UsageError(f"{shown} is a symbolic link to a directory here")
+    _swap(new, place, path, undo)
+
+
+def _take_away(new: Beneath, place: Beneath, path: Parts, undo: ExitStack) -> None:
+    """Move what is at the place to an unused name in the staged tree."""
+    old = _unused()
+    place.rename(path, new, old)
+    undo.callback(new.rename, old, place, path)
+
+
+def _unused() -> Parts:
+    return (b"%s%s" % (os.fsencode(leftovers.RESTORING), secrets.token_hex(8).encode()),)
 
 
 def _make_parents(place: Beneath, path: Parts, output: str, undo: ExitStack) -> None:
@@ -104,7 +171,7 @@ def _swap_once(new: Beneath, place: Beneath, path: Parts, undo: ExitStack) -> No
     if new.exchange(path, place, path):
         undo.callback(new.exchange, path, place, path)
         return
-    old = (b"old-%s" % secrets.token_hex(8).encode(),)
+    old = _unused()
     _keep_old(new, place, path, old)
     try:
         new.rename(path, place, path)

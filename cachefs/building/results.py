@@ -40,21 +40,25 @@ class Results:
         self.graph = RecordGraph.union(graph for _, graph in caches)
         self.damaged: set[str] = set()
         self.refused: set[tuple[tuple[str, str], ...]] = set()
-        self._caches = [(cache, graph.blobs()) for cache, graph in caches]
+        self._caches = [(cache, set[str](graph.blobs())) for cache, graph in caches]
         self._ttl = ttl
         self._lost: set[str] = set()
 
     def read(self, cache: Cache, graph: RecordGraph) -> None:
         """Add a cache. Indexes of records are others afterwards."""
         self.graph = RecordGraph.union([self.graph, graph])
-        blobs = graph.blobs()
+        blobs = set[str](graph.blobs())
         self._caches.append((cache, blobs))
-        self._lost -= blobs.keys()
+        self._lost -= blobs
+
+    def add(self, cache: Cache, layers: Iterable[Layer]) -> None:
+        """Note that a cache has these blobs now."""
+        self._caches.append((cache, {layer.blob for layer in layers}))
 
     def cache_of(self, output: Output) -> Cache | None:
-        """The first cache whose graph has all blobs of a result."""
+        """The first cache whose graph has all blobs of a result, none of which is lost there."""
         blobs = {layer.blob for layer in output.layers}
-        return next((cache for cache, known in self._caches if blobs <= known.keys()), None)
+        return next((cache for cache, known in self._caches if blobs <= known), None)
 
     def newest(self, state: State, number: int) -> Output | None:
         """The newest result of the records of a step that can be extracted and fetched.
@@ -93,7 +97,10 @@ class Results:
                 try:
                     await fetch_blob(cache.layout, Digest(layer.blob), path, size)
                 except CacheError as error:
+                    if isinstance(error, IntegrityError):
+                        self.damaged.add(layer.blob)
                     why = str(missed(layer.blob, error))
+                    blobs.remove(layer.blob)
                 except OSError as error:
                     why = f"{layer.blob}: {error}"
                 else:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import sys
-import tempfile
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,28 +17,32 @@ from cachefs.building.build import Build
 from cachefs.building.exclusive import VARIABLE, exclusive
 from cachefs.building.explaining import explain
 from cachefs.building.foreground import ForegroundProcess
-from cachefs.building.inputs import as_sources, changes, declared_variables, left_out
+from cachefs.building.in_place import is_in_place
+from cachefs.building.inputs import as_sources, changes, declared_variables, left_out, links
 from cachefs.building.log import frames
 from cachefs.building.naming import command_prefix, result_name
+from cachefs.building.outputs import Outputs, relative
+from cachefs.building.patterns import fixed_part, is_pattern
 from cachefs.building.reasons import reason
 from cachefs.building.report import StepReport
 from cachefs.building.sources import SourceChangedError
+from cachefs.building.standard_input import NAME, UNDECLARED, DeclaredInput, watched
 from cachefs.building.statistics import Saving
+from cachefs.building.staying import own_paths, staying
 from cachefs.building.steps import StepError
 from cachefs.building.tiers import Tiers
-from cachefs.building.user_cache import user_cache
 from cachefs.errors import CacheError, UsageError
 from cachefs.location.parsing import parse
 from cachefs.masking import mask_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from cachefs.building.actions import Sink
     from cachefs.building.policy import Policy
     from cachefs.building.steps import Source, Step
     from cachefs.cache import Cache
-    from cachefs.location.options import Location
 
 logger = logging.getLogger("cachefs")
 
@@ -59,6 +60,8 @@ class UserCommand:
         before: what lies at the outputs when it begins.
         variables: variables that it gets besides, and that its result does not depend on.
         succeeded: whether it has ended with status 0.
+        standard_input: what it reads; None for the standard input of this program, whatever that
+            is.
     """
 
     logs: Final = True
@@ -74,9 +77,10 @@ class UserCommand:
         self.argv = tuple(argv)
         self.working_directory = working_directory
         self.incremental = incremental
-        self.before = Before(working_directory, (), ())
+        self.before = Before(working_directory, Outputs(()), ())
         self.variables: dict[str, str] = {}
         self.succeeded = False
+        self.standard_input: DeclaredInput | None = None
         self._output = output
         self._process: ForegroundProcess | None = None
         self._objection = ""
@@ -118,16 +122,25 @@ class UserCommand:
             raise UsageError("the command has not begun")
         try:
             self.before.set_aside()
-            status = self._process.run()
+            status, objection = self._run(self._process)
         except BaseException:
             self.before.put_back()
             raise
         if status == 0:
-            self._objection = self.before.settle()
+            self._objection = self.before.settle() or objection
             self.succeeded = True
         else:
             self.before.put_back()
         return status
+
+    def _run(self, process: ForegroundProcess) -> tuple[int, str]:
+        if self.standard_input is not None:
+            process.standard_input = self.standard_input.descriptor()
+            return process.run(), ""
+        with watched() as watch:
+            process.standard_input = watch.descriptor
+            status = process.run()
+        return status, UNDECLARED if watch.was_read else ""
 
     def stop(self) -> None:
         """End it."""
@@ -160,8 +173,11 @@ def run_cached(
     outputs: Sequence[str],
     variables: Sequence[str],
     replay: Sink,
+    optional: Sequence[str] = (),
     exclude: Sequence[str] = (),
     ignore: bool = True,
+    follow: bool = False,
+    stdin: bool = False,
     whole: Collection[str] = (),
     report_file: Path | None = None,
 ) -> StepReport:
@@ -173,12 +189,15 @@ def run_cached(
         action: the command.
         policy: the caches, and how they are used.
         inputs: paths or glob patterns below the working directory.
-        outputs: paths below the working directory.
+        outputs: paths or glob patterns below the working directory.
         variables: variables that the result depends on: names, patterns of names such as
             ``CI_*``, or ``NAME=VALUE`` to set one.
         replay: receives the output of a hit, chunk by chunk.
+        optional: outputs that the command need not make.
         exclude: patterns of what is not content of inputs, relative to the working directory.
         ignore: whether ignore files count, see :class:`Selection`.
+        follow: whether links below inputs count as what they lead to.
+        stdin: whether standard input is an input: it is read to its end, before all else.
         whole: inputs for which they do not, because other steps make them.
         report_file: where the caller writes a report, which is not content of inputs either.
 
@@ -187,32 +206,52 @@ def run_cached(
     Raises StepError, UsageError and LocationError.
     """
     directory = action.working_directory
-    made = [os.path.relpath(directory / output, directory) for output in outputs]
+    made = Outputs(
+        (relative(directory, output) for output in outputs),
+        (relative(directory, output) for output in optional),
+    )
     locations = [parse(one) if isinstance(one, str) else one for one in policy.locations]
     environment = declared_variables(variables)
-    with nullcontext() if policy.dry_run else exclusive(directory / output for output in made):
+    if stdin:
+        action.standard_input = DeclaredInput()
+    patterns = [output for output in made if is_pattern(output)]
+    places = [directory / fixed_part(output) for output in made]
+    with nullcontext() if policy.dry_run else exclusive(places):
         if not policy.dry_run:
-            recover(directory)
+            recover(directory, made)
         sources = as_sources(
             directory,
             inputs,
             exclude=exclude,
             ignore=ignore,
             whole=whole,
-            without=_own(directory, made, locations, report_file),
+            without=own_paths(directory, made, locations, report_file),
+            outputs=patterns,
+            follow=follow,
         )
-        action.before = Before(directory, made, _staying(action, made, sources, locations))
+        if action.standard_input is not None:
+            sources[NAME] = action.standard_input
+        left = made if action.incremental else staying(directory, made, sources, locations)
+        action.before = Before(directory, made, left)
 
         action.variables = {VARIABLE: "1"} if made else {}
 
         def declared(build: Build) -> Step:
-            return build.add(action, sources, made, environment, platform=True)
+            return build.add(
+                action,
+                sources,
+                made.required,
+                environment,
+                optional=sorted(made.optional),
+                platform=True,
+            )
 
         if policy.dry_run:
-            report = _foresee(declared, sources, policy)
+            report = _foresee(declared, sources, policy, directory)
         else:
             report = _run_or_take(action, declared, sources, policy, replay)
-    return msgspec.structs.replace(report, left_out=left_out(sources.values()))
+    read = sources.values()
+    return msgspec.structs.replace(report, left_out=left_out(read), links=links(read))
 
 
 FORCED: Final = "it is forced to run"
@@ -256,10 +295,11 @@ def _run_or_take(
 def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport) -> None:
     """Count what was saved, and bound the user's own cache if it has become larger."""
     is_hit = report.outcome == "hit"
+    words = shlex.join(mask_words(action.argv))
     statistics.count(
         Saving(
             cache=report.cache,
-            command=shlex.join(mask_words(action.argv)),
+            command=os.fsencode(words).decode(errors="backslashreplace"),
             hits=int(is_hit),
             misses=int(not is_hit),
             saved=report.saved,
@@ -272,7 +312,10 @@ def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport)
 
 
 def _foresee(
-    declared: Callable[[Build], Step], sources: Mapping[str, Source], policy: Policy
+    declared: Callable[[Build], Step],
+    sources: Mapping[str, Source],
+    policy: Policy,
+    directory: Path,
 ) -> StepReport:
     """Whether there is a hit, from which nothing is fetched, or why there is none."""
     tiers = _tiers(declared(Build()), sources, policy)
@@ -282,8 +325,12 @@ def _foresee(
         if output is None:
             why = _why(build, step, tiers, policy) or build.history(step)
             return StepReport(name=step.name, outcome="would run", why=why)
+        facts = output.layers[0].annotations
         return msgspec.structs.replace(
-            build.report.steps[0], outcome="would hit", fetched=output.size
+            build.report.steps[0],
+            outcome="would hit",
+            fetched=output.size,
+            in_place=facts is not None and is_in_place(facts.diff_id, directory, step.outputs),
         )
 
 
@@ -330,32 +377,6 @@ def _used(build: Build, step: Step, tiers: Tiers) -> list[Cache]:
     return tiers.to_fill(hit) if build.has_fetched(step) else []
 
 
-def _own(
-    directory: Path,
-    outputs: Iterable[str],
-    locations: Iterable[Location],
-    report_file: Path | None,
-) -> dict[Path, str]:
-    """Paths that are not content of inputs, even below one, each with what it is."""
-    return (
-        dict.fromkeys(_local(locations), "a cache")
-        | dict.fromkeys(_user_cache(), "files of cachefs")
-        | ({} if report_file is None else {directory / report_file: "the report"})
-        | {directory / output: "an output" for output in outputs}
-    )
-
-
-def _local(locations: Iterable[Location]) -> list[Path]:
-    return [Path(location.url) for location in locations if location.protocol == "file"]
-
-
-def _user_cache() -> list[Path]:
-    try:
-        return [user_cache()]
-    except UsageError:
-        return []
-
-
 _ANY: Final = (CacheError, OSError, RuntimeError)
 """What a cache and its result may raise. RuntimeError: no thread can be started."""
 
@@ -371,7 +392,7 @@ def _without_cache(action: UserCommand, step: Step, error: Exception, *, taken: 
         running = action.begin(action.working_directory, environment, lambda _stream, _data: None)
         status = running.run()
         if status != 0:
-            why = f"step {action.label!r} failed with status {status}"
+            why = f"command {action.label!r} failed with status {status}"
             raise StepError(why, step=action.label, argv=action.argv, exit_code=status)
     return StepReport(name=action.label, outcome="ran", why=[reason(error)])
 
@@ -380,31 +401,10 @@ def _is_kept(build: Build, step: Step, sources: Mapping[str, Source]) -> bool:
     """Whether the result of a command that has just succeeded is kept. What to know is told."""
     why = build.state(step).unkept
     if not why and (changed := changes(sources.values())):
-        why = f"inputs changed while the command ran ({changed})"
+        why = (
+            f"inputs changed while the command ran ({changed}); what the command itself writes "
+            "there is to be an output, or excluded"
+        )
     if why:
         logger.warning("not kept: %s", why)
     return not why
-
-
-def _staying(
-    action: UserCommand,
-    outputs: Sequence[str],
-    inputs: Iterable[str],
-    locations: Iterable[Location],
-) -> Sequence[str]:
-    """The outputs that are left in place.
-
-    All of an incremental command; and those with something in them that the command or this program
-    needs while it runs: inputs, caches, temporary files, this program itself.
-    """
-    if action.incremental:
-        return outputs
-    directory = action.working_directory
-    needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
-    needed += [*_local(locations), *(directory / name for name in inputs)]
-    real = [Path(os.path.realpath(path)) for path in needed]
-    return [
-        output
-        for output in outputs
-        if any(path.is_relative_to(os.path.realpath(directory / output)) for path in real)
-    ]

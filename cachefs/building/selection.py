@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.building.leftovers import PREFIXES
+from cachefs.building.patterns import ignore_pattern
 from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class Selection:
             name: those in the directory, below it, and above it, up to the root of its repository
             or, if it is in none, up to ``base``.
         without: absolute paths that never count, each with the reason.
-        base: the directory that ``exclude`` belongs to; None for the one that is read.
+        base: the directory that ``exclude`` and ``outputs`` belong to; None for the one that is
+            read.
+        outputs: glob patterns of outputs, which do not count either.
+        follow: whether links below the directory count as what they lead to.
     """
 
     include: Sequence[str] = ()
@@ -53,6 +57,8 @@ class Selection:
     ignore: bool = True
     without: Mapping[Path, str] = field(default_factory=dict)
     base: Path | None = None
+    outputs: Sequence[str] = ()
+    follow: bool = False
 
 
 EVERYTHING: Final = Selection(ignore=False)
@@ -84,9 +90,11 @@ class Walk:
         self._include = _spec(selection.include) if selection.include else None
         self._deepest = _deepest(selection.include)
         self._exclude: list[_Rules] = []
-        if selection.exclude:
-            patterns = _spec(selection.exclude).patterns
-            self._exclude.append(_Rules.of_parent(base, root, patterns, "--exclude"))
+        outputs = [ignore_pattern(output) for output in selection.outputs]
+        for given, why in ((selection.exclude, "--exclude"), (outputs, "an output")):
+            if given:
+                patterns = _spec(given).patterns
+                self._exclude.append(_Rules.of_parent(base, root, patterns, why))
         without = selection.without.items()
         self._without = {os.path.relpath(path, root): why for path, why in without}
         self._above = list(_rules_above(root, base)) if selection.ignore else []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkab
 
 import msgspec
 
+from cachefs.building.functions import unwrapped
 from cachefs.building.tables import arrow_table
 from cachefs.building.values import NoKeyError, canonical
 from cachefs.errors import CacheError, UsageError
@@ -241,23 +242,14 @@ def chosen(function: Callable[..., object]) -> Serializer | Files:
 
 def _annotation(function: Callable[..., object]) -> Any:
     """The type that a function returns; Any if it says none, or one that does not exist here."""
-    inner = inspect.unwrap(function)
+    inner = inspect.unwrap(unwrapped(function))
     try:
-        annotation = inspect.get_annotations(inner, eval_str=True).get("return", Any)
-    except (NameError, AttributeError, TypeError, SyntaxError):
-        return _return_alone(inner)
-    return type(None) if annotation is None else annotation
-
-
-def _return_alone(function: Callable[..., object]) -> Any:
-    """The same, if the annotations of arguments cannot be evaluated."""
-    text = inspect.get_annotations(function).get("return", Any)
-    if not isinstance(text, str):
-        return text
-    try:
-        return eval(text, getattr(function, "__globals__", {}))  # noqa: S307 - the program's own text
+        annotation = inspect.get_annotations(inner).get("return", Any)
+        if isinstance(annotation, str):  # evaluated alone, because others may exist for mypy only
+            annotation = eval(annotation, getattr(inner, "__globals__", {}))  # noqa: S307 - own text
     except (NameError, AttributeError, TypeError, SyntaxError):
         return Any
+    return type(None) if annotation is None else annotation
 
 
 def _type_name(kind: Any) -> str:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from msgspec import Struct
 
 from cachefs.building.exclusive import exclusive
+from cachefs.building.patterns import fixed_part
 from cachefs.building.running import UserCommand
-from cachefs.concurrency import Interruption
+from cachefs.concurrency import SIGNAL_DELAY, Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,7 +113,11 @@ class SideBySide:
         sorter = TopologicalSorter({name: one.needs for name, one in self._steps.items()})
         sorter.prepare()
         order = list(self._steps)
-        made = (self._directory / path for one in self._steps.values() for path in one.outputs)
+        made = (
+            self._directory / fixed_part(output)
+            for one in self._steps.values()
+            for output in one.outputs
+        )
         with exclusive(made), ThreadPoolExecutor(self._jobs, "step") as pool:
             waiting: set[Future[Ended]] = set()
             try:
@@ -122,7 +127,7 @@ class SideBySide:
                             waiting.add(pool.submit(copy_context().run, self._one, name))
                     if not waiting:
                         return [self._how(name) for name in self._steps]
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    done, waiting = wait(waiting, SIGNAL_DELAY, FIRST_COMPLETED)
                     for future in done:
                         self._note(future.result(), sorter)
             except BaseException:

@@ -18,7 +18,7 @@ from cachefs.building.index import DigestIndex, as_seen, clock
 from cachefs.building.keys import Entry, tree_digest
 from cachefs.building.selection import EVERYTHING, Selection, Walk
 from cachefs.errors import UsageError
-from cachefs.layers.beneath import Beneath, NotRegularError, split
+from cachefs.layers.beneath import Beneath, Following, NotRegularError, followed, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +42,8 @@ class Content:
     A single file has the empty name. ``signatures`` show whether files on disk have changed.
     ``left_out`` is how many entries do not count, by the reason (see :class:`Walk`). ``skipped``
     names what is there but is no part of the content, because no layer can hold it or it cannot be
-    read.
+    read. ``followed`` says whether links count as what they lead to; ``loops`` are those that lead
+    to a directory above them, and so count as links.
     """
 
     digest: Digest
@@ -50,6 +51,13 @@ class Content:
     signatures: Mapping[bytes, Seen]
     left_out: Mapping[str, int] = field(default_factory=dict)
     skipped: tuple[bytes, ...] = ()
+    followed: bool = False
+    loops: tuple[bytes, ...] = ()
+
+    @property
+    def links(self) -> int:
+        """How many symbolic links count as such: what they lead to does not."""
+        return sum(entry.kind == "l" for entry in self.entries.values())
 
     def part(self, path: str) -> Content:
         """The content below a path, or of the file there. Raises UsageError."""
@@ -76,7 +84,8 @@ def read_tree(root: Path, selection: Selection = EVERYTHING, *, remember: bool =
     it would be empty only because of what the selection leaves out.
 
     Args:
-        root: what to read. If it is a link, it is followed; links below it are not.
+        root: what to read. If it is a link, it is followed; links below it are not, unless the
+            selection says so.
         selection: what of a directory counts.
         remember: use the digest index, and update it.
 
@@ -84,10 +93,12 @@ def read_tree(root: Path, selection: Selection = EVERYTHING, *, remember: bool =
     exist or is such a thing itself, and SourceChangedError if it changes in the meantime.
     """
     root = Path(os.path.realpath(root))
-    index = DigestIndex(root, selection.include) if remember else None
+    label = (*selection.include, "\0followed") if selection.follow else selection.include
+    index = DigestIndex(root, label) if remember else None
     top = () if root.is_dir() else split(root.name)
     try:
-        with Beneath.at(root.parent if top else root) as beneath:
+        kind = Following if selection.follow else Beneath
+        with kind.at(root.parent if top else root) as beneath:
             reader = _Reader(beneath, top, index)
             reader.add_all(root, selection)
             return reader.finish(root)
@@ -134,6 +145,9 @@ class _Reader:
         self._signatures: dict[bytes, Seen] = {}
         self._unknown: list[bytes] = []
         self._skipped: list[bytes] = []
+        self._follows = isinstance(beneath, Following)
+        self._directories: dict[str, tuple[int, int]] = {}
+        self._loops: list[bytes] = []
         self._left_out: Mapping[str, int] = {}
 
     def add_all(self, root: Path, selection: Selection) -> None:
@@ -161,11 +175,34 @@ class _Reader:
             return  # what is removed at this moment is as good as removed before
         for entry in entries:
             try:
-                yield entry.name, entry.stat(follow_symlinks=False)
+                yield entry.name, self._status(above, entry)
             except PermissionError:
                 self._skipped.append(os.fsencode(f"{above}/{entry.name}".lstrip("/")))
             except FileNotFoundError:
                 continue
+
+    def _status(self, above: str, entry: os.DirEntry[str]) -> os.stat_result:
+        """The status of an entry, or of what it leads to, unless that is above it."""
+        status = entry.stat(follow_symlinks=False)
+        if not self._follows:
+            return status
+        name = f"{above}/{entry.name}" if above else entry.name
+        if stat.S_ISLNK(status.st_mode):
+            target = followed(entry.name, self._beneath.directory(self._path(os.fsencode(above))))
+            if self._leads_above(above, target):
+                self._loops.append(os.fsencode(name))
+                return status
+            status = target
+        if stat.S_ISDIR(status.st_mode):
+            self._directories[name] = (status.st_dev, status.st_ino)
+        return status
+
+    def _leads_above(self, above: str, target: os.stat_result) -> bool:
+        parents = above.split("/")
+        names = ("/".join(parents[:depth]) for depth in range(1, len(parents) + 1))
+        known = {self._directories.get(name) for name in names}
+        root = self._beneath.status(self._top)
+        return (target.st_dev, target.st_ino) in {*known, (root.st_dev, root.st_ino)}
 
     def _add(self, name: bytes, status: os.stat_result) -> None:
         mode = status.st_mode
@@ -219,10 +256,18 @@ class _Reader:
             raise UsageError(f"{root} cannot be read, or is not a file, directory or symbolic link")
         skipped = tuple(sorted(self._skipped))
         digest = tree_digest(self._entries)
-        return Content(digest, self._entries, self._signatures, self._left_out, skipped)
+        return Content(
+            digest,
+            self._entries,
+            self._signatures,
+            self._left_out,
+            skipped,
+            self._follows,
+            tuple(self._loops),
+        )
 
     def _hash(self, root: Path, batch: list[bytes]) -> None:
-        with Beneath(self._beneath.descriptor) as beneath:
+        with type(self._beneath)(self._beneath.descriptor) as beneath:
             for name in batch:
                 read_at = clock()
                 try:
@@ -272,7 +317,8 @@ def lay_out(root: Path, content: Content, top: str, target: Path) -> None:
     inside = root.is_dir()
     if b"" not in part.entries:
         target.mkdir()
-    with Beneath.at(root if inside else root.parent) as beneath:
+    kind = Following if content.followed else Beneath
+    with kind.at(root if inside else root.parent) as beneath:
         for name, entry in sorted(part.entries.items()):
             whole = (*base, *split(name))
             copy = target / os.fsdecode(name) if name else target

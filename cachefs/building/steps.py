@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cachefs.building.actions import Action
+    from cachefs.building.outputs import Outputs
     from cachefs.digest import Digest
 
 
@@ -63,6 +64,35 @@ class StepError(CacheError):
         self.tail = tail
 
 
+class Named(Protocol):
+    """A step, or what is known of it on a worker."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def action(self) -> Action:
+        """What it does."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What it makes."""
+
+
+def failure(step: Named, reason: str, exit_code: int | None = None, tail: str = "") -> StepError:
+    """The error for a step that failed."""
+    what = "step" if step.action.working_directory is None else "command"
+    last_output = f"; its last output: {tail.splitlines()[-1]}" if tail else ""
+    return StepError(
+        f"{what} {step.name!r} {reason}{last_output}",
+        step=step.name,
+        argv=step.action.argv,
+        exit_code=exit_code,
+        tail=tail,
+    )
+
+
 class Node:
     """An input of steps: all of it, or with ``/`` the part at a path in it."""
 
@@ -89,15 +119,14 @@ class Source(Node):
     def content(self) -> Content:
         """The source's content, read once; what it skips is told. Raises UsageError."""
         content = self.again()
-        if content.skipped:
-            names = ", ".join(map(shown, content.skipped[:_SHOWN]))
-            more = len(content.skipped) - _SHOWN
-            logger.warning(
-                "the input %s leaves out what no layer can hold or what cannot be read: %s%s",
-                self._origin,
-                names,
-                f" and {more} more" if more > 0 else "",
-            )
+        for what, names in (
+            ("leaves out what no layer can hold or what cannot be read", content.skipped),
+            ("has links to directories above them, which count as links", content.loops),
+        ):
+            if names:
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                first = ", ".join(map(shown, names[:_SHOWN]))
+                logger.warning("the input %s %s: %s%s", self._origin, what, first, more)
         return content
 
     def again(self) -> Content:
@@ -144,7 +173,7 @@ class Step(Node):
         build: StepResults,
         action: Action,
         inputs: Mapping[str, Part],
-        outputs: Sequence[str],
+        outputs: Outputs,
         environment: Mapping[str, str | None],
         platform: str,
         name: str,
@@ -152,11 +181,12 @@ class Step(Node):
         self.name = name
         self.action = action
         self.inputs = dict(sorted(inputs.items()))
-        self.outputs = tuple(outputs)
+        self.outputs = outputs
         self.definition = Definition(
             action=action.key,
             inputs=tuple(self.inputs),
-            outputs=self.outputs,
+            outputs=tuple(outputs.required),
+            optional=tuple(sorted(outputs.optional)),
             environment=environment,
             platform=platform,
         )
@@ -171,7 +201,7 @@ class Step(Node):
         return self.definition.digest()
 
     def files(self) -> dict[str, Path]:
-        """The declared outputs on disk, readable until the build ends.
+        """The outputs on disk by their paths, readable until the build ends.
 
         Runs or pulls what is needed. Raises StepError, UsageError and OSError.
         """
@@ -198,7 +228,7 @@ def checked_path(path: str) -> str:
     """A relative path without ``.`` and ``..``. Raises UsageError."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
-        raise UsageError(f"{path!r} is not a path inside a step's directory")
+        raise UsageError(f"{path!r} is not a relative path inside the directory where it runs")
     return str(pure)
 
 

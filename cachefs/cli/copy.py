@@ -9,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 import cachefs
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line, pattern_hint, tell
@@ -21,7 +21,7 @@ from cachefs.cli.locations import (
     other_location,
 )
 from cachefs.cli.options import common_options
-from cachefs.cli.output import amount, blobs_and_bytes, say
+from cachefs.cli.output import blobs_and_bytes, say
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.prune import print_removals
 
@@ -130,7 +130,7 @@ def _print_plan(plan: CopyPlan) -> None:
         for verb, part in (("send", plan.upload), ("touch", plan.touch), ("keep", plan.keep))
     ]
     names = one_line(", ".join(new for each in plan.names.values() for new in each)) or "none"
-    click.echo(f"copy {amount(len(plan.names), 'name')}: {names}; {', '.join(parts)}")
+    click.echo(f"copy {counted(len(plan.names), 'name')}: {names}; {', '.join(parts)}")
     if plan.prune is not None:
         click.echo()
         print_removals(plan.prune)
@@ -163,10 +163,10 @@ def _line(report: ExportReport) -> str:
         )
         if part != Amount() or verb == "sent"
     ]
-    names = f"{amount(len(report.names), 'name')}: {one_line(', '.join(report.names)) or 'none'}"
+    names = f"{counted(len(report.names), 'name')}: {one_line(', '.join(report.names)) or 'none'}"
     if report.unchanged:
         names += f" ({len(report.unchanged):,} unchanged)"
     if report.removed:
-        names += f"; removed {amount(len(report.removed), 'name')}: "
+        names += f"; removed {counted(len(report.removed), 'name')}: "
         names += one_line(", ".join(report.removed))
     return f"copied {names}; {', '.join(parts)} in {report.seconds:.1f} s"

@@ -9,11 +9,12 @@ import click
 from msgspec import to_builtins
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line, pattern_hint
 from cachefs.cli.locations import LOCATION, default_location, names_option, other_location
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import amount, digest, print_json, print_table, size
+from cachefs.cli.output import digest, print_json, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +61,8 @@ def command(
     if as_json:
         print_json(to_builtins(found) | {"equal": found.is_equal})
     elif found.is_equal:
-        named = "" if found.names is None else f"{amount(found.names.kept, 'name')}, "
-        click.echo(f"equal: {named}{amount(found.records.kept, 'record')}")
+        named = "" if found.names is None else f"{counted(found.names.kept, 'name')}, "
+        click.echo(f"equal: {named}{counted(found.records.kept, 'record')}")
     else:
         _print(found)
         if details:
@@ -108,7 +109,7 @@ def _print_names(names: NamesDiff) -> None:
     if rows:
         print_table(("", "name", "is"), rows)
         click.echo()
-    click.echo(f"{amount(names.kept, 'name')} the same")
+    click.echo(f"{counted(names.kept, 'name')} the same")
     click.echo()
 
 
@@ -146,7 +147,7 @@ def _print_divergence(divergence: Divergence) -> None:
         other = " from the same digest in A"
     else:
         other = f" from {digest(divergence.counterpart)} in A"
-    below = f"{amount(divergence.depth, 'record')} deep" if divergence.depth else "a root"
+    below = f"{counted(divergence.depth, 'record')} deep" if divergence.depth else "a root"
     record = one_line(digest(divergence.digest))
     click.echo(
         f"the chains diverge at record {record} ({below}){one_line(other)}: {divergence.reason}"

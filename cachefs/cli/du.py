@@ -8,11 +8,12 @@ import click
 from msgspec.structs import replace
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import chosen, location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.ordering import ordered, sort_option
-from cachefs.cli.output import age, amount, blobs_and_bytes, print_json, print_table, say, size
+from cachefs.cli.output import age, blobs_and_bytes, print_json, print_table, say, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,10 +120,10 @@ def _print_ages(usage: CacheUsage) -> None:
 def _class(start: int, ages: AgeClass) -> str:
     """The ages in a class, none of which is in another one."""
     if ages.days is None:
-        return f"{amount(start, 'day')} or more"
+        return f"{counted(start, 'day')} or more"
     if not start:
-        return f"less than {amount(ages.days, 'day')}"
-    return f"{start:,} to {amount(ages.days, 'day')}"
+        return f"less than {counted(ages.days, 'day')}"
+    return f"{start:,} to {counted(ages.days, 'day')}"
 
 
 def _pair(part: Amount) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 import cachefs
 from cachefs.building.bounding import own_cache
 from cachefs.building.project import find_project
+from cachefs.cli.hints import repeat, several
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
@@ -34,6 +35,9 @@ MANY: Final = 5
 
 VARIABLE: Final = "CACHEFS_CACHE"
 """The environment variable that says where the default cache is."""
+
+
+_DEFAULT: Final = "cachefs.default"
 
 
 class LocationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
@@ -116,6 +120,7 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
     ``$CACHEFS_CACHE``, or else the first cache in the project's file, or else where ``cachefs run``
     keeps results. Raises LocationError, and UsageError if the file is not valid.
     """
+    context.meta[_DEFAULT] = f"${VARIABLE}" if os.environ.get(VARIABLE) else ""
     for location in _given_locations(context, role):
         return location
     return own_location(context, role)
@@ -124,6 +129,19 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
 def own_location(context: click.Context, role: Role | None = None) -> Location:
     """The cache in the user's cache directory. Raises UsageError if it cannot be used."""
     return LocationType(role).convert(own_cache(), None, context)
+
+
+def default_hint(context: click.Context) -> str:
+    """What to add to an error about a cache that is not there, if it is the default one."""
+    variable: str | None = context.meta.get(_DEFAULT)
+    if variable is None:
+        return ""
+    if variable:
+        return f"; no location was given, so {variable} is meant"
+    return (
+        "; no location was given, so the default cache of 'cachefs run' is meant: name another as "
+        f"an argument, or set ${VARIABLE}"
+    )
 
 
 def other_location(
@@ -235,6 +253,8 @@ def named(cache: Cache, name: str) -> Iterator[None]:
 
 def _missing(name: str, there: list[str]) -> str:
     what = f"there is no name {name}"
+    if parts := several(name, there.__contains__):
+        return f"{what}: {repeat('--name', parts)}"
     near = difflib.get_close_matches(name, there, 1)
     if near:
         return f"{what}: did you mean {near[0]}?"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import chosen, location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.ordering import ordered, sort_option
 from cachefs.cli.output import (
     age,
-    amount,
     blobs_and_bytes,
     command_line,
     is_terminal,
@@ -113,7 +113,7 @@ def _maker(summary: NameSummary) -> str:
     text = command_line(summary.described.description.command)
     if is_terminal() and len(text) > WIDEST_COMMAND:
         text = f"{text[: WIDEST_COMMAND - 3]}..."
-    return f"{text} and {amount(summary.others, 'other')}" if summary.others else text
+    return f"{text} and {counted(summary.others, 'other')}" if summary.others else text
 
 
 def _print_total(summaries: Sequence[NameSummary], blobs: Amount) -> None:
@@ -122,7 +122,7 @@ def _print_total(summaries: Sequence[NameSummary], blobs: Amount) -> None:
     but = f", {unread:,} of which cannot be read" if unread else ""
     click.echo()
     say(
-        f"total: {amount(len(summaries), 'name')}{but}; {blobs_and_bytes(blobs)}; "
+        f"total: {counted(len(summaries), 'name')}{but}; {blobs_and_bytes(blobs)}; "
         f"{manifests} of manifests"
     )
 

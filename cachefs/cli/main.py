@@ -17,7 +17,7 @@ from cachefs.cli.failing import error_object, pattern_hint, tell
 from cachefs.cli.noise import silence
 from cachefs.cli.options import common_options
 from cachefs.cli.streams import finish, prepare
-from cachefs.errors import CacheError
+from cachefs.errors import CacheError, NoCacheError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -127,6 +127,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise Interrupted from error
+        except NoCacheError as error:
+            from cachefs.cli.locations import default_hint
+
+            error.reason += default_hint(ctx)
+            raise
         except CacheError:
             raise
         except OSError as error:
@@ -139,6 +144,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",  # older releases of click require a command
     epilog=NOTES,
     context_settings={
         "help_option_names": ["-h", "--help"],

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from cachefs.location.keys import natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
-
-_NUMBER: Final = re.compile(r"([0-9]+)")
-
-
-def natural(name: str) -> tuple[Any, ...]:
-    """A key that orders ``pr-9`` before ``pr-10``, and capital letters among the others."""
-    parts: list[Any] = list(_NUMBER.split(name.casefold()))
-    # Python converts no more than some thousand digits to a number.
-    parts[1::2] = [(len(digits.lstrip("0")), digits.lstrip("0")) for digits in parts[1::2]]
-    return parts, name
 
 
 def sort_option(*orders: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -54,6 +45,6 @@ def ordered(
     """
     if order is None and given:
         return list(items)
-    by_name = sorted(items, key=lambda item: natural(name(item)))
+    by_name = sorted(items, key=lambda item: natural_order(name(item)))
     figure = figures.get(order or "name")
     return by_name if figure is None else sorted(by_name, key=figure, reverse=True)

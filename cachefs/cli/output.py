@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cachefs.amount import counted
 from cachefs.cli.failing import one_line
 from cachefs.cli.tables import table
 from cachefs.masking import MASK
@@ -111,14 +112,9 @@ def rate(per_second: float) -> str:
     return f"{size(round(per_second))}/s"
 
 
-def amount(count: int, noun: str) -> str:
-    """A count with its noun: ``1 blob``, ``2 blobs``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def blobs_and_bytes(part: Amount) -> str:
     """Blobs and their size: ``12 blobs (3.4 MiB)``."""
-    return f"{amount(part.blobs, 'blob')} ({size(part.bytes)})"
+    return f"{counted(part.blobs, 'blob')} ({size(part.bytes)})"
 
 
 def is_terminal() -> bool:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli import quantities
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, location_argument
 from cachefs.cli.options import common_options
-from cachefs.cli.output import age, amount, blobs_and_bytes, print_table, say, size
+from cachefs.cli.output import age, blobs_and_bytes, print_table, say, size
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _print_plan(plan: PrunePlan) -> None:
     print_removals(plan)
     click.echo(_staying([name.name for name in plan.staying[0]]))
     for one in plan.missing_blobs:
-        say(f"{one.name} lacks {amount(len(one.blobs), 'blob')}", err=True)
+        say(f"{one.name} lacks {counted(len(one.blobs), 'blob')}", err=True)
     if plan.fits is False:
         click.echo("what has to stay is larger than --max-size", err=True)
 
@@ -143,7 +144,7 @@ def print_removals(plan: PrunePlan) -> None:
         f"within the grace period: {blobs_and_bytes(plan.waiting)}"
     )
     if plan.leftovers:
-        click.echo(f"delete the leftovers of {amount(len(plan.leftovers), 'interrupted write')}")
+        click.echo(f"delete the leftovers of {counted(len(plan.leftovers), 'interrupted write')}")
     if plan.versioned:
         click.echo(
             "the bucket keeps earlier versions of what is deleted: no space is freed until a "
@@ -156,16 +157,16 @@ def _staying(names: list[str]) -> str:
     """The names that stay; of many, the first ones."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     shown = one_line(", ".join(names[:SHOWN])) or "none"
-    return f"{amount(len(names), 'name')} will stay: {shown}{more}"
+    return f"{counted(len(names), 'name')} will stay: {shown}{more}"
 
 
 def _print_report(report: PruneReport) -> None:
     spared = ""
     if report.spared.blobs or report.spared_names:
         spared = (
-            f"; {amount(len(report.spared_names), 'name')} and {blobs_and_bytes(report.spared)} "
+            f"; {counted(len(report.spared_names), 'name')} and {blobs_and_bytes(report.spared)} "
             "were written or used in the meantime, and stay"
         )
-    removed = amount(len(report.removed), "name")
+    removed = counted(len(report.removed), "name")
     deleted = blobs_and_bytes(report.deleted)
     click.echo(f"removed {removed} and deleted {deleted} in {report.seconds:.1f} s{spared}")

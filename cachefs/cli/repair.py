@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, location_argument, names_option
 from cachefs.cli.options import common_options
-from cachefs.cli.output import amount, blobs_and_bytes, digest, print_table, size
+from cachefs.cli.output import blobs_and_bytes, digest, print_table, size
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.verify import print_faults, read_data_option
 
@@ -86,9 +87,9 @@ def _print_plan(plan: RepairPlan) -> None:
     rows = [("fetch", digest(item.digest), size(item.bytes)) for item in plan.fetch]
     for item in plan.publish:
         verb = "rewrite" if item.replica is None else "restore"
-        effects = [amount(item.misses, "result") + " lost"] if item.misses else []
-        effects += [amount(len(item.sizes), "size") + " corrected"] if item.sizes else []
-        effects += [amount(len(item.diff_ids), "diffID") + " added"] if item.diff_ids else []
+        effects = [counted(item.misses, "result") + " lost"] if item.misses else []
+        effects += [counted(len(item.sizes), "size") + " corrected"] if item.sizes else []
+        effects += [counted(len(item.diff_ids), "diffID") + " added"] if item.diff_ids else []
         effects += [item.left_out] if item.left_out else []
         rows.append((verb, item.name, ", ".join(effects)))
     rows += [("remove", name, "its manifest cannot be read") for name in plan.remove]
@@ -105,7 +106,7 @@ def _print_report(report: RepairReport) -> None:
     done = [
         f"fetched {blobs_and_bytes(report.fetched)}",
         *(
-            f"{verb} {amount(len(changed), noun)}"
+            f"{verb} {counted(len(changed), noun)}"
             for verb, changed, noun in (
                 ("rewrote", report.rewritten, "name"),
                 ("restored", report.restored, "name"),

@@ -14,12 +14,12 @@ from cachefs.building.running import run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
+from cachefs.cli.hints import check_repeated, one_word
 from cachefs.cli.options import common_options
 from cachefs.cli.output import say, write
 from cachefs.cli.policies import cache_options, chosen_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
-from cachefs.cli.steps import run_steps
 from cachefs.cli.words import PROJECT, RunCommand, WordType, list_steps, named_steps
 
 if TYPE_CHECKING:
@@ -54,12 +54,26 @@ if TYPE_CHECKING:
     "__pycache__ have an effect on inputs. Default: they do.",
 )
 @click.option(
+    "--follow",
+    is_flag=True,
+    help="Count what symbolic links below inputs lead to, instead of the links.",
+)
+@click.option(
     "--output",
     "outputs",
     multiple=True,
     type=click.Path(),
-    metavar="PATH",
-    help="A file or directory that the command writes. May be repeated.",
+    metavar="PATH-OR-GLOB",
+    help="A file or directory that the command makes, or a pattern that matches at least one. May "
+    "be repeated.",
+)
+@click.option(
+    "--optional-output",
+    "optional",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH-OR-GLOB",
+    help="An output that the command need not make. May be repeated.",
 )
 @click.option(
     "--env",
@@ -68,6 +82,11 @@ if TYPE_CHECKING:
     metavar="VAR",
     help="An environment variable that the result depends on: NAME, a pattern such as 'CI_*', or "
     "NAME=VALUE to set it for the command. May be repeated.",
+)
+@click.option(
+    "--stdin",
+    is_flag=True,
+    help="Count standard input as an input: it is read to its end before the command begins.",
 )
 @click.option(
     "--incremental",
@@ -106,10 +125,13 @@ def command(
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     outputs: tuple[str, ...],
+    optional: tuple[str, ...],
     variables: tuple[str, ...],
     command: tuple[str, ...],
     *,
     ignore: bool,
+    follow: bool,
+    stdin: bool,
     incremental: bool,
     jobs: int | None,
     keep_going: bool,
@@ -139,6 +161,8 @@ def command(
         if not command:
             list_steps(project)
             return Exit.DONE
+        from cachefs.cli.steps import run_steps  # what a command does without is not loaded
+
         return run_steps(
             project, command, policy, jobs=jobs, keep_going=keep_going, report_file=report_file
         )
@@ -146,6 +170,7 @@ def command(
         raise click.UsageError("Missing argument 'COMMAND...'")
     if inputs:
         _check_expanded(command)
+    check_repeated(inputs=inputs, outputs=outputs, exclude=exclude, variables=variables)
     action = _action(command, incremental=incremental)
     with forwarded(action):
         try:
@@ -156,13 +181,16 @@ def command(
                 outputs=outputs,
                 variables=variables,
                 replay=write,
+                optional=optional,
                 exclude=exclude,
                 ignore=ignore,
+                follow=follow,
+                stdin=stdin,
                 report_file=report_file,
             )
         except StepError as error:
-            return _failed(error, report_file)
-    if report.outcome == "ran" and not inputs:
+            return _failed(error, command, report_file)
+    if report.outcome == "ran" and not inputs and not stdin:
         say("cachefs: note: without --input, this result is used whatever changes", err=True)
     status = write_report(report_file, {**msgspec.structs.asdict(report), "status": 0})
     tell_report(report, outputs, explains=explain)
@@ -182,9 +210,11 @@ def _check_expanded(command: tuple[str, ...]) -> None:
         )
 
 
-def _failed(error: StepError, report_file: Path | None) -> int:
+def _failed(error: StepError, command: tuple[str, ...], report_file: Path | None) -> int:
     """Report a failure that the command itself cannot report, and return the exit status."""
     status = status_of_step(error)
+    if isinstance(error.__cause__, FileNotFoundError):
+        error.reason += one_word(command)
     if error.exit_code is None:
         tell(error)
     write_report(report_file, {"outcome": "failed", "status": status, "message": str(error)})

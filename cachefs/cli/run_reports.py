@@ -50,13 +50,21 @@ def _explain(prefix: str, report: StepReport) -> None:
     if report.left_out:
         reasons = ", ".join(f"{number} ({why})" for why, number in report.left_out.items())
         say(f"{prefix}left out of the inputs: {reasons}", err=True)
+    if report.links:
+        say(
+            f"{prefix}{report.links} symbolic links below inputs count as links; what they lead to "
+            "does not count without --follow, unless it is an input too",
+            err=True,
+        )
 
 
 def _foretell(prefix: str, report: StepReport, outputs: Sequence[str]) -> None:
     """Say what a run would do."""
     if report.outcome == "would hit":
         what = f"from {report.cache}"
-        if outputs:
+        if report.in_place:
+            what += "; its outputs are in place"
+        elif outputs:
             what += f", which would restore {', '.join(outputs)} ({size(report.fetched)})"
         _print_lines(prefix, report.outcome, [what])
     else:

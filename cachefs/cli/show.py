@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import location_argument, named, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.ordering import natural
 from cachefs.cli.output import (
-    amount,
     command_line,
     digest,
     is_terminal,
@@ -69,7 +68,7 @@ def command(location: Location, names: tuple[str, ...], *, as_json: bool) -> Exi
 
 def _details(cache: Cache, names: tuple[str, ...]) -> list[NameDetails]:
     wanted = list(dict.fromkeys(names))
-    wanted = wanted or sorted((name.name for name in cache.names()), key=natural)
+    wanted = wanted or [name.name for name in cache.names()]
     if len(wanted) != 1:
         return run(inspect.describe_all(cache.layout, wanted))
     with named(cache, wanted[0]):
@@ -83,8 +82,8 @@ def _print(details: NameDetails) -> None:
         return
     with_result = sum(bool(record.results) for record in details.records)
     click.echo(
-        f"{name}: {amount(len(details.records), 'record')}, {with_result:,} with a result; "
-        f"{amount(len(details.layers), 'layer')}, at most {details.depth:,} in a chain; "
+        f"{name}: {counted(len(details.records), 'record')}, {with_result:,} with a result; "
+        f"{counted(len(details.layers), 'layer')}, at most {details.depth:,} in a chain; "
         f"{size(details.bytes)} of blobs"
     )
     if details.refusal:
@@ -92,7 +91,7 @@ def _print(details: NameDetails) -> None:
     for one in details.described[:DESCRIBED]:
         _print_described(one)
     if (more := len(details.described) - DESCRIBED) > 0:
-        click.echo(f"and {amount(more, 'other result')}; --json tells all")
+        click.echo(f"and {counted(more, 'other result')}; --json tells all")
     if details.layers:
         click.echo()
         columns = ("layer", "on", "blob", "size", "type", "made (UTC)")

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cachefs.amount import counted
 from cachefs.building import statistics
 from cachefs.building.statistics import Saving
 from cachefs.cli.exits import Exit
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import age, amount, is_terminal, print_json, print_table, say, size
+from cachefs.cli.output import age, is_terminal, print_json, print_table, say, size
 from cachefs.filesystems.system import system_error
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _print(savings: list[Saving]) -> None:
     total = sum(savings, Saving())
     share = round(100 * total.hits / max(1, total.hits + total.misses))
     say(
-        f"total: {amount(total.hits, 'hit')} ({share} %) saved {_seconds(total.saved)}; counting "
+        f"total: {counted(total.hits, 'hit')} ({share} %) saved {_seconds(total.saved)}; counting "
         f"began {age(total.since)}"
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cachefs.amount import counted
 from cachefs.building.foreseeing import foresee
 from cachefs.building.needs import placed
 from cachefs.building.running import UserCommand, run_cached
@@ -19,7 +20,7 @@ from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of, status_of_step
 from cachefs.cli.failing import tell
 from cachefs.cli.interleaving import Interleaving
-from cachefs.cli.output import amount, say, write
+from cachefs.cli.output import say, write
 from cachefs.cli.policies import step_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
@@ -65,7 +66,7 @@ def run_steps(
     report_file = None if report_file is None else report_file.absolute()
     _enter(project.directory)
     if policy.dry_run:
-        ended = foresee(steps, project.directory, partial(_ask, policies, report_file))
+        ended = foresee(steps, partial(_ask, policies, report_file))
         _tell(ended, steps, explains=policy.explain)
         status = next((status_of_ended(one) for one in ended if one.error is not None), 0)
         return status or write_report(report_file, as_report(ended, status))
@@ -108,12 +109,14 @@ def _perform(
     return run_cached(
         command,
         policy=policies[placed.name],
-        inputs=placed.inputs,
-        outputs=placed.outputs,
+        inputs=placed.inputs_in(command.working_directory),
+        outputs=[output for output in placed.outputs if output not in placed.optional],
+        optional=placed.optional,
         variables=placed.step.variables,
         replay=sink,
         exclude=placed.step.exclude,
         ignore=placed.step.ignore,
+        follow=placed.step.follow,
         whole=placed.whole,
         report_file=report_file,
     )
@@ -157,7 +160,7 @@ def _tell(ended: Sequence[Ended], steps: Mapping[str, Placed], *, explains: bool
     if len(ended) > 1:
         number = Counter(one.outcome for one in ended)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in number.items())
-        say(f"cachefs: {amount(len(ended), 'step')}: {counts}", err=True)
+        say(f"cachefs: {counted(len(ended), 'step')}: {counts}", err=True)
 
 
 def _how(one: Ended) -> str:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 import cachefs
+from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import location_argument, names_option, say_empty
 from cachefs.cli.options import common_options, json_option
-from cachefs.cli.output import amount, blobs_and_bytes, digest, print_json, print_table, say
+from cachefs.cli.output import blobs_and_bytes, digest, print_json, print_table, say
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -93,6 +94,6 @@ def print_faults(faults: Sequence[Fault]) -> None:
 
 def _line(report: VerifyReport) -> str:
     return (
-        f"verified {amount(len(report.names), 'name')} with {blobs_and_bytes(report.blobs)}, "
-        f"{blobs_and_bytes(report.read)} read: {amount(len(report.faults), 'fault')}"
+        f"verified {counted(len(report.names), 'name')} with {blobs_and_bytes(report.blobs)}, "
+        f"{blobs_and_bytes(report.read)} read: {counted(len(report.faults), 'fault')}"
     )

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 OF_STEPS: Final = ("jobs", "keep_going")
 """Options for named steps only."""
 
-OF_COMMANDS: Final = ("inputs", "exclude", "ignore", "outputs", "variables", "incremental", "name")
+OF_COMMANDS: Final = (
+    *("inputs", "exclude", "ignore", "follow", "stdin", "outputs", "optional", "variables"),
+    *("incremental", "name"),
+)
 """Options for a command only: for a step, its table in the file says them."""
 
 
@@ -108,7 +111,8 @@ def _given(context: click.Context, names: Sequence[str]) -> list[str]:
 def _refuse(context: click.Context, names: Sequence[str], why: str) -> None:
     for name in _given(context, names):
         option = next(one for one in context.command.params if one.name == name)
-        raise click.UsageError(f"{option.opts[0]} {why}", context)
+        spelled = option.opts if context.params[name] else option.secondary_opts
+        raise click.UsageError(f"{spelled[0]} {why}", context)
 
 
 def list_steps(project: Project) -> None:

@@ -88,6 +88,7 @@ class Filesystem:
 
     Attributes:
         permits: a semaphore with a permit for each object that may be sent or fetched at a time.
+        alone: held to read an object from the store that may be large into memory.
         patience: bounds the calls; it is told about every object, range and page.
         tried: the buckets in which conditions were tried, and whether they are kept.
     """
@@ -126,6 +127,7 @@ class Filesystem:
         self.parallelism = parallelism
         self.patience = Patience(patience if self.responds else None)
         self.permits = asyncio.Semaphore(parallelism)
+        self.alone = asyncio.Lock()
         self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
         self.tried: dict[str, bool] = {}
 

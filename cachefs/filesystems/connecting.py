@@ -60,6 +60,12 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         root = kind._strip_protocol(url)
     except ValueError:  # its text may quote a password
         raise LocationError(f"the {location.protocol}:// URL is not valid: check it") from None
+    user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
+    if at and ":" in user and f"{user}@" in root:
+        raise LocationError(
+            f"{location.protocol}:// takes the user and the password in the URL for a folder: "
+            "remove them"
+        )
     if location.azure is not None:
         options |= _adlfs_options(location.azure)
     if location.protocol in _SSH:
@@ -83,8 +89,9 @@ def connect(location: Location) -> tuple[Filesystem, str]:
 def _s3(location: Location, s3: S3Options) -> Filesystem:
     settings = s3_settings(location, s3)
     parallelism, patience = location.export.upload_parallelism, _patience(location)
-    # The threads of obstore do not survive a fork, and it cannot start others.
-    engine = "s3fs" if used_before_fork() else location.engine
+    # The threads of obstore do not survive a fork, and it cannot start others. It also drops the
+    # slash that keys begin with.
+    engine = "s3fs" if used_before_fork() or location.has_slash_first else location.engine
     try:
         # They load an extra.
         from cachefs.filesystems.s3_connection import resolve  # noqa: PLC0415

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing
-from cachefs.errors import UsageError
+from cachefs.errors import StoreError, UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.chunks import joined
@@ -161,8 +161,15 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
 
     @staticmethod
     async def _chunks(answer: Any) -> AsyncIterator[bytes]:
+        received = 0
         async for chunk in answer.stream(min_chunk_size=CHUNK_SIZE // 8):
+            received += len(chunk)
             yield bytes(chunk)
+        expected = answer.meta["size"]
+        if received < expected:
+            raise StoreError(
+                f"the response ended after {received:,} of {expected:,} bytes: try again"
+            )
 
     async def _range(self, path: str, start: int, end: int) -> bytes:
         """Request a range: this takes one iteration of the event loop, a stream takes three."""

@@ -227,6 +227,7 @@ class S3Filesystem(PagedListing):
                 await asyncio.sleep(0.1 * 2**attempt)
             if received >= expected:
                 return
+        raise StoreError(f"the response ended after {received:,} of {expected:,} bytes: try again")
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT, which the server can check if the key is that of a blob."""

@@ -62,7 +62,7 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
         "endpoint_url": connection.endpoint_url,
         "s3_additional_kwargs": dict(connection.parameters),
         "client_kwargs": {**connection.client, "verify": connection.certificates},
-        "config_kwargs": {**connection.config, "http_session_cls": _WithoutRedirects},
+        "config_kwargs": {**connection.config, "http_session_cls": _AsBotocores},
     }
 
 
@@ -99,8 +99,8 @@ MISDIRECTED: Final = 421
 """The HTTP status for a request that reached the wrong server."""
 
 
-class _WithoutRedirects(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    """A client that follows no redirect, as that of botocore.
+class _AsBotocores(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    """A client that follows no redirect and trusts no proxy, as that of botocore.
 
     aiohttp would, with the session token among the headers, whatever the host.
     """
@@ -115,6 +115,17 @@ class _WithoutRedirects(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore ha
         if response.status_code in _REDIRECTS and "x-amz-bucket-region" not in response.headers:
             response.status_code = MISDIRECTED
         return response
+
+    # Before 3.9, aiobotocore did not compare the host with its certificate, and checked no
+    # certificate at all through a proxy.
+
+    def _get_ssl_context(self) -> Any:
+        context = super()._get_ssl_context()
+        context.check_hostname = True
+        return context
+
+    def _setup_proxy_ssl_context(self, proxy_url: str) -> Any:
+        return super()._setup_proxy_ssl_context(proxy_url) or self._get_ssl_context()
 
     async def _get_session(self, proxy_url: str | None) -> _Unredirected:
         return _Unredirected(await super()._get_session(proxy_url))

@@ -6,9 +6,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from cachefs.filesystems.base import Filesystem, Stat
+from cachefs.filesystems.files import spooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 
 class SFTPFilesystem(Filesystem):
@@ -51,6 +52,13 @@ class SFTPFilesystem(Filesystem):
         data = BytesIO(b"".join(chunks))
         async with self._seen_whole(path) as target:
             await self._blocking(lambda: self._ftp.putfo(data, target))
+
+    async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:  # noqa: ARG002 - SFTP has no parts
+        def progressed(*_: int) -> None:
+            self.patience.progressed()
+
+        async with spooled(chunks) as local, self._seen_whole(path) as target:
+            await self._blocking(lambda: self._ftp.put(local, target, callback=progressed))
 
     async def _touch(self, stat: Stat) -> None:
         """Set the file's time to now."""

@@ -86,7 +86,7 @@ class Beneath:
         """The status of what is at the path; of the link itself, if that is one."""
         if not path:
             return os.fstat(self.descriptor)
-        return os.lstat(path[-1], dir_fd=self.directory(path[:-1]))
+        return self._status(path[-1], self.directory(path[:-1]))
 
     def exists(self, path: Parts) -> bool:
         """Whether something is at the path, even a link."""
@@ -128,7 +128,7 @@ class Beneath:
     def open_file(self, path: Parts) -> int:
         """A new descriptor of a regular file, to read it. Never waits, as opening a pipe would."""
         try:
-            descriptor = os.open(path[-1], _FILE, dir_fd=self.directory(path[:-1]))
+            descriptor = self._open_at(path[-1], _FILE, self.directory(path[:-1]))
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):
                 raise NotRegularError(*error.args) from error
@@ -157,19 +157,28 @@ class Beneath:
 
     def _step(self, path: Parts, parent: int, *, make: bool) -> int:
         try:
-            descriptor = _open_directory(path[-1], parent)
+            descriptor = self._open_directory(path[-1], parent)
         except FileNotFoundError:
             if not make:
                 raise
             with suppress(FileExistsError):
                 os.mkdir(path[-1], 0o755, dir_fd=parent)
                 self.made += 1
-            descriptor = _open_directory(path[-1], parent)
+            descriptor = self._open_directory(path[-1], parent)
         self._open[path] = descriptor
         # The oldest is never the parent of the next: that was opened just now.
         while len(self._open) > _OPEN_DIRECTORIES:
             os.close(self._open.popitem(last=False)[1])
         return descriptor
+
+    def _status(self, name: bytes, parent: int) -> os.stat_result:
+        return os.lstat(name, dir_fd=parent)
+
+    def _open_at(self, name: bytes, flags: int, parent: int) -> int:
+        return os.open(name, flags, dir_fd=parent)
+
+    def _open_directory(self, name: bytes, parent: int) -> int:
+        return _open_directory(name, parent)
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -210,6 +219,33 @@ class Beneath:
             self.forget(path)
         else:
             os.unlink(path[-1], dir_fd=parent)
+
+
+class Following(Beneath):
+    """A directory whose links are followed when it is read, wherever they lead.
+
+    Only for directories of the user, who asked for it. What is at a link that leads nowhere is the
+    link itself.
+    """
+
+    def _status(self, name: bytes, parent: int) -> os.stat_result:
+        return followed(name, parent)
+
+    def _open_at(self, name: bytes, flags: int, parent: int) -> int:
+        return os.open(name, flags & ~os.O_NOFOLLOW, dir_fd=parent)
+
+    def _open_directory(self, name: bytes, parent: int) -> int:
+        return self._open_at(name, _DIRECTORY, parent)
+
+
+def followed(name: str | bytes, parent: int) -> os.stat_result:
+    """The status of what a name leads to; of the link itself, if that leads nowhere."""
+    try:
+        return os.stat(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EACCES):
+            return os.lstat(name, dir_fd=parent)
+        raise
 
 
 def remove_directory(name: bytes, parent: int) -> None:

@@ -85,13 +85,13 @@ class Root:
                 _write(descriptor, chunk)
 
     def sparse_file(
-        self, path: Parts, mode: int, size: int, pieces: Iterable[tuple[int, memoryview]]
+        self, path: Parts, mode: int, size: int, data: Iterable[tuple[int, memoryview]]
     ) -> None:
-        """Make a new file of this size with pieces at offsets, and holes between them."""
+        """Make a new file of this size with data at offsets, and holes elsewhere."""
         with self._new_file(path, mode) as descriptor:
-            for offset, piece in pieces:
+            for offset, chunk in data:
                 os.lseek(descriptor, offset, os.SEEK_SET)
-                _write(descriptor, piece)
+                _write(descriptor, chunk)
             with _refusing(path):
                 os.ftruncate(descriptor, size)
 

@@ -121,10 +121,10 @@ def placed(data: Iterator[memoryview], stored: int, size: int) -> Iterator[tuple
         while left:
             if not chunk and (chunk := next(rest, chunk)).nbytes == 0:
                 raise _malformed()
-            piece, chunk = chunk[:left], chunk[left:]
-            yield offset, piece
-            offset += len(piece)
-            left -= len(piece)
+            now, chunk = chunk[:left], chunk[left:]
+            yield offset, now
+            offset += len(now)
+            left -= len(now)
 
 
 class _MapReader:

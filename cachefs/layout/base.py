@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cachefs.amount import counted
 from cachefs.digest import Digest
 from cachefs.errors import DigestError, UsageError
 from cachefs.filesystems.base import TEMPORARY
@@ -15,7 +17,7 @@ from cachefs.wire import codec
 from cachefs.wire.bounds import MAX_RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
     from typing import Self
 
     from cachefs.wire.cacheconfig import CacheConfig
@@ -74,7 +76,9 @@ class Manifest:
         lacking = [i for i, layer in enumerate(self.config.layers) if not layer.diff_id]
         reasons = [self.left_out] if self.left_out else []
         if lacking:
-            reasons.append(f"layer {lacking[0]} has no diffID ({len(lacking)} layers lack it)")
+            reasons.append(
+                f"layer {lacking[0]} has no diffID ({counted(len(lacking), 'layer')} without)"
+            )
         return "; ".join(reasons)
 
 
@@ -108,6 +112,21 @@ class Layout(ABC):
         layout.store = Store(self.store.filesystem, self.store.root, side)
         return layout
 
+    def held(self) -> Self:
+        """The layout for reading many names: an object that has all of them is read only once.
+
+        What is written after that is not seen by it.
+        """
+        return self
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[Self]:
+        """The layout for publishing many names, which may be seen only when the context ends.
+
+        An object that has all names is written only once.
+        """
+        yield self
+
     def selected(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names that are meant: these, or the one selected by a digest; empty for all."""
         return names or ((self.default_name,) if self.digest is not None else ())
@@ -134,7 +153,10 @@ class Layout(ABC):
 
     @abstractmethod
     async def names(self, prefix: str = "") -> list[NamedManifest]:
-        """All names that begin with a prefix, sorted. Raises StoreError and ManifestError."""
+        """All names that begin with a prefix, in natural order.
+
+        Raises StoreError and ManifestError.
+        """
 
     @abstractmethod
     async def find(self, name: str) -> NamedManifest | None:
@@ -193,10 +215,10 @@ class Layout(ABC):
         """Remove the names; the blobs stay. Names that do not exist are ignored."""
 
     @abstractmethod
-    async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Remove the name if its manifest is still the one that was listed.
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Remove the names whose manifests are still those that were listed, in this order.
 
-        Returns False if it has changed, and otherwise True. Raises StoreError.
+        Returns those of the names that do not exist any more. Raises StoreError.
         """
 
     async def unnamed_references(self) -> set[Digest]:

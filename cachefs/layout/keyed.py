@@ -9,6 +9,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from cachefs.amount import counted
 from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import (
@@ -22,7 +23,7 @@ from cachefs.errors import (
 )
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
-from cachefs.location.keys import check_name, key_fault
+from cachefs.location.keys import check_name, key_fault, natural_order
 from cachefs.wire import cacheconfig, codec, timestamps
 from cachefs.wire.bounds import max_bytes
 
@@ -49,11 +50,12 @@ class KeyedLayout(Layout):
 
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All names: the keys under the manifests prefix that are not blobs."""
-        return [
+        found = [
             self._named(stat)
             for stat in await self.store.list(self.manifest_prefix + prefix)
             if not self._is_apart(stat.path) and self._key_fault(stat.path) is None
         ]
+        return sorted(found, key=lambda one: natural_order(one.name))
 
     def _named(self, stat: Stat) -> NamedManifest:
         name = stat.path[len(self.manifest_prefix) :]
@@ -160,8 +162,11 @@ class KeyedLayout(Layout):
         keys = [self.manifest_prefix + check_name(name) for name in sorted(names)]
         await for_each(keys, self.store.delete, self.store.filesystem.parallelism)
 
-    async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Look up the manifest again, and delete it if it is unchanged."""
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Look up each manifest again, and delete it if it is unchanged."""
+        return [name.name for name in names if await self._remove_unchanged(name)]
+
+    async def _remove_unchanged(self, name: NamedManifest) -> bool:
         stat = await self.store.stat(name.key)
         if stat is None:
             return True
@@ -183,10 +188,9 @@ def _encoded(names: Sequence[str], manifest: Manifest) -> bytes:
     """The bytes to be written. What they have no place for is logged."""
     if lost := {key for others in manifest.annotations.values() for key in others}:
         logger.warning(
-            "the manifest of %s has no place for these annotations of %d layers, which are "
-            "lost: %s",
+            "the manifest of %s has no place for these annotations of %s, which are lost: %s",
             ";".join(names),
-            len(manifest.annotations),
+            counted(len(manifest.annotations), "layer"),
             ", ".join(sorted(lost)),
         )
     return _raw(manifest)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from cachefs.errors import DigestError, IntegrityError, ManifestError, NotFoundE
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
 from cachefs.layout.oci_index import INDEX, LIMIT, change_index, retagged, tagged
-from cachefs.location.keys import check_name
+from cachefs.layout.tags import Held, Tags
+from cachefs.location.keys import check_name, natural_order
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
 from cachefs.wire.bounds import max_bytes
@@ -28,7 +30,8 @@ from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 from cachefs.wire.oci import Descriptor, Index
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+    from typing import Self
 
     from cachefs.store import Store
 
@@ -62,22 +65,42 @@ class OCILayout(Layout):
         self.store = store
         self.options = options or OCIOptions()
         self.digest = digest
-        self._seen: tuple[bytes, Index] | None = None
+        self._seen: tuple[bytes, Tags] | None = None
+        self._held: Held | None = None
+        self._waiting: dict[str, Descriptor] | None = None
+
+    def held(self) -> Self:
+        """A copy that reads ``index.json`` once: it has all tags, and may be large."""
+        layout = copy.copy(self)
+        layout._held = Held(self._tags)  # noqa: SLF001 - a copy of this one
+        return layout
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[Self]:
+        """A copy whose tags are set when the context ends, also by an error."""
+        layout = copy.copy(self)
+        waiting: dict[str, Descriptor] = {}
+        layout._waiting = waiting  # noqa: SLF001 - a copy of this one
+        try:
+            yield layout
+        finally:
+            if waiting:
+                await self._retag(waiting)
 
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All tags. Their time is that of ``index.json``, which contains them."""
         try:
-            index = await self._index()
+            tags = await self._tags()
         except NotFoundError:
             return []
         stat = await self.store.stat("index.json")
         modified = stat.modified if stat else None
         found = [
             NamedManifest(tag, self.blob_key(Digest(item.digest)), item.size, modified)
-            for item in index.manifests
-            if (tag := item.annotations.get(oci.REF_NAME)) and tag.startswith(prefix)
+            for tag, item in tags.tagged()
+            if tag.startswith(prefix)
         ]
-        return sorted(found, key=lambda name: name.name)
+        return sorted(found, key=lambda one: natural_order(one.name))
 
     async def find(self, name: str) -> NamedManifest | None:
         """Look up the tag in the index."""
@@ -112,7 +135,11 @@ class OCILayout(Layout):
         """
         del modified
         top = await self._put_manifest(names, manifest)
-        await self._retag({check_name(name): _named(top, name) for name in names})
+        tags = {check_name(name): _named(top, name) for name in names}
+        if self._waiting is None:
+            await self._retag(tags)
+        else:
+            self._waiting |= tags
 
     async def compares(self) -> bool:
         """Always on a disk, where ``index.json`` has a lock; elsewhere as the store does."""
@@ -177,20 +204,22 @@ class OCILayout(Layout):
         """Remove the tags from the index."""
         await self._retag(dict.fromkeys(names))
 
-    async def remove_unchanged(self, name: NamedManifest) -> bool:
-        """Remove the tag from the index if it still refers to this manifest."""
-        digest = self.digest_of(name.key)
-        await self._retag({name.name: None}, only=digest)
-        return all(item.name != name.name for item in await self.names())
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Remove the tags that still refer to these manifests, with one change of the index."""
+        if not names:
+            return []
+        unchanged = {name.name: self.digest_of(name.key) for name in names}
+        await self._retag(dict.fromkeys(unchanged), only=unchanged)
+        left = {item.name for item in await self.names()}
+        return [name.name for name in names if name.name not in left]
 
     async def unnamed_references(self) -> set[Digest]:
         """Blobs of manifests without a tag. Raises ManifestError for an image."""
+        held = self.held()
         found: set[Digest] = set()
-        for item in (await self._index()).manifests:
-            if not item.annotations.get(oci.REF_NAME):
-                untagged = copy.copy(self)
-                untagged.digest = item.digest
-                found |= await untagged.references(item.digest)
+        for item in (await held._tags()).untagged():  # noqa: SLF001 - a copy of this one
+            held.digest = item.digest
+            found |= await held.references(item.digest)
         return found
 
     async def unclear_keys(self) -> list[str]:
@@ -204,20 +233,20 @@ class OCILayout(Layout):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    async def _index(self) -> Index:
+    async def _tags(self) -> Tags:
+        if self._held is not None:
+            return await self._held.tags()
         raw = await self.store.read(INDEX, LIMIT)
-        # It is read again for each of its tags, and decoding takes much longer than comparing.
+        # Decoding takes much longer than comparing.
         if self._seen is None or self._seen[0] != raw:
-            self._seen = raw, oci.decode_index(raw, self.max_records)
+            self._seen = raw, Tags(oci.decode_index(raw, self.max_records))
         return self._seen[1]
 
     async def _top(self, name: str) -> Descriptor:
-        index = await self._index()
-        for item in index.manifests:
-            if self.digest is not None and item.digest == self.digest:
-                return item
-            if self.digest is None and item.annotations.get(oci.REF_NAME) == name:
-                return item
+        tags = await self._tags()
+        item = tags.tag(name) if self.digest is None else tags.digest(self.digest)
+        if item is not None:
+            return item
         raise NotFoundError(
             f"there is no {'manifest ' + self.digest if self.digest else 'tag ' + repr(name)}",
             operation="read",
@@ -288,9 +317,11 @@ class OCILayout(Layout):
         await self.store.put(key, raw)
 
     async def _retag(
-        self, tags: Mapping[str, Descriptor | None], only: Digest | None = None
+        self,
+        tags: Mapping[str, Descriptor | None],
+        only: Mapping[str, Digest | None] | None = None,
     ) -> None:
-        """Set tags, or remove those with None; with ``only``, just those of one manifest."""
+        """Set tags, or remove those with None; with ``only``, just those of these manifests."""
         await change_index(self.store, self.max_records, lambda index: retagged(index, tags, only))
 
 

@@ -20,6 +20,7 @@ from cachefs.wire.oci import Descriptor, Index
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cachefs.digest import Digest
     from cachefs.store import Store
 
     Edit = Callable[[Index], Index | None]
@@ -30,13 +31,20 @@ LIMIT: Final = 64 * 1024 * 1024
 """Maximum bytes of an index."""
 
 
-def retagged(index: Index, tags: Mapping[str, Descriptor | None], only: str | None = None) -> Index:
-    """The index with other tags, and without those with None; with ``only``, of one manifest."""
+def retagged(
+    index: Index,
+    tags: Mapping[str, Descriptor | None],
+    only: Mapping[str, Digest | None] | None = None,
+) -> Index:
+    """The index with other tags, and without those with None.
+
+    With ``only``, just those tags that refer to these manifests.
+    """
     waiting = dict(tags)
     kept: list[Descriptor] = []
     for item in index.manifests:
         tag = item.annotations.get(oci.REF_NAME, "")
-        meant = tag in tags and only in {None, item.digest}
+        meant = tag in tags and (only is None or only[tag] == item.digest)
         new = waiting.pop(tag, None) if meant else item
         if new is not None:
             kept.append(new)

@@ -1,9 +1,9 @@
-"""Checks of keys and of manifest names, which every store must keep as they are."""
+"""Checks of keys and of manifest names, which every store must keep as they are; their order."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.errors import CacheNameError
 from cachefs.masking import mask_text
@@ -33,6 +33,22 @@ _FAULTS: Final = tuple(
         (r"(?:\A|/)\.\.?(?:/|\Z)", "has a component '.' or '..', which may lead out of the cache"),
     )
 )
+
+
+_NUMBER: Final = re.compile(r"([0-9]+)")
+
+
+def natural_order(name: str) -> tuple[Any, ...]:
+    """A key that orders names: ``pr-9`` before ``pr-10``, and capital letters among the others."""
+    parts: list[Any] = list(_NUMBER.split(name.casefold()))
+    # Python converts no more than some thousand digits to a number.
+    parts[1::2] = [(len(digits.lstrip("0")), digits.lstrip("0")) for digits in parts[1::2]]
+    return parts, name
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names in natural order."""
+    return sorted(names, key=natural_order)
 
 
 def as_names(names: Names) -> tuple[str, ...]:

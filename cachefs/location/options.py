@@ -158,7 +158,6 @@ class Location(Masked):
             if (reason := key_fault(f"{self._without_slash(prefix)}x")) is not None:
                 raise LocationError(
                     f"the prefix of {of}, {quoted(prefix)}, {reason}: correct prefix or {of}_prefix"
-                    + (", or use engine=s3fs" if self.engine == "obstore" else "")
                 )
         for name in self.names:
             check_name(name)
@@ -168,11 +167,14 @@ class Location(Masked):
     def _without_slash(self, key: str) -> str:
         """The key without the slash that it may begin with, where that is a part of the key.
 
-        Builders use ``prefix=/ci/`` as it is, so their keys on S3 begin with a slash. obstore would
-        drop it, and so does adlfs: the cache would be in another place.
+        Builders use ``prefix=/ci/`` as it is, so their keys begin with a slash.
         """
-        keeps = self.type == "s3" and self.engine == "s3fs"
-        return key.removeprefix("/") if keeps else key
+        return key.removeprefix("/") if self.type in {"s3", "azblob"} else key
+
+    @property
+    def has_slash_first(self) -> bool:
+        """Whether keys begin with a slash. obstore would drop it."""
+        return self.blobs.startswith("/") or self.manifests.startswith("/")
 
     @property
     def blobs(self) -> str:

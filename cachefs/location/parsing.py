@@ -37,7 +37,9 @@ _HTTP_PROTOCOLS: Final = ("http", "https")
 _HOST_PROTOCOLS: Final = (*_HTTP_PROTOCOLS, "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
 _PROTOCOLS: Final = (*_BUCKET_PROTOCOLS, *_HOST_PROTOCOLS, "abfs", "abfss", "az", "file")
 _NO_PATH: Final = re.compile(
-    rf"(?:{'|'.join(_PROTOCOLS)})(?::|//)|[^/]*@[^/]*:|[^/]+:[^/]*@", re.IGNORECASE
+    rf"(?:{'|'.join(_PROTOCOLS)})(?::|//)|/{{2,}}[^/]*@[^/]*:|/{{2,}}[^/]+:[^/]*@"
+    r"|[^/]*@[^/]*:|[^/]+:[^/]*@",
+    re.IGNORECASE,
 )
 """The beginning of a mistyped URL, or of a host as ssh takes it, which would become a folder."""
 _USER: Final = re.compile(r"[^#\[\]]*")

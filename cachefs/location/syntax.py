@@ -105,8 +105,8 @@ def _require_one(name: str, value: str) -> None:
     inside = (_SECRET_INSIDE if name in _FREE else _ANY_INSIDE).search(value)
     if inside is not None and name in NAMES_KNOWN:
         raise LocationError(
-            f"the value of {name} contains {inside[1]}=: separate attributes with commas only, "
-            "without spaces or semicolons"
+            f"the value of {name} contains {inside[1]}=: separate attributes with commas, not with "
+            "spaces or semicolons alone"
         )
 
 

@@ -13,6 +13,7 @@ from cachefs.amount import Amount
 from cachefs.concurrency import run
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
+from cachefs.location.keys import in_order
 from cachefs.operations.mirror import plan_removal, remove_others
 from cachefs.operations.nearby import require_cache
 from cachefs.operations.plan import Plan
@@ -163,7 +164,7 @@ class Copy:
             upload=Amount.of(blob.size or 0 for blob in plan.upload),
             touch=Amount.of(blob.size or 0 for blob, _ in plan.touch),
             keep=Amount.of(blob.size or 0 for blob in plan.keep),
-            remove=[] if prune is None else sorted(one.manifest.name for one in prune.remove),
+            remove=[] if prune is None else in_order(one.manifest.name for one in prune.remove),
             prune=prune,
         ).remembering(lambda plan, callback: self._execute(read, plan.prune, callback))
 
@@ -220,7 +221,7 @@ class Copy:
 
         def report() -> ExportReport:
             done = transfer.report(publishing.done(whole), time.perf_counter() - started)
-            return sent.added_to(replace(done, unchanged=sorted(publishing.unchanged)))
+            return sent.added_to(replace(done, unchanged=in_order(publishing.unchanged)))
 
         found = report()
         if prune is not None and not refused:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from cachefs.amount import Amount
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
+from cachefs.location.keys import in_order
 from cachefs.operations.nearby import require_cache
 from cachefs.transfer.manifests import read_names
 from cachefs.wire.cacheconfig import NO_PARENT
@@ -137,12 +138,12 @@ async def load(layout: Layout, names: Collection[str] = ()) -> Named:
     if not wanted:
         await require_cache(layout)
 
-    async def read(name: str) -> RecordGraph:
-        return RecordGraph((await layout.read(name)).config)
+    async def read(held: Layout, name: str) -> RecordGraph:
+        return RecordGraph((await held.read(name)).config)
 
     graphs: dict[str, RecordGraph] = {}
     absent: list[str] = []
-    for name, found in (await read_names(wanted, read)).items():
+    for name, found in (await read_names(layout, wanted, read)).items():
         if isinstance(found, NotFoundError):
             absent.append(name)
         elif isinstance(found, CacheError):
@@ -153,7 +154,7 @@ async def load(layout: Layout, names: Collection[str] = ()) -> Named:
         if not graphs:
             await require_cache(layout)
         raise UsageError(
-            f"there is no {', '.join(sorted(absent))} to compare; 'cachefs ls' lists the names",
+            f"there is no {', '.join(in_order(absent))} to compare; 'cachefs ls' lists the names",
             operation="read",
             key=layout.store.root,
         )
@@ -172,9 +173,9 @@ def _names(first: Mapping[str, RecordGraph], second: Mapping[str, RecordGraph]) 
     both = first.keys() & second.keys()
     changed = [name for name in both if not _is_same(first[name], second[name])]
     return NamesDiff(
-        gained=sorted(second.keys() - first.keys()),
-        lost=sorted(first.keys() - second.keys()),
-        changed=sorted(changed),
+        gained=in_order(second.keys() - first.keys()),
+        lost=in_order(first.keys() - second.keys()),
+        changed=in_order(changed),
         kept=len(both) - len(changed),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
+from cachefs.amount import counted
 from cachefs.digest import all_digests
 from cachefs.errors import UsageError
 from cachefs.wire.cacheconfig import NO_PARENT
@@ -101,7 +102,7 @@ def _nodes(graph: RecordGraph) -> Iterator[Node]:
         text = [f"record {index}", _short(record.digest)]
         yield Node(f"r{index}", text, "result" if has_result else "record")
     for index, layer in enumerate(graph.layers):
-        size = f"{layer.size:,} bytes" if layer.size else "size unknown"
+        size = counted(layer.size, "byte") if layer.size else "size unknown"
         text = [line for line in (f"layer {index}", _short(layer.blob), size) if line]
         yield Node(f"l{index}", text, "layer")
 

@@ -125,15 +125,15 @@ async def survey(layout: Layout, names: Collection[str] = (), *, described: bool
     wanted = list(names or listed)
     sizes: dict[Digest, int] = {}
 
-    async def read(name: str) -> NameSummary:
-        manifest = await layout.read(name)
+    async def read(held: Layout, name: str) -> NameSummary:
+        manifest = await held.read(name)
         summary = _summary(listed[name], manifest, sizes)
         if not described or not (layers := described_layers(manifest.config)):
             return summary
         newest = await read_descriptions(layout, layers[:1])
         return replace(summary, described=next(iter(newest), None), others=len(layers) - 1)
 
-    found = await read_names([name for name in wanted if name in listed], read)
+    found = await read_names(layout, [name for name in wanted if name in listed], read)
     summaries = [_faulty_summary(listed.get(n), n, found.get(n)) for n in wanted]
     return Survey(names=summaries, blobs=Amount.of(sizes.values()))
 
@@ -162,10 +162,10 @@ async def describe_all(layout: Layout, names: Sequence[str]) -> list[NameDetails
     Raises CacheNameError for an invalid name, and StoreError.
     """
 
-    async def read(name: str) -> NameDetails:
-        return await describe(layout, name)
+    async def read(held: Layout, name: str) -> NameDetails:
+        return await describe(held, name)
 
-    found = await read_names(names, read)
+    found = await read_names(layout, names, read)
     return [_or_fault(name, found[name]) for name in names]
 
 

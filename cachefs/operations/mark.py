@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import CacheError, ManifestError, NotFoundError, UsageError
+from cachefs.location.keys import in_order
 from cachefs.transfer.manifests import read_names
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Marks:
 
     def names(self, position: int) -> list[NamedManifest]:
         """The names of one layout when they were last listed, sorted."""
-        return [self._names[position][name] for name in sorted(self._names[position])]
+        return [self._names[position][name] for name in in_order(self._names[position])]
 
     def needs(self, position: int, name: str) -> frozenset[Digest]:
         """The blobs that a name needs."""
@@ -84,7 +85,7 @@ class Marks:
 
     async def _read(self, position: int, names: Sequence[str]) -> None:
         layout = self.layouts[position]
-        for name, found in (await read_names(names, layout.references)).items():
+        for name, found in (await read_names(layout, names, _references)).items():
             if isinstance(found, NotFoundError):
                 # Without the name, its blobs are not needed; with it, a part is missing.
                 if any(there.name == name for there in await layout.names()):
@@ -101,6 +102,10 @@ class Marks:
         for layout, names in zip(self.layouts, self._names, strict=True):
             if not names:
                 raise no_names(layout)
+
+
+async def _references(layout: Layout, name: str) -> set[Digest]:
+    return await layout.references(name)
 
 
 async def _require_clear(layout: Layout) -> None:

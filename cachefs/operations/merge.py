@@ -20,7 +20,7 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
-from cachefs.location.keys import check_name
+from cachefs.location.keys import check_name, in_order
 from cachefs.operations.nearby import require_cache
 from cachefs.operations.plan import Plan
 from cachefs.transfer.diff_ids import without_diff_id
@@ -153,7 +153,7 @@ async def plan_merge(
         for name, found in held.items()
         if not isinstance(found, CacheError) and _digest(found.config) == digest
     }
-    others = sorted(there - own.keys() - unchanged)
+    others = in_order(there - own.keys() - unchanged)
     blobs = RecordGraph(config).blobs()
     export = await plan_export(target, blobs, touch_refresh)
     written_bytes = len(target.encode(config))
@@ -274,6 +274,7 @@ async def _read_all(sources: Sequence[MergeSource]) -> list[_Read]:
                 read.append(_Read(source, found))
     if missing:
         raise UsageError(
-            f"names to merge do not exist: {', '.join(sorted(missing))}", operation="merge"
+            f"names to merge do not exist: {', '.join(in_order(missing))}",
+            operation="merge",
         )
     return read

@@ -108,6 +108,8 @@ async def _hint(layout: Layout, here: Folder) -> str:
         return slash
     everywhere = Store(store.filesystem, "", store.side)
     path = store.root + place
+    if (slash := await _root_slash(everywhere, layout)) is not None:
+        return slash
     if found := await _below(everywhere, [store.root + folder for folder in here.folders]):
         return f"there is no cache here, but below: {_listed(store, found)}"
     there = "there is no cache here" if here.folders or here.objects else "there is nothing here"
@@ -138,6 +140,22 @@ async def _slash(layout: Layout, here: Folder) -> str | None:
                 f"none: give prefix={prefix}"
             )
     return None
+
+
+async def _root_slash(everywhere: Store, layout: Layout) -> str | None:
+    """Whether the location is a prefix of a cache, which has no slash at its end."""
+    above = _parent(layout.store.root)
+    if above is None or layout.store.filesystem.has_directories or not layout.manifest_prefix:
+        return None
+    joined = layout.store.root.removesuffix("/") + folder_of(f"{layout.manifest_prefix}x")
+    content = await _look(everywhere, folder_of(joined.removesuffix("/")))
+    if joined not in content.folders:
+        return None
+    prefix = layout.store.root.partition("/")[2].removesuffix("/") + layout.prefix
+    return (
+        f"a cache whose prefix has no slash at its end is here: give attributes with "
+        f"prefix={prefix}, as in type=s3,bucket=...,prefix={prefix}"
+    )
 
 
 async def _below(store: Store, folders: Sequence[str]) -> list[str]:

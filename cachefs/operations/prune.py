@@ -193,24 +193,29 @@ async def plan_prune(
     if grace < 0:
         raise UsageError("the grace period is negative")
     seen = await observe(layouts, grace, clock, workers)
-    await _require_all(layouts, seen.blobs)
+    await _require_all(layouts, seen.blobs, is_mirror=becoming is not None)
     missing = await missing_blobs(layouts[0], seen)
     plan = _plan(seen, missing, policy, grace, becoming or {})
     for pattern in plan.unmatched:
-        logger.warning("the pattern %r matches no name, so it keeps nothing", pattern)
+        several = "; give several patterns one by one" if "," in pattern else ""
+        logger.warning("the pattern %r matches no name, so it keeps nothing%s", pattern, several)
     return plan.remembering(lambda plan, _callback: execute_prune(layouts, plan))
 
 
-async def _require_all(layouts: Sequence[Layout], stored: Collection[Digest]) -> None:
+async def _require_all(
+    layouts: Sequence[Layout], stored: Collection[Digest], *, is_mirror: bool
+) -> None:
     """Raise UsageError if other manifests beside these need the same blobs."""
     beside = await manifests_beside(layouts, stored)
     if beside:
         layout = layouts[0]
         relative = [key.removeprefix(layout.prefix) for key in beside]
         prefixes = " and ".join(f"manifests_prefix={prefix}" for prefix in relative)
+        first = "copy without --delete (delete= in Python), and in a prune " if is_mirror else ""
         raise UsageError(
-            f"other manifests need blobs of this cache, which would be deleted: give --also (also= "
-            f"in Python) the same location with {prefixes}, or move away what is not in use",
+            f"other manifests need blobs of this cache, which would be deleted: {first}give "
+            f"--also (also= in Python) the same location with {prefixes}, or move away what is not "
+            "in use",
             operation="prune",
             key=layout.store.root + beside[0],
         )
@@ -348,10 +353,12 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     layout = layouts[0]
     if prefixes_of(layouts) != plan.prefixes:
         raise UsageError(f"the plan is for {', '.join(plan.prefixes)}; execute it there")
-    removed, spared = await _remove(layout, [removal.manifest for removal in plan.remove])
+    names = [removal.manifest for removal in plan.remove]
+    removed = await layout.remove_unchanged(names)
+    gone = frozenset(removed)
     marks = Marks(layouts)
-    for position, names in enumerate(plan.staying):
-        marks.assume(position, names)
+    for position, staying in enumerate(plan.staying):
+        marks.assume(position, staying)
     await marks.look(settled=plan.reference_time)
     deletion = Deletion(layout, plan.reference_time, plan.grace)
     await deletion.execute(plan.delete, marks.needed())
@@ -361,19 +368,10 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
         )
     return PruneReport(
         removed=removed,
-        spared_names=spared,
+        spared_names=[name.name for name in names if name.name not in gone],
         deleted=Amount.of(deletion.deleted),
         spared=Amount.of(deletion.spared),
         leftovers=len(plan.leftovers),
         seconds=time.perf_counter() - started,
         versioned=plan.versioned,
     )
-
-
-async def _remove(layout: Layout, names: Sequence[NamedManifest]) -> tuple[list[str], list[str]]:
-    """Remove names one by one, the oldest first. Returns those removed and those that stay."""
-    removed: list[str] = []
-    spared: list[str] = []
-    for name in names:
-        (removed if await layout.remove_unchanged(name) else spared).append(name.name)
-    return removed, spared

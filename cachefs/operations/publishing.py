@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
@@ -73,31 +74,34 @@ class Publishing:
         self.clashes = {}
         new_names = [new for manifest in manifests for new in self._names[manifest.name]]
         there = {} if self._publish else await listed(self._target, new_names)
-
-        async def one(manifest: Manifest) -> None:
-            names = self._names[manifest.name]
-            try:
-                if self._publish:
-                    self.unchanged.update(await self._publish(names, manifest))
-                else:
-                    await self._replace(names, manifest, there)
-            except (CacheNameError, ConflictError, ManifestError) as error:
-                self.clashes[manifest.name] = error
-
         # Where one object lists all names, they would wait for each other. On a disk, of two names
         # that clash it should not depend on chance which one is written.
         is_flat = not self._target.store.filesystem.has_directories
         at_a_time = LOOKUP_PARALLELISM if self._target.manifest_prefix and is_flat else 1
-        await for_each(manifests, one, at_a_time)
+        async with self._target.together() as target:
+            await for_each(manifests, partial(self._publish_one, target, there), at_a_time)
+
+    async def _publish_one(
+        self, target: Layout, there: Mapping[str, NamedManifest], manifest: Manifest
+    ) -> None:
+        names = self._names[manifest.name]
+        try:
+            if self._publish:
+                self.unchanged.update(await self._publish(names, manifest))
+            else:
+                await self._replace(target, there, manifest)
+        except (CacheNameError, ConflictError, ManifestError) as error:
+            self.clashes[manifest.name] = error
 
     async def _replace(
-        self, names: Sequence[str], manifest: Manifest, there: Mapping[str, NamedManifest]
+        self, target: Layout, there: Mapping[str, NamedManifest], manifest: Manifest
     ) -> None:
         modified = self._times.get(manifest.name)
+        names = self._names[manifest.name]
         kept = [n for n in names if await self._stays(there.get(n), manifest, modified)]
         self.unchanged.update(kept)
         if changed := [name for name in names if name not in kept]:
-            await self._target.publish(changed, manifest, modified)
+            await target.publish(changed, manifest, modified)
 
     async def _stays(
         self, there: NamedManifest | None, manifest: Manifest, modified: float | None

@@ -18,6 +18,7 @@ from cachefs.concurrency import for_each
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
 from cachefs.graph import RecordGraph
+from cachefs.location.keys import in_order, natural_order
 from cachefs.operations.plan import Plan
 from cachefs.operations.publication import (
     Publication,
@@ -153,8 +154,8 @@ async def plan_repair(
     plan = RepairPlan(
         faults=report.faults,
         fetch=[search.found[digest] for digest in sorted(search.found)],
-        publish=sorted(publish, key=lambda publication: publication.name),
-        remove=sorted(removed),
+        publish=sorted(publish, key=lambda one: natural_order(one.name)),
+        remove=in_order(removed),
         delete=[] if names else [str(d) for d in dict.fromkeys(damaged) if d not in search.found],
         leave=[f for f in report.faults if f.kind == "manifest" and not remedied & set(f.names)]
         + await _refused_still(layout, report.faults, publish),
@@ -204,12 +205,12 @@ async def _refused_still(
     """The faults of manifests that builders will refuse even if they are published again."""
     again = {publication.name: publication for publication in publish}
 
-    async def read(name: str) -> str:
-        manifest = await layout.read(name)
+    async def read(held: Layout, name: str) -> str:
+        manifest = await held.read(name)
         return refusal(layout, mended(manifest, again[name]) if name in again else manifest)
 
     refused = {fault.names[0]: fault for fault in faults if fault.kind == "refused"}
-    found = await read_names(refused, read)
+    found = await read_names(layout, refused, read)
     return [
         replace(refused[name], reason=reason)
         for name, reason in found.items()
@@ -221,10 +222,10 @@ async def _rewrites(layout: Layout, search: _Search, faults: Iterable[Fault]) ->
     """The corrected manifests of the names affected by faults of blobs."""
     names = sorted({n for fault in faults if fault.kind != "manifest" for n in fault.names})
 
-    async def read(name: str) -> Publication:
-        return await search.publication(await layout.read(name))
+    async def read(held: Layout, name: str) -> Publication:
+        return await search.publication(await held.read(name))
 
-    found = (await read_names(names, read)).values()
+    found = (await read_names(layout, names, read)).values()
     return [p for p in found if not isinstance(p, CacheError) and p.corrects]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from cachefs.errors import UsageError
+from cachefs.location.keys import natural_order
 from cachefs.transfer.renewing import DAY
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def choose(
     policy.check()
     if policy.needs_times and any(candidate.age is None for candidate in candidates):
         raise UsageError("the store has no times, so no name can be selected by its age")
-    oldest_first = sorted(candidates, key=lambda c: (-(c.age or 0.0), c.name))
+    oldest_first = sorted(candidates, key=lambda c: (-(c.age or 0.0), natural_order(c.name)))
     groups = _groups(oldest_first, policy)
     protected = {name for group in groups.values() for name in group.kept}
     protected |= {c.name for c in candidates if _matches(c.name, policy.keep)}

@@ -174,11 +174,11 @@ async def _read_needs(layout: Layout) -> _Needs:
         if count > 1:
             needs.faults[name] = f"the tag exists {count} times, so its manifest is ambiguous"
 
-    async def read(name: str) -> set[Digest]:
-        return await _needed(layout, name, needs.sizes)
+    async def read(held: Layout, name: str) -> set[Digest]:
+        return await _needed(held, name, needs.sizes)
 
     distinct = [name for name in counts if name not in needs.faults]
-    for name, found in (await read_names(distinct, read)).items():
+    for name, found in (await read_names(layout, distinct, read)).items():
         if isinstance(found, CacheError):
             needs.faults[name] = str(found)
         else:

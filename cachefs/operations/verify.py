@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted
 from cachefs.concurrency import for_each, run
 from cachefs.errors import (
     ArchivedError,
@@ -26,6 +26,7 @@ from cachefs.errors import (
 )
 from cachefs.filesystems.s3_failures import IS_ARCHIVED
 from cachefs.graph import RecordGraph
+from cachefs.location.keys import in_order, natural_order
 from cachefs.transfer.importer import check_blob
 from cachefs.transfer.lookup import Slice, list_blobs, look_up, slices
 from cachefs.transfer.manifests import NAME_FAULTS, read_names
@@ -146,8 +147,8 @@ async def verify(
     )
 
 
-def _sort_key(fault: Fault) -> tuple[int, list[str], str]:
-    return _KINDS.index(fault.kind), fault.names, fault.key
+def _sort_key(fault: Fault) -> tuple[object, ...]:
+    return _KINDS.index(fault.kind), list(map(natural_order, fault.names)), fault.key
 
 
 # --- sampling ------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ class _Needed:
 
 
 async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
-    needed = _Needed(sorted(set(names)))
+    needed = _Needed(in_order(set(names)))
     if not names:
         try:
             needed.names = [name.name for name in await layout.names()]
@@ -224,11 +225,11 @@ async def _read_manifests(layout: Layout, names: Collection[str]) -> _Needed:
                 raise
             needed.note(layout, [], error)
 
-    async def read(name: str) -> tuple[dict[Digest, int], str]:
-        manifest = await layout.read(name)
+    async def read(held: Layout, name: str) -> tuple[dict[Digest, int], str]:
+        manifest = await held.read(name)
         return RecordGraph(manifest.config).blobs(), refusal(layout, manifest)
 
-    for name, found in (await read_names(needed.names, read)).items():
+    for name, found in (await read_names(layout, needed.names, read)).items():
         if isinstance(found, CacheError):
             needed.note(layout, [name], found)
             continue
@@ -326,11 +327,14 @@ class _Reading:
     def _disagreeing(self, digest: Digest, stat: Stat) -> list[str]:
         """The names that state another size."""
         stated = self._sizes.get(digest, {})
-        return sorted(name for name, size in stated.items() if size not in {0, stat.size})
+        wrong = (name for name, size in stated.items() if size not in {0, stat.size})
+        return in_order(wrong)
 
     def _difference(self, digest: Digest, stat: Stat, wrong: Sequence[str]) -> str:
         stated = self._sizes[digest][wrong[0]]
-        return f"it has {stat.size} bytes, but the manifest of {wrong[0]} states {stated}"
+        return (
+            f"it has {counted(stat.size, 'byte')}, but the manifest of {wrong[0]} states {stated}"
+        )
 
     def _note(
         self,
@@ -344,7 +348,7 @@ class _Reading:
         self.faults.append(
             Fault(
                 kind=kind,
-                names=sorted(stated if names is None else names),
+                names=in_order(stated if names is None else names),
                 key=self._layout.store.root + self._layout.blob_key(digest),
                 reason=reason,
                 digest=str(digest),

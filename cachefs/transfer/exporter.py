@@ -13,7 +13,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 from msgspec.structs import replace
 
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted
 from cachefs.concurrency import closing, for_each, task_group
 from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
@@ -215,10 +215,10 @@ class Transfer:
         unknown = lacking.keys() - self.diff_ids.keys()
         if unknown:
             logger.warning(
-                "builders will refuse to import %s: %d layers have no diffID, and it cannot be "
-                "worked out from their blobs (%s)",
+                "builders will refuse to import %s: %s without a diffID, which cannot be "
+                "worked out from the blob (%s)",
                 manifest.name,
-                len(unknown),
+                counted(len(unknown), "layer"),
                 min(unknown),
             )
         return completed(manifest, self.diff_ids)

@@ -23,7 +23,7 @@ from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.system import temporary_files
 from cachefs.store import verified
-from cachefs.transfer.manifests import read_names
+from cachefs.transfer.manifests import read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -97,7 +97,7 @@ class CachedResult:
 
 async def load_manifests(layout: Layout, names: Sequence[str]) -> list[Manifest | Miss]:
     """Each name's manifest, or why it cannot be read. Raises UsageError for an invalid name."""
-    found = await read_names(names, layout.read, store_errors=True)
+    found = await read_manifests(layout, names, store_errors=True)
     for manifest in found.values():
         if not isinstance(manifest, CacheError) and manifest.left_out:
             logger.warning("builders refuse %s: %s", manifest.name, manifest.left_out)

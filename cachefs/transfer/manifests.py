@@ -30,17 +30,20 @@ All others (no access, no response, a failing store) concern the store: any name
 
 
 async def read_names(
+    layout: Layout,
     names: Iterable[str],
-    read: Callable[[str], Awaitable[T]],
+    read: Callable[[Layout, str], Awaitable[T]],
     *,
     store_errors: bool = False,
 ) -> dict[str, T | CacheError]:
     """Call ``read`` for every name, several at a time, and collect what it returns.
 
     Args:
+        layout: where the names are.
         names: the names; each is read once, and the result is in their order.
-        read: reads one name, such as :meth:`Layout.read`. It may reduce a manifest to what is
-            needed, so that not all manifests are in memory at once.
+        read: reads one name, such as :meth:`Layout.read`, of the layout that it is
+            given. It may reduce a manifest to what is needed, so that not all manifests are in
+            memory at once.
         store_errors: collect the store's errors too, instead of raising the first one.
 
     Returns, for each name, what ``read`` returned or the error that concerns the name. Raises
@@ -49,10 +52,11 @@ async def read_names(
     caught = CacheError if store_errors else NAME_FAULTS
     wanted = list(dict.fromkeys(names))
     found: dict[str, T | CacheError] = {}
+    held = layout.held()
 
     async def one(name: str) -> None:
         try:
-            found[name] = await read(name)
+            found[name] = await read(held, name)
         except UsageError:
             raise
         except caught as error:
@@ -62,12 +66,18 @@ async def read_names(
     return {name: found[name] for name in wanted}
 
 
-async def read_manifests(layout: Layout, names: Iterable[str]) -> dict[str, Manifest | CacheError]:
+async def read_manifests(
+    layout: Layout, names: Iterable[str], *, store_errors: bool = False
+) -> dict[str, Manifest | CacheError]:
     """Each name's manifest, or its error. Raises the same errors as :func:`read_names`."""
-    return await read_names(names, layout.read)
+    return await read_names(layout, names, _manifest, store_errors=store_errors)
 
 
 async def readable_manifest(layout: Layout, name: str) -> Manifest | None:
     """The name's manifest, or None if it does not exist or cannot be read. Raises StoreError."""
     found = (await read_manifests(layout, [name]))[name]
     return None if isinstance(found, CacheError) else found
+
+
+async def _manifest(layout: Layout, name: str) -> Manifest:
+    return await layout.read(name)

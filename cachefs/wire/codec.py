@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from cachefs.amount import counted
 from cachefs.collector import collection_paused
 from cachefs.errors import ManifestError
 from cachefs.wire.bounds import MAX_RECORDS, check_bounds, too_large
@@ -105,8 +106,8 @@ def decode_written(raw: bytes, max_records: int = MAX_RECORDS) -> Written:
         count = len(config.records) - len(part.records)
         return Written(
             part,
-            f"record {unsatisfied[0]} has an input without alternatives; {count} of "
-            f"{len(config.records)} records are left out",
+            f"record {unsatisfied[0]} has an input without alternatives; left out: "
+            f"{count} of {counted(len(config.records), 'record')}",
         )
 
 

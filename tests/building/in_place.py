@@ -30,9 +30,14 @@ def run(
     script: str,
     *outputs: str,
     inputs: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
     incremental: bool = False,
+    follow: bool = False,
+    cache: str | None = None,
+    policy: Policy | None = None,
+    variables: tuple[str, ...] = (),
 ) -> Ran:
-    """Run a shell script in a directory, with the cache next to that."""
+    """Run a shell script in a directory, with the cache next to that by default."""
     said: list[bytes] = []
 
     def hear(_stream: int, data: bytes) -> None:
@@ -41,10 +46,12 @@ def run(
     action = UserCommand(["sh", "-c", script], place, hear, incremental=incremental)
     report = run_cached(
         action,
-        policy=Policy(cache=(str(place.parent / "cache"),), name="run"),
+        policy=policy or Policy(cache=(cache or str(place.parent / "cache"),), name="run"),
         inputs=inputs,
         outputs=outputs,
-        variables=[],
+        optional=optional,
+        follow=follow,
+        variables=variables,
         replay=hear,
     )
     return Ran(report, b"".join(said))

@@ -436,6 +436,11 @@ def test_a_damaged_result_is_a_miss(cache: str, caplog: pytest.LogCaptureFixture
         blob.unlink()
     assert make(lambda x: x)(1) == 1
     assert make.calls == [1, 1, 1]
+    (blob,) = (Path(cache) / "blobs").iterdir()
+    blob.write_bytes(b"damaged" + blob.read_bytes()[7:])
+    assert [make(lambda x: x)(1) for _ in range(2)] == [1, 1]
+    assert make.calls == [1, 1, 1, 1]  # it was replaced
+    assert cachefs.open(cache).verify(read_data=1.0).faults == []
 
 
 def test_a_store_that_fails_costs_no_call_and_is_left_alone(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +12,7 @@ import cachefs
 from cachefs import Build
 from cachefs.layers.compression import Compression, compressor
 from cachefs.wire.oci import docker_media_type
+from tests.programs import run_for_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +115,6 @@ def test_compressing_existing_layers_again_is_refused(tmp_path: Path) -> None:
 
 def test_a_command_is_compressed_as_its_cache_says(tmp_path: Path) -> None:
     (tmp_path / "in").touch()
-    program = [sys.executable, "-c", "from cachefs.cli.main import main; main()", "run"]
     cache = f"type=local,dest={tmp_path / 'oci'},tag=app,compression=uncompressed"
     words = [
         "--cache",
@@ -132,10 +130,7 @@ def test_a_command_is_compressed_as_its_cache_says(tmp_path: Path) -> None:
         "-c",
         "echo hi > out",
     ]
-    explained = [
-        subprocess.run([*program, *words], check=True, cwd=tmp_path, capture_output=True).stderr
-        for _ in range(2)
-    ]
+    explained = [run_for_bytes("run", *words, cwd=tmp_path).stderr for _ in range(2)]
     assert [line.split(b":")[1].strip() for line in explained] == [b"miss", b"hit"]
     layers = cachefs.open(cache).load().layers
     assert len(layers) == 2

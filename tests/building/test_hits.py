@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -106,17 +107,45 @@ def test_a_link_to_a_directory_is_not_replaced_by_a_hit(place: Path) -> None:
 # --- what only the system can refuse -----------------------------------------------------------
 
 
-def test_an_output_on_a_mount_point_is_a_miss(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("output", "mount"),
+    [
+        ("out", "mount -t tmpfs none out"),
+        ("out", "mount --bind out out"),
+        ("out/deep/file", "mkdir out/deep; mount -t tmpfs none out/deep"),
+        ("out/*", "mount -t tmpfs none out"),
+        ("out/deep/*", "mount -t tmpfs none out"),
+    ],
+)
+def test_an_output_on_a_mount_point_is_restored(place: Path, output: str, mount: str) -> None:
+    script = "echo said; mkdir -p out/deep; echo new > out/deep/file; cp out/deep/file linked"
+    words = f"--output '{output}' --output linked -- sh -c '{script}'"
     done = in_namespace(
         place,
         ["--user", "--map-root-user", "--mount"],
-        'mkdir out; mount -t tmpfs none out || exit 99; for i in 1 2; do "$@" --output out -- '
-        "sh -c 'echo said; echo x > out/file' || exit; done; cat out/file; ls -A",
+        f"mkdir out; {mount} || exit 99; mkdir -p out/deep; echo old > out/deep/file; "
+        f'"$@" {words} || exit; echo changed > out/deep/file; rm linked; '
+        f'"$@" {words} || exit; cat out/deep/file; ls -A out/deep . out; "$@" {words}',
     )
     if done.returncode == 99:
         pytest.skip("mounts are not allowed here")
-    assert (done.returncode, done.stdout) == (0, "said\nsaid\nx\nout\n")
-    assert "busy" in done.stderr
+    told = "said\nsaid\nnew\n.:\nlinked\nout\n\nout:\ndeep\n\nout/deep:\nfile\nsaid\n"
+    assert (done.returncode, done.stdout) == (0, told)
+    assert done.stderr.count("cachefs: hit") == 2, done.stderr
+
+
+def test_a_failed_command_leaves_a_mount_point_as_it_was(place: Path) -> None:
+    done = in_namespace(
+        place,
+        ["--user", "--map-root-user", "--mount"],
+        "mkdir out; mount -t tmpfs none out || exit 99; echo old > out/file; echo old > other; "
+        '"$@" --output out --output other -- sh -c "test -e out/file || test -e other || '
+        'echo absent; echo x > out/file; echo x > out/more; exit 3"; echo $?; cat out/file other; '
+        "ls -A out .",
+    )
+    if done.returncode == 99:
+        pytest.skip("mounts are not allowed here")
+    assert done.stdout == "absent\n3\nold\nold\n.:\nother\nout\n\nout:\nfile\n"
 
 
 @pytest.mark.parametrize("output", ["out", "out/file"])
@@ -125,7 +154,8 @@ def test_a_read_only_working_directory_is_a_miss(place: Path, output: str) -> No
     (place.parent / "cache").mkdir()
     place.chmod(0o555)
     words = f"--output {output} -- sh -c 'echo said; echo x > out/file'"
-    done = in_namespace(place, NOBODY, f'for i in 1 2; do "$@" {words} || exit; done')
+    script = f'for i in 1 2; do "$@" {words} || exit; test $i = 2 || echo y > out/file; done'
+    done = in_namespace(place, NOBODY, script)
     place.chmod(0o755)
     assert (done.returncode, done.stdout) == (0, "said\nsaid\n")
     assert "cannot be used" in done.stderr
@@ -215,3 +245,11 @@ def test_files_of_a_damaged_hit_are_made_again(tmp_path: Path) -> None:
         if outcome == "ran" and not (tmp_path / "poisoned").exists():
             poison(tmp_path / "cache", archive({"made": Link("/")})[:700])
             (tmp_path / "poisoned").touch()
+
+
+def test_a_command_that_is_not_utf8_has_a_result(place: Path) -> None:
+    script = os.fsdecode(b"printf '\xff' > out")
+    for outcome in ("ran", "hit"):
+        assert run(place, script, "out").outcome == outcome
+        assert (place / "out").read_bytes() == b"\xff"
+        (place / "out").unlink()

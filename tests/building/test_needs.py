@@ -51,6 +51,12 @@ CASES = {
     ("src/ignored.o", "src/ignored.o"): True,
     (".", "target"): False,
     (".", "src/excluded"): False,
+    ("dist/*.js", "dist/*.js"): True,
+    ("dist/app.js", "dist/*.js"): True,
+    ("dist/app.js/x", "dist/*.js"): True,
+    ("dist/app.css", "dist/*.js"): False,
+    ("dist", "dist/*.js"): True,
+    ("src", "dist/*.js"): False,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 import cachefs
 from cachefs.building.before import Before
 from cachefs.building.leftovers import remove
+from cachefs.building.outputs import Outputs
 from cachefs.building.running import UserCommand
 from cachefs.building.sources import read_tree
 from cachefs.layers.beneath import Beneath, Parts
@@ -114,7 +116,7 @@ def test_an_incremental_command_finds_its_outputs_and_tells_what_it_did_not_touc
     trees.write(place / "out", {"kept": File(b"old"), "made": File(b"old"), "sub": {}})
     script = "test -e out/kept && cp in out/made"
     assert run(place, script, "out", incremental=True).outcome == "ran"
-    assert "1 files in out were there before" in _told(caplog)
+    assert "did not touch 1 file that lay in out before" in _told(caplog)
     assert run(place, script, "out", incremental=True).outcome == "hit"
     result: trees.Tree = {"kept": File(b"old"), "made": File(b"1"), "sub": {}}
     assert trees.read(place / "out") == result
@@ -177,8 +179,8 @@ UNPACKABLE = {
     "very deep": f'{sys.executable} -c "{DEEP}"',
     "long link": f"ln -s $({sys.executable} -c \"print('x' * 4095)\") out/l",
     "no output": "rmdir out",
-    "growing": "touch out/log; setsid sh -c 'while [ ! -e stop ] && [ -e in ]; do "
-    "head -c 100000 /dev/zero >> out/log; done' > /dev/null 2>&1 & sleep 0.3",
+    "growing": "head -c 30000000 /dev/urandom > out/log; setsid sh -c "
+    "'while [ ! -e stop ] && [ -e in ]; do echo x; done >> out/log' > /dev/null 2>&1 & sleep 0.3",
 }
 
 
@@ -284,8 +286,28 @@ def test_an_interrupt_while_outputs_are_moved_aside_puts_them_back(
 
     monkeypatch.setattr(Beneath, "rename", interrupted)
     action = UserCommand(["true"], place, lambda _stream, _data: None)
-    action.before = Before(place, ["a", "b"], ())
+    action.before = Before(place, Outputs(["a", "b"]), ())
     with pytest.raises(KeyboardInterrupt):
         action.begin(place, {}, lambda _stream, _data: None).run()
     left = {path.name: path.read_text() for path in place.iterdir()}
     assert left == {"in": "1", "a": "a", "b": "b"}
+
+
+@pytest.mark.slow
+def test_concurrent_runs_into_an_oci_directory_lose_no_result(tmp_path: Path) -> None:
+    def start(number: int) -> subprocess.Popen[bytes]:
+        here = tmp_path / str(number)
+        here.mkdir(exist_ok=True)
+        (here / "in").write_text(str(number))
+        (here / "out").unlink(missing_ok=True)
+        words = ["--cache", "type=local,dest=../cache", "--input=in", "--output=out"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "cachefs", "run", *words, "--report=r", "--", "cp", "in", "out"],
+            cwd=here,
+        )
+
+    for outcome in ("ran", "hit"):
+        for running in [start(number) for number in range(24)]:
+            assert running.wait(120) == 0
+        reports = [json.loads((tmp_path / str(n) / "r").read_text()) for n in range(24)]
+        assert [report["outcome"] for report in reports] == [outcome] * 24

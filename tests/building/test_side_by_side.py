@@ -46,8 +46,9 @@ class Place:
         return run_cached(
             command,
             policy=Policy(cache=(self.cache,)),
-            inputs=one.inputs,
-            outputs=one.outputs,
+            inputs=one.inputs_in(self.directory),
+            outputs=[output for output in one.outputs if output not in one.optional],
+            optional=one.optional,
             variables=one.step.variables,
             replay=sink,
             exclude=one.step.exclude,
@@ -135,6 +136,24 @@ def test_a_hit_puts_its_outputs_in_place_before_the_next_step_reads_them(place: 
         (place.directory / name).unlink()
     assert place.outcomes(**steps) == {"make": "hit", "use": "hit"}
     assert (place.directory / "used").read_text() == "made\n"
+
+
+def test_an_output_may_be_a_pattern_and_need_not_be_made(place: Place) -> None:
+    (place.directory / "in").write_text("a b")
+    steps: dict[str, Any] = {
+        "make": {
+            "command": "mkdir -p o; for n in $(cat in); do echo $n > o/$n.txt; done",
+            "inputs": ["in"],
+            "outputs": ["o/*.txt"],
+            "optional_outputs": ["log"],
+        },
+        "use": {"command": "cat o/*.txt", "needs": ["make"]},
+    }
+    assert place.outcomes(**steps) == {"make": "ran", "use": "ran"}
+    assert place.outcomes(**steps) == {"make": "hit", "use": "hit"}
+    (place.directory / "in").write_text("a c")
+    assert place.outcomes(**steps) == {"make": "ran", "use": "ran"}
+    assert place.said["use"] == b"a\nb\n" * 2 + b"a\nc\n"
 
 
 # --- side by side ---------------------------------------------------------------------------------

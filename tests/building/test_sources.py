@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import cachefs
 from cachefs import UsageError
 from cachefs.building import sources
+from cachefs.building.selection import Selection
 from cachefs.building.sources import read_tree
+from cachefs.building.steps import Source
+from tests import trees
+from tests.building.in_place import run
+from tests.trees import File, Link
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +109,45 @@ def test_what_cannot_be_in_a_layer_is_refused(root: Path) -> None:
         read_tree(root / "pipe")
     with pytest.raises(UsageError, match="does not exist"):
         read_tree(root / "none")
+
+
+def test_links_count_as_links_or_as_what_they_lead_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outside = trees.write(tmp_path / "outside", {"f": File(b"1"), "sub": {"g": File(b"2")}})
+    plain: trees.Tree = {"file": File(b"1"), "dir": {"f": File(b"1"), "sub": {"g": File(b"2")}}}
+    source = trees.write(tmp_path / "in", {"file": Link("../outside/f"), "dir": Link("../outside")})
+    copied = trees.write(tmp_path / "copied", plain)
+    as_links = read_tree(source)
+    following = Selection(ignore=False, follow=True)
+    as_files = read_tree(source, following)
+    assert as_files.digest == read_tree(copied).digest != as_links.digest
+    assert (as_links.links, as_files.links) == (2, 0)
+    (outside / "sub" / "g").write_bytes(b"changed")
+    assert read_tree(source).digest == as_links.digest
+    assert read_tree(source, following).digest != as_files.digest
+    with cachefs.Build() as build:
+        given = build.source(source, follow=True)
+        step = build.step(["cp", "-r", "in", "out"], inputs={"in": given}, outputs=["out"])
+        plain["dir"] = {"f": File(b"1"), "sub": {"g": File(b"changed")}}
+        assert trees.read(step.files()["out"]) == plain
+    (source / "gone").symlink_to("nowhere")
+    (source / "self").symlink_to("self")
+    (outside / "sub" / "loop").symlink_to("..")
+    (outside / "sub" / "top").symlink_to("../../in")
+    content = read_tree(source, following)
+    assert content.links == 4
+    assert sorted(content.loops) == [b"dir/sub/loop", b"dir/sub/top"]
+    assert Source(source, following).content.digest == content.digest
+    assert "links to directories above them, which count as links: 'dir/sub/" in caplog.text
+
+
+def test_a_run_tells_that_links_count_as_links(tmp_path: Path) -> None:
+    place = trees.write(tmp_path / "place", {"in": {"l": Link("../data")}, "data": File(b"1")})
+    assert run(place, "cat in/l", inputs=("in",)).report.links == 1
+    (place / "data").write_text("2")
+    assert run(place, "cat in/l", inputs=("in",)).said == b"1"
+    assert run(place, "cat in/l", inputs=("in",), follow=True).said == b"2"
+    (place / "data").write_text("3")
+    followed = run(place, "cat in/l", inputs=("in",), follow=True)
+    assert (followed.said, followed.report.links) == (b"3", 0)

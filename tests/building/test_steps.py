@@ -118,6 +118,20 @@ def test_a_blob_that_is_gone_is_a_miss(tmp_path: Path) -> None:
     assert cachefs.open(str(cache)).verify().faults == []
 
 
+def test_a_blob_that_is_damaged_is_replaced(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    outcomes = []
+    for _ in range(3):
+        with Build(cache_to=str(cache), mode="max") as build:
+            assert _chain(build, b"x", 1).files()["out"].read_text() == "x0\n"
+        outcomes += _outcomes(build)
+        if len(outcomes) == 1:
+            (blob,) = (cache / "blobs").iterdir()
+            blob.write_bytes(b"damaged" + blob.read_bytes()[7:])
+    assert outcomes == ["ran", "ran", "hit"]
+    assert cachefs.open(str(cache)).verify(read_data=1.0).faults == []
+
+
 def test_a_failure_reaches_the_caller_and_stops_the_others(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Errors whose causes form a circle are told once, and the program ends."""
+"""The line on standard error for one error, and the causes that --verbose logs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from cachefs.cli.failing import tell
 from cachefs.errors import NotFoundError
+from cachefs.masking import mask_text
 
 
 @pytest.mark.parametrize("with_error", [True, False])
@@ -26,3 +27,9 @@ def test_a_circle_of_causes_ends(
         "caused by builtins.FileNotFoundError",
         "caused by builtins.TimeoutError",
     ]
+
+
+def test_a_question_after_a_url_is_not_a_query() -> None:
+    question = "did you mean s3://builds/demo/?"
+    assert mask_text(question) == question
+    assert mask_text("https://host/key?sig=hush") == "https://host/key?***"

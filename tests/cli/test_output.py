@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 import cachefs
 from cachefs.cli.exits import MEANINGS, Exit, status_of
 from cachefs.cli.main import COMMANDS, program
-from cachefs.cli.output import age, amount, size
+from cachefs.cli.output import age, size
 from tests.programs import COLOURS, ESCAPES, Ended, on_terminal, run, start
 from tests.servers.s3 import S3Server
 
@@ -418,7 +418,6 @@ def test_amounts_as_people_read_them() -> None:
     assert age(0).endswith("years ago")
     days = [20, 29, 31, 45, 200]
     assert [age(time.time() - 86_400 * n - 60) for n in days] == [f"{n} days ago" for n in days]
-    assert (amount(1, "blob"), amount(2000, "blob")) == ("1 blob", "2,000 blobs")
 
 
 def test_text_from_a_cache_does_not_reach_the_terminal_as_commands(keyed: Path) -> None:

@@ -25,4 +25,4 @@ def test_names_with_missing_blobs_are_told(tmp_path: Path) -> None:
     )
 
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert "main lacks 1 blob\n" in done.stderr
+    assert "main lacks 1 blob\n" in done.output

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import cachefs
+from tests.programs import run_for_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +22,7 @@ PROGRAM = [sys.executable, "-c", "from cachefs.cli.main import main; main()", "r
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*PROGRAM, *words], check=False, cwd=folder, capture_output=True, timeout=120
-    )
+    return run_for_bytes("run", *words, cwd=folder)
 
 
 SCRIPT = (
@@ -67,6 +66,7 @@ def test_branch_first_then_main_and_one_is_written(tmp_path: Path) -> None:
     main, branch = str(tmp_path / "main"), str(tmp_path / "branch")
     command = ("--output", "out", "--explain", "--", "sh", "-c", "date +%N > out")
     assert b"miss" in _run(tmp_path, "--cache", main, *command).stderr
+    (tmp_path / "out").unlink()  # what is in place is not fetched, not even to write it elsewhere
     assert b"hit" in _run(tmp_path, "--cache", branch, "--cache", main, *command).stderr
     assert b"hit" in _run(tmp_path, "--cache", branch, *command).stderr
 
@@ -129,6 +129,7 @@ def test_the_report_goes_to_a_file(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         made.append(json.loads(report.read_text()))
+        (tmp_path / "out").unlink()
     assert [one["outcome"] for one in made] == ["ran", "hit"]
     assert [one["status"] for one in made] == [0, 0]
     assert made[0]["packed"] > 0

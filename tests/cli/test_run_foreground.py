@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import on_terminal
+from tests.programs import on_terminal, run
 
 RUN = [sys.executable, "-m", "cachefs", "run"]
 
@@ -25,17 +25,7 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _start(*words: str) -> subprocess.Popen[bytes]:
     """Start ``cachefs run`` as a shell starts a job: in a process group of its own."""
-    return subprocess.Popen(
-        [*RUN, *words],
-        stdout=subprocess.PIPE,
-        process_group=0,
-        preexec_fn=_usual_signals,  # noqa: PLW1509 - the tests may run with SIGINT ignored
-    )
-
-
-def _usual_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    return subprocess.Popen([*RUN, *words], stdout=subprocess.PIPE, process_group=0)
 
 
 def _state(pid: int) -> str:
@@ -170,7 +160,7 @@ def _script(text: str, mode: int = 0o755) -> str:
 
 
 def _status(*command: str) -> int:
-    return subprocess.run([*RUN, "--", *command], capture_output=True, check=False).returncode
+    return run("run", "--", *command).status
 
 
 def test_a_script_without_an_interpreter_line_runs() -> None:

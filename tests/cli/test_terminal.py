@@ -245,7 +245,7 @@ def completed(*words: str, **options: object) -> list[str]:
 
 def test_commands_options_and_engines_are_completed() -> None:
     assert completed("") == [f"plain,{name}" for name in sorted(COMMANDS)]
-    assert completed("s") == ["plain,show"]
+    assert completed("sh") == ["plain,show"]
     assert completed("--eng") == ["plain,--engine"]
     assert completed("ls", "--j") == ["plain,--json"]
     assert completed("ls", "--engine", "") == ["plain,s3fs", "plain,obstore"]

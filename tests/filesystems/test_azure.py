@@ -100,3 +100,21 @@ def test_a_wrong_key_is_an_access_error(account_url: str) -> None:
     with pytest.raises(cachefs.AccessError) as raised:
         cachefs.open(wrong).names()
     assert "d3Jvbmc=" not in str(raised.value)
+
+
+def test_a_prefix_that_begins_with_a_slash(account_url: str, recorded: Path) -> None:
+    there = location(account_url, "slash", prefix="/ci/")
+    cachefs.copy(recorded / "s3" / "max", there)
+    cache = cachefs.open(there)
+    assert [name.name for name in cache.names()] == ["app", "app-v2"]
+    assert cache.verify(read_data=1).faults == []
+    assert cache.prune(grace=0).deleted.blobs == 0
+    fs = cache.layout.store.filesystem.fs
+
+    async def keys() -> list[str]:
+        client = fs.service_client.get_container_client("slash")
+        return [blob.name async for blob in client.list_blobs()]
+
+    written = run(keys())
+    assert len(written) == 13
+    assert all(key.startswith(("/ci/blobs/sha256:", "/ci/manifests/app")) for key in written)

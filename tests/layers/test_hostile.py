@@ -479,10 +479,10 @@ def test_members_of_a_byte_arrive_in_larger_chunks() -> None:
 
 
 def test_an_extended_header_in_chunks_of_a_byte_takes_little_memory() -> None:
-    raw = tarformat.header(b"n" * 1_000_000, tarformat.FILE, mode=0o644)
+    raw = tarformat.header(b"n" * 200_000, tarformat.FILE, mode=0o644)
     archive = tarformat.Archive(raw[start : start + 1] for start in range(len(raw)))
     tracemalloc.start()
-    assert len(next(archive.members()).name) == 1_000_000
+    assert len(next(archive.members()).name) == 200_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 10_000_000
+    assert peak < 2_000_000

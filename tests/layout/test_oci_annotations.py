@@ -66,5 +66,5 @@ def test_they_are_told_as_lost_where_there_is_no_place_for_them(
     with caplog.at_level(logging.WARNING, "cachefs"):
         cachefs.copy(f"type=local,src={annotated}", tmp_path / "keyed")
     (message,) = caplog.messages
-    assert "annotations of 1 layers, which are lost" in message
+    assert "annotations of 1 layer, which are lost" in message
     assert all(key in message for key in ESTARGZ)

@@ -1,11 +1,17 @@
-"""Tags of one OCI directory, written by many processes at once."""
+"""Many tags of one OCI directory: written by many processes at once, read and written together."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import cachefs
+from cachefs.filesystems.local import LocalFilesystem
 
 CREATED = "2026-01-01T00:00:00Z"
 
@@ -35,3 +41,70 @@ def test_every_tag_of_32_exporters_is_kept(tmp_path: Path) -> None:
         read = cache.load(f"t{number:02}")
         assert {record.digest for record in read.records} == {r.digest for r in graph.records}
         assert {digest: cache.read_blob(digest) for digest in read.blobs()} == blobs
+
+
+TAGS = 40
+
+
+@pytest.fixture(scope="module")
+def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tagged")
+    for number in range(TAGS):
+        graph, blobs = built(number % 3)
+        cachefs.open(f"type=local,dest={folder},tag=t{number:02}").export(graph, blobs)
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the index was read and written."""
+    counted: Counter[str] = Counter()
+    read, put = LocalFilesystem.read_checked, LocalFilesystem.put_checked
+
+    async def counted_read(self: LocalFilesystem, path: str, limit: int) -> bytes:
+        counted["read"] += path.endswith("/index.json")
+        return await read(self, path, limit)
+
+    async def counted_put(self: LocalFilesystem, path: str, data: bytes) -> None:
+        counted["write"] += path.endswith("/index.json")
+        await put(self, path, data)
+
+    monkeypatch.setattr(LocalFilesystem, "read_checked", counted_read)
+    monkeypatch.setattr(LocalFilesystem, "put_checked", counted_put)
+    return counted
+
+
+OPERATIONS: dict[str, Callable[[cachefs.Cache], Any]] = {
+    "ls": lambda cache: cache.summaries(),
+    "verify": lambda cache: cache.verify(),
+    "du": lambda cache: cache.usage(),
+    "prune": lambda cache: cache.plan_prune(cachefs.PrunePolicy(keep_last={"*": 1})),
+    "diff": lambda cache: cache.diff(cache),
+    "repair": lambda cache: cache.plan_repair(),
+    "load": lambda cache: cache.load(list(cache)),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_index_is_not_read_for_each_tag(
+    tagged: Path, calls: Counter[str], operation: str
+) -> None:
+    OPERATIONS[operation](cachefs.open(f"type=local,src={tagged}"))
+    assert 0 < calls["read"] < TAGS / 3
+    assert calls["write"] == 0
+
+
+def test_many_tags_are_set_and_removed_with_one_write_of_the_index(
+    tagged: Path, tmp_path: Path, calls: Counter[str]
+) -> None:
+    cachefs.copy(f"type=local,src={tagged}", f"type=local,dest={tmp_path}")
+    assert calls["write"] == 1
+    copied = cachefs.open(f"type=local,src={tmp_path}")
+    assert len(copied.names()) == TAGS
+    assert copied.verify().faults == []
+    plan = copied.plan_prune(cachefs.PrunePolicy(keep_last={"*": 3}))
+    report = plan.execute()
+    assert calls["write"] == 2
+    assert len(report.removed) == TAGS - 3
+    assert len(copied.names()) == 3
+    assert calls["read"] < TAGS

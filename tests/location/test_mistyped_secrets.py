@@ -174,3 +174,19 @@ def test_credentials_of_an_http_url_are_sent_and_never_shown() -> None:
             ended = run(*command)
             assert SECRET not in ended.out + ended.err
     assert set(sent) == {"Basic bWU6aHVudGVyMnNlY3JldA=="}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "memory://me:hush@/x",
+        "memory://me:hush@host/x",
+        "//me:hush@host/x",
+        "///me:hush@host/x",
+        "//hush@host:x",
+    ],
+)
+def test_a_password_never_becomes_a_folder(typed: str) -> None:
+    with pytest.raises(cachefs.LocationError) as raised:
+        cachefs.open(typed).names()
+    assert "hush" not in str(raised.value)

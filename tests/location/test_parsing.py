@@ -400,7 +400,6 @@ def test_fields_are_csv_by_go_s_rules() -> None:
         (f"{S3},prefix=ci//", "empty component"),
         (f"{S3},manifests_prefix=:,name=:a", "'::'"),
         (f"{AZBLOB},prefix=a/../b", "'..'"),
-        (f"{AZBLOB},prefix=/a", "begins with '/'"),
         ("type=local,dest=/d,reset=true", "cachefs prune"),
         ("type=local,dest=/d,compression=estargz", "not supported"),
         ("type=local,dest=/d,compression-level=10", "levels 0 to 9"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import cachefs
 from cachefs.testing import random_graph
+from tests.programs import run as run_program
 from tests.servers.s3 import S3Server
 
 
@@ -138,9 +137,33 @@ def test_the_command_joins(tmp_path: Path) -> None:
     source, target = filled(tmp_path / "source"), cachefs.open(tmp_path / "target")
     other = random_graph(2, records=5)
     target.export(other.graph, other.blobs, "main", mode="max")
-    command = [sys.executable, "-m", "cachefs", "copy", "--merge", "--name", "main"]
-    command += [str(tmp_path / "source"), str(tmp_path / "target")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    caches = [str(tmp_path / "source"), str(tmp_path / "target")]
+    done = run_program("copy", "--merge", "--name", "main", *caches)
+    assert (done.status, done.err) == (0, "")
     expected = source.load("main").blobs() | other.graph.blobs()
     assert target.load("main").blobs() == expected
+
+
+def test_names_are_everywhere_in_natural_order(recorded: Path, tmp_path: Path) -> None:
+    source = cachefs.open(recorded / "s3" / "max")
+    name = source.names()[0].name
+    cache = cachefs.open(tmp_path / "cache")
+    ordered = ["pr-2", "Pr-9", "pr-10", "q"]
+    cachefs.copy(source.with_names(name), cache.with_names(reversed(ordered)))
+    empty = cachefs.open(tmp_path / "empty")
+    cachefs.copy(source.with_names(name), empty.with_names("a"))
+    assert [one.name for one in cache.names()] == ordered
+    assert list(cachefs.plan_copy(cache, tmp_path / "other").names) == ordered
+    assert cachefs.plan_copy(empty, cache, delete=True).remove == ordered
+    plan = cache.plan_prune()
+    assert [one.name for one in plan.staying[0]] == ordered
+    found = cache.diff(empty).names
+    assert found is not None
+    assert found.lost == ordered
+    for path in (tmp_path / "cache" / "blobs").iterdir():
+        path.unlink()
+    assert {tuple(fault.names) for fault in cache.verify().faults} == {tuple(ordered)}
+    oci = tmp_path / "oci"
+    cachefs.copy(source.with_names(name), cachefs.open(f"type=local,dest={oci}").with_names("v10"))
+    cachefs.copy(source.with_names(name), cachefs.open(f"type=local,dest={oci}").with_names("v9"))
+    assert [one.name for one in cachefs.open(f"type=local,src={oci}").names()] == ["v9", "v10"]

@@ -20,6 +20,7 @@ from cachefs import Key, RecordGraph
 from cachefs.cli.main import program
 from cachefs.operations.draw import MERMAID_EDGES, Edge, draw, edges
 from tests.graphs import digest_of
+from tests.programs import run
 
 WHEN = "2026-01-01T00:00:00Z"
 
@@ -171,5 +172,5 @@ def test_more_than_mermaid_draws_is_warned_of(tmp_path: Path) -> None:
         last = graph.add(digest_of(number), [[Key(last)]])
     cache = cachefs.open(tmp_path)
     cache.export(graph, {}, names=["long"])
-    assert "maxEdges" in call("graph", str(tmp_path)).stderr
-    assert call("graph", str(tmp_path), "--format", "dot").stderr == ""
+    assert "maxEdges" in run("graph", str(tmp_path)).err
+    assert run("graph", str(tmp_path), "--format", "dot").err == ""

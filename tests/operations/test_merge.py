@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cachefs.testing import random_graph
 from cachefs.wire import codec
 from tests.damaging import MakePlace, flip
 from tests.graphs import graphs
+from tests.programs import run as run_program
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 
@@ -146,42 +145,35 @@ def test_a_config_that_builders_refuse_is_told_before(tmp_path: Path) -> None:
     assert not cachefs.plan_merge([source], keyed, ["all"]).over_limit
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cachefs", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-
-
 def test_the_command(make_place: MakePlace, tmp_path: Path) -> None:
     place = make_place("keyed")
     pair = ["--name", "app", "--name", "app-v2"]
-    unnamed = cli("merge", place.location, *pair)
-    assert unnamed.returncode == 2
-    assert "--into" in unnamed.stderr
-    planned = cli("merge", place.location, *pair, "--into", "both", "--dry-run", "--json")
-    assert json.loads(planned.stdout)["plan"]["names"] == ["both"]
+    unnamed = run_program("merge", place.location, *pair)
+    assert unnamed.status == 2
+    assert "--into" in unnamed.err
+    planned = run_program("merge", place.location, *pair, "--into", "both", "--dry-run", "--json")
+    assert json.loads(planned.out)["plan"]["names"] == ["both"]
     assert "both" not in place.needs()
-    done = cli("merge", place.location, *pair, "--into", "both")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = run_program("merge", place.location, *pair, "--into", "both")
+    assert (done.status, done.err) == (0, "")
     assert "both" in place.needs()
     both = len(place.cache.load("both"))
-    joined = cli("merge", place.location, "--name", "app", "--into", "both", "--json")
-    assert json.loads(joined.stdout)["plan"]["unchanged"] == ["both"]
+    joined = run_program("merge", place.location, "--name", "app", "--into", "both", "--json")
+    assert json.loads(joined.out)["plan"]["unchanged"] == ["both"]
     assert len(place.cache.load("both")) == both
     replacing = ["merge", place.location, "--name", "app", "--into", "both", "--replace"]
-    refused = cli(*replacing)
-    assert refused.returncode == 2
-    assert "--yes" in refused.stderr
-    replaced = cli(*replacing, "--yes", "--json")
-    assert json.loads(replaced.stdout)["plan"]["replaces"] == ["both"]
+    refused = run_program(*replacing)
+    assert refused.status == 2
+    assert "--yes" in refused.err
+    replaced = run_program(*replacing, "--yes", "--json")
+    assert json.loads(replaced.out)["plan"]["replaces"] == ["both"]
     assert len(place.cache.load("both")) < both
-    across = cli("merge", place.location, str(tmp_path / "elsewhere"), "--into", "all")
-    assert across.returncode == 0
+    across = run_program("merge", place.location, str(tmp_path / "elsewhere"), "--into", "all")
+    assert across.status == 0
     assert [name.name for name in cachefs.open(tmp_path / "elsewhere").names()] == ["all"]
-    missing = cli("merge", place.location, "--name", "nobody", "--into", "x")
-    assert missing.returncode == 2
-    assert "nobody" in missing.stderr
+    missing = run_program("merge", place.location, "--name", "nobody", "--into", "x")
+    assert missing.status == 2
+    assert "nobody" in missing.err
 
 
 def test_a_source_that_is_also_the_target_is_read_once(

@@ -255,3 +255,13 @@ def test_an_equal_tag_is_not_written_again(recorded: Path, tmp_path: Path) -> No
     report = cachefs.copy(source, target, delete=True)
     assert (report.removed, report.deleted.blobs) == ([], 0)
     assert cachefs.open(target).verify(read_data=1.0).faults == []
+
+
+def test_other_manifests_over_the_same_blobs_stop_it(source: Path, target: Path) -> None:
+    other = target / "nightly"
+    other.mkdir()
+    shutil.copy(target / "manifests" / "app-v2", other / "app-v2")
+    before = files(target)
+    with pytest.raises(cachefs.UsageError, match=r"copy without --delete .*, and in a prune give"):
+        cachefs.copy(source, target, delete=True)
+    assert files(target) == before

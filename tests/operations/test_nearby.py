@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,18 @@ def test_a_bucket_is_looked_at_with_few_requests(
     proxy.clear()
     assert cache.verify().faults == []
     assert not [r for r in proxy.requests if "delimiter" in r.query]
+
+
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
+def test_a_url_of_a_prefix_without_a_slash(
+    engine: Any, moto_s3: S3Server, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = moto_s3.bucket()
+    cachefs.copy(recorded / "s3" / "max", moto_s3.attributes(bucket, prefix="ci/demo"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_s3.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto_s3.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto_s3.secret_access_key)
+    for url in (f"s3://{bucket}/ci/demo", f"s3://{bucket}/ci/demo/"):
+        cache = cachefs.open(url, engine=engine)
+        with pytest.raises(cachefs.NoCacheError, match="give attributes with prefix=ci/demo, as"):
+            cache.require_exists()

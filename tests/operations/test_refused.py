@@ -21,7 +21,7 @@ from cachefs.wire import codec
 from tests.programs import run
 
 BUILDERS = Path(__file__).parents[1] / "data" / "builders"
-REASON = "record 16 has an input without alternatives; 10 of 44 records are left out"
+REASON = "record 16 has an input without alternatives; left out: 10 of 44 records"
 
 
 def digest_of(data: bytes) -> str:
@@ -209,7 +209,7 @@ def test_a_blob_that_cannot_be_decompressed_is_told(
     blob = b"\x1f\x8b damaged before it was stored"
     with caplog.at_level(logging.WARNING, "cachefs"):
         cachefs.open(tmp_path).export(graph_without_diff_ids(blob), {digest_of(blob): blob}, "app")
-    assert "builders will refuse to import app: 1 layers have no diffID" in caplog.text
+    assert "builders will refuse to import app: 1 layer without a diffID" in caplog.text
     (fault,) = cachefs.open(tmp_path).verify().faults
     assert (fault.kind, "layer 0 has no diffID" in fault.reason) == ("refused", True)
     plan = cachefs.open(tmp_path).plan_repair()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +16,7 @@ import cachefs
 import cachefs.testing
 from cachefs.wire import codec
 from tests.damaging import Folder, MakePlace, Place, damage_some, delete, flip, lengthen, truncate
+from tests.programs import run as run_program
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 
@@ -324,39 +323,32 @@ def test_with_names_given_no_blob_is_deleted(make_place: MakePlace) -> None:
     assert ([p.name for p in plan.publish], plan.delete) == (["app"], [])
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cachefs.cli.main import main; main()", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-
-
 def test_the_command(make_place: MakePlace) -> None:
     place, replica = make_place("keyed"), make_place("oci")
-    assert cli("repair", place.location).stdout == "there are no faults\n"
+    assert run_program("repair", place.location).out == "there are no faults\n"
     whole = dict(place.objects)
     digest = min(place.needs()["app"])
     lengthen(place.objects, place.blob_key(digest))
     before = dict(place.objects)
-    dry = cli("repair", place.location, "--from", replica.location, "--dry-run")
-    assert dry.returncode == 1
-    assert "fetch" in dry.stdout
-    document = json.loads(cli("repair", place.location, "--dry-run", "--json").stdout)
+    dry = run_program("repair", place.location, "--from", replica.location, "--dry-run")
+    assert dry.status == 1
+    assert "fetch" in dry.out
+    document = json.loads(run_program("repair", place.location, "--dry-run", "--json").out)
     assert document["plan"]["delete"] == [digest]
-    unasked = cli("repair", place.location)
-    assert unasked.returncode == 2
-    assert "--yes" in unasked.stderr
+    unasked = run_program("repair", place.location)
+    assert unasked.status == 2
+    assert "--yes" in unasked.err
     assert dict(place.objects) == before
-    done = cli("repair", place.location, "--from", replica.location, "--yes", "--json")
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["report"]["fetched"]["blobs"] == 1
+    done = run_program("repair", place.location, "--from", replica.location, "--yes", "--json")
+    assert done.status == 0
+    assert json.loads(done.out)["report"]["fetched"]["blobs"] == 1
     assert dict(place.objects) == whole
     place.objects[place.manifest_key("app")] = b"{"
-    assert cli("repair", place.location, "--dry-run").returncode == 1
-    assert "none of these can be repaired" in cli("repair", place.location).stdout
-    dropped = cli("repair", place.location, "--remove-unreadable", "-y")
-    assert dropped.returncode == 0
-    assert "removed 1 name" in dropped.stdout
+    assert run_program("repair", place.location, "--dry-run").status == 1
+    assert "none of these can be repaired" in run_program("repair", place.location).out
+    dropped = run_program("repair", place.location, "--remove-unreadable", "-y")
+    assert dropped.status == 0
+    assert "removed 1 name" in dropped.out
 
 
 def test_the_folder_is_not_made_by_looking(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 import cachefs
 from cachefs.operations.verify import rotation, sampled
 from tests.damaging import MakePlace, Place, damage_some, delete, flip, lengthen, truncate
+from tests.programs import run as run_program
 from tests.servers.s3 import S3Server
 
 KINDS = ["keyed", "oci", "s3"]
@@ -175,29 +174,22 @@ def test_shares_out_of_range_are_refused(tmp_path: Path) -> None:
             cachefs.open(tmp_path).verify(read_data=share, start=start)
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cachefs.cli.main import main; main()", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-
-
 def test_the_command(make_place: MakePlace) -> None:
     place = make_place("keyed")
-    clean = cli("verify", place.location, "--read-data")
-    assert (clean.returncode, clean.stderr) == (0, "")
-    assert clean.stdout.endswith("0 faults\n")
+    clean = run_program("verify", place.location, "--read-data")
+    assert (clean.status, clean.err) == (0, "")
+    assert clean.out.endswith("0 faults\n")
     digest = next(iter(place.needs()["app"]))
     flip(place.objects, place.blob_key(digest))
-    assert cli("verify", place.location).returncode == 0
-    faulty = cli("verify", place.location, "--read-data")
-    assert faulty.returncode == 1
-    assert digest in faulty.stdout
-    document = cli("verify", place.location, "--read-data=100%", "--json")
-    assert document.returncode == 1
-    assert [fault["digest"] for fault in json.loads(document.stdout)["faults"]] == [digest]
+    assert run_program("verify", place.location).status == 0
+    faulty = run_program("verify", place.location, "--read-data")
+    assert faulty.status == 1
+    assert digest in faulty.out
+    document = run_program("verify", place.location, "--read-data=100%", "--json")
+    assert document.status == 1
+    assert [fault["digest"] for fault in json.loads(document.out)["faults"]] == [digest]
     lengthen(place.objects, place.blob_key(digest))
-    assert cli("verify", place.location, "--name", "app").returncode == 1
-    wrong = cli("verify", "--read-data", place.location)
-    assert wrong.returncode == 2
-    assert "--read-data last" in wrong.stderr
+    assert run_program("verify", place.location, "--name", "app").status == 1
+    wrong = run_program("verify", "--read-data", place.location)
+    assert wrong.status == 2
+    assert "--read-data last" in wrong.err

@@ -43,6 +43,8 @@ def test_cold_warm_and_changed(build: Any, tmp_path: Path) -> None:
     assert set(_outcomes(cold).values()) == {"ran"}
     first = (into / "ring.tar").read_bytes()
 
+    assert [step.fetched for step in build(here, cache, into).steps if step.fetched] == []
+    (into / "ring.tar").unlink()
     warm = build(here, cache, into)
     assert set(_outcomes(warm).values()) <= {"hit", "not needed"}
     assert (into / "ring.tar").read_bytes() == first

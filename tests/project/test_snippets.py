@@ -10,7 +10,8 @@ a block needs:
     the next block needs something that is not available here. Its ``cachefs`` commands are still
     parsed, including all options and attributes, its Python is compiled, its YAML is parsed.
 
-A block in an unknown language fails.
+A TOML block that begins with the comment ``# cachefs.toml`` is written to that file. A block in an
+unknown language fails.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +34,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 import cachefs
+from cachefs.building.project import FILE
 from cachefs.cli.main import program
 from tests.servers.s3 import S3Server
 
@@ -72,7 +75,7 @@ def id_of(page: Path) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_the_page_does_what_it_says(page: Path, tmp_path: Path, moto_s3: S3Server) -> None:
-    found = [block for block in blocks(page) if block.language not in SHOWN]
+    found = [block for block in blocks(page) if block.language not in SHOWN or is_file(block)]
     if any(block.run for block in found):
         prepare(tmp_path, moto_s3)
     python: list[str] = []
@@ -83,6 +86,8 @@ def test_the_page_does_what_it_says(page: Path, tmp_path: Path, moto_s3: S3Serve
         CHECKS[block.language](block, where)
         if block.setup:
             run_shell(block.setup, tmp_path, moto_s3, where)
+        if is_file(block):
+            (tmp_path / FILE).write_text(block.text)
         if block.run and block.language in {"sh", "console"}:
             run_shell(block.text, tmp_path, moto_s3, where)
         if block.run and block.language == "python":
@@ -174,6 +179,15 @@ def parse(words: list[str], where: str) -> None:
         pytest.fail(f"{where}: {' '.join(words)}: {error}")
 
 
+def is_file(block: Block) -> bool:
+    """Whether it is a ``cachefs.toml``, which is written for the blocks after it."""
+    return block.language == "toml" and block.text.startswith(f"# {FILE}\n")
+
+
+def check_toml(block: Block, where: str) -> None:
+    assert tomllib.loads(block.text), f"{where} is empty"
+
+
 def check_python(block: Block, where: str) -> None:
     ast.parse(block.text, where)
 
@@ -190,6 +204,7 @@ CHECKS: dict[str, Callable[[Block, str], None]] = {
     "console": check_shell,
     "python": check_python,
     "yaml": check_yaml,
+    "toml": check_toml,
 }
 
 

@@ -68,12 +68,14 @@ class Observer:
         authority: a file with the certificate of its authority.
         requests: those that arrived, in their order.
         answer: makes the response to a request.
+        certified: the host that certificates are for; by default the one that is asked for.
     """
 
     url: str
     authority: Path
     requests: list[Observed] = dataclasses.field(default_factory=list)
     answer: Callable[[Observed], Answer] = empty_bucket
+    certified: str | None = None
 
 
 @contextlib.contextmanager
@@ -172,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.path.rpartition(":")[0].strip("[]")
         self.send_response(200)
         self.end_headers()
-        secure = self.server.authority.context(host).wrap_socket(self.connection, server_side=True)
+        context = self.server.authority.context(self.server.observer.certified or host)
+        secure = context.wrap_socket(self.connection, server_side=True)
         self.connection = secure
         self.rfile = secure.makefile("rb")
         self.wfile = secure.makefile("wb", 0)  # type: ignore[assignment]  # any raw file will do

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+import cachefs
 from cachefs.concurrency import LOOKUP_PARALLELISM, run
 from cachefs.errors import (
     AccessError,
@@ -18,19 +19,21 @@ from cachefs.errors import (
     StoreError,
     UnreachableError,
 )
+from cachefs.layout.base import Layout
 from cachefs.transfer.manifests import read_names
 
+LAYOUT = cachefs.open("memory://names").layout
 OF_A_NAME = [NotFoundError, ManifestError, IntegrityError, DigestError]
 OF_THE_STORE = [StoreError, AccessError, UnreachableError]
 
 
 def read_with(error: CacheError | None, *, store_errors: bool = False) -> dict[str, object]:
-    async def read(name: str) -> str:
+    async def read(_layout: Layout, name: str) -> str:
         if error is not None and name == "b":
             raise error
         return name.upper()
 
-    return dict(run(read_names(["c", "b", "a", "b"], read, store_errors=store_errors)))
+    return dict(run(read_names(LAYOUT, ["c", "b", "a", "b"], read, store_errors=store_errors)))
 
 
 def test_each_name_is_read_once_and_in_order() -> None:
@@ -61,12 +64,12 @@ def test_reading_is_bounded() -> None:
     under_way = 0
     most = 0
 
-    async def read(_name: str) -> None:
+    async def read(_layout: Layout, _name: str) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0)
         under_way -= 1
 
-    run(read_names(map(str, range(5 * LOOKUP_PARALLELISM)), read))
+    run(read_names(LAYOUT, map(str, range(5 * LOOKUP_PARALLELISM)), read))
     assert most == LOOKUP_PARALLELISM

@@ -6,11 +6,17 @@ asserted are far above what is used now, and far below what the same bytes took 
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import cachefs
+from cachefs import store
+from cachefs.concurrency import map_concurrently, run
+from cachefs.filesystems.local import LocalFilesystem
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process"
@@ -171,3 +177,33 @@ def test_a_manifest_of_tiny_records_is_refused_where_it_is_read(tmp_path: Path) 
     ).stdout.split()
     assert output[0] == "ManifestError"
     assert int(output[1]) < 350
+
+
+def test_of_large_manifests_one_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "TOGETHER", 1000)
+    names = [f"{size}-{number}" for size in (900, 5000) for number in range(8)]
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(int(name.partition("-")[0])))
+    under_way = most = 0
+    read = LocalFilesystem.read_checked
+
+    async def counted(self: LocalFilesystem, path: str, limit: int) -> bytes:
+        nonlocal under_way, most
+        under_way += limit > 1000
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        data = await read(self, path, limit)
+        under_way -= limit > 1000
+        return data
+
+    monkeypatch.setattr(LocalFilesystem, "read_checked", counted)
+    objects = cachefs.open(str(tmp_path)).layout.store
+
+    async def length(name: str) -> int:
+        return len(await objects.read(name, limit=10_000))
+
+    lengths = run(map_concurrently(names, length, 16))
+    assert lengths == [int(name.partition("-")[0]) for name in names]
+    assert most == 1

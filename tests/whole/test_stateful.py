@@ -620,10 +620,14 @@ async def _done(work: Work, layout: KeyedLayout) -> Any:
     return await work(layout)
 
 
-CacheMachine.TestCase.settings = settings(
-    max_examples=100,
-    stateful_step_count=25,
-    deadline=None,
-    derandomize=True,
-)
 TestCacheMachine = CacheMachine.TestCase
+TestCacheMachine.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, derandomize=True
+)
+
+
+@pytest.mark.slow
+class TestLongCampaign(CacheMachine.TestCase):
+    """More of the same."""
+
+    settings = settings(TestCacheMachine.settings, max_examples=200)
