@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import cachefs
 from cachefs.filesystems.local import LocalFilesystem
+from cachefs.filesystems.memory import MemoryFilesystem
 
 CREATED = "2026-01-01T00:00:00Z"
 
@@ -108,3 +111,35 @@ def test_many_tags_are_set_and_removed_with_one_write_of_the_index(
     assert len(report.removed) == TAGS - 3
     assert len(copied.names()) == 3
     assert calls["read"] < TAGS
+
+
+def test_tags_that_are_set_and_removed_together_keep_one_of_another_writer(
+    tagged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no lock, the index is written only if it has not changed."""
+    fs = MemoryFileSystem()
+    location = f"type=local,dest={tmp_path}"
+    target = cachefs.open(location, fs=fs)
+    others = ["first"]
+    attempts = 0
+    put_if = MemoryFilesystem.put_if
+
+    async def late(self: MemoryFilesystem, path: str, data: bytes, version: str) -> bool:
+        nonlocal attempts
+        if path.endswith("/index.json"):
+            attempts += 1
+            if others:
+                other = cachefs.open(f"{location},tag={others.pop()}", fs=fs)
+                await asyncio.to_thread(other.export, *built(5))
+        return await put_if(self, path, data, version)
+
+    monkeypatch.setattr(MemoryFilesystem, "put_if", late)
+    cachefs.copy(f"type=local,src={tagged}", target)
+    tags = {f"t{number:02}" for number in range(TAGS)}
+    assert {name.name for name in target.names()} == tags | {"first"}
+    assert attempts == 3  # in vain, the other writer's, and again
+    others.append("second")
+    policy = cachefs.PrunePolicy(wanted=frozenset({"first"}))
+    assert set(target.plan_prune(policy).execute().removed) == tags
+    assert {name.name for name in target.names()} == {"first", "second"}
+    assert attempts == 6

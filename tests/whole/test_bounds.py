@@ -179,8 +179,9 @@ def test_a_manifest_of_tiny_records_is_refused_where_it_is_read(tmp_path: Path) 
     assert int(output[1]) < 350
 
 
+@pytest.mark.parametrize("versioned", [False, True])
 def test_of_large_manifests_one_is_read_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versioned: bool
 ) -> None:
     monkeypatch.setattr(store, "TOGETHER", 1000)
     names = [f"{size}-{number}" for size in (900, 5000) for number in range(8)]
@@ -202,6 +203,8 @@ def test_of_large_manifests_one_is_read_at_a_time(
     objects = cachefs.open(str(tmp_path)).layout.store
 
     async def length(name: str) -> int:
+        if versioned:
+            return len((await objects.read_versioned(name, limit=10_000))[0])
         return len(await objects.read(name, limit=10_000))
 
     lengths = run(map_concurrently(names, length, 16))
