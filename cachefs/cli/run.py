@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     "optional",
     multiple=True,
     type=click.Path(),
-    metavar="PATH-OR-GLOB",
+    metavar="PATH",
     help="An output that the command need not make. May be repeated.",
 )
 @click.option(

@@ -126,6 +126,7 @@ def test_a_lost_description_loses_no_result(place: Path, policy: Policy, tmp_pat
     lost.unlink()
     first = str(tmp_path / "first")
     both = Policy(cache=(first, *policy.cache))
+    (place / "out").unlink()  # what is in place is not fetched
     assert run(place, SCRIPT, "out", inputs=("src",), policy=both).outcome == "hit"
     assert described(policy) == []
     assert cachefs.open(first).verify(read_data=1.0).faults == []

@@ -56,6 +56,7 @@ def test_a_hit_fills_the_caches_before_and_those_that_are_only_written(place: Pa
     first, second, third, to = (place.parent / name for name in ("1", "2", "3", "to"))
     made(place, Policy(cache=(str(second),)))
     policy = Policy(cache=(str(first), str(second), str(third)), cache_to=(str(to),))
+    (place / "out").unlink()  # what is in place is not fetched
     hit = made(place, policy)
     assert (hit.outcome, hit.report.cache) == ("hit", f"{second}/")
     assert names(first, second, to) == [1, 1, 1]
@@ -86,6 +87,7 @@ def test_a_damaged_result_is_taken_from_the_next_cache(place: Path) -> None:
     made(place, policy)
     for blob in (first / "blobs").iterdir():
         blob.write_bytes(b"damaged")
+    (place / "out").unlink()
     hit = made(place, policy)
     assert (hit.outcome, hit.report.cache) == ("hit", f"{second}/")
     assert (place / "out").read_text() == "1"
@@ -194,6 +196,7 @@ def test_a_hit_within_the_day_costs_no_request_more(
 
     def requests_of_a_hit() -> dict[str, int]:
         proxy.clear()
+        (place / "out").unlink()
         assert made(place, policy).outcome == "hit"
         return kinds(proxy)
 

@@ -84,10 +84,10 @@ def test_names_separated_by_commas(recorded: Path) -> None:
 
 
 def test_an_output_outside_is_told_without_riddles(here: Path) -> None:
-    del here
     said = run("run", "--output", "../out", "--", "true").err
     assert said == (
-        "cachefs: error: '../out' is not a relative path inside the directory where it runs\n"
+        f"cachefs: error: the output '../out' is outside of the working directory {here}; run the "
+        "command in a directory above all of its outputs\n"
     )
 
 

@@ -28,6 +28,9 @@ def test_a_dry_run_is_told_on_standard_error(tmp_path: Path) -> None:
     assert (first.status, first.out) == (0, "")
     assert first.err.startswith("cachefs: would run")
     run("run", *MASKED, cwd=tmp_path)
+    in_place = run("run", "--dry-run", *MASKED, cwd=tmp_path)
+    assert in_place.err.endswith("its outputs are in place\n")
+    (tmp_path / "out").unlink()
     second = run("run", "--dry-run", *MASKED, cwd=tmp_path)
     assert (second.status, second.out) == (0, "")
     assert "would hit: from " in second.err
