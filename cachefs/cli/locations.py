@@ -120,9 +120,11 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
     ``$CACHEFS_CACHE``, or else the first cache in the project's file, or else where ``cachefs run``
     keeps results. Raises LocationError, and UsageError if the file is not valid.
     """
-    context.meta[_DEFAULT] = f"${VARIABLE}" if os.environ.get(VARIABLE) else ""
     for location in _given_locations(context, role):
+        project = None if os.environ.get(VARIABLE) else project_here()
+        context.meta[_DEFAULT] = f"${VARIABLE}" if project is None else f"that of {project.file}"
         return location
+    context.meta[_DEFAULT] = ""
     return own_location(context, role)
 
 
@@ -133,11 +135,11 @@ def own_location(context: click.Context, role: Role | None = None) -> Location:
 
 def default_hint(context: click.Context) -> str:
     """What to add to an error about a cache that is not there, if it is the default one."""
-    variable: str | None = context.meta.get(_DEFAULT)
-    if variable is None:
+    origin: str | None = context.meta.get(_DEFAULT)
+    if origin is None:
         return ""
-    if variable:
-        return f"; no location was given, so {variable} is meant"
+    if origin:
+        return f"; no location was given, so {origin} is meant"
     return (
         "; no location was given, so the default cache of 'cachefs run' is meant: name another as "
         f"an argument, or set ${VARIABLE}"

@@ -41,6 +41,11 @@ def test_a_location_from_the_variable_is_said(
     assert "no location was given" not in run("ls", str(tmp_path / "nothing")).err
 
 
+def test_a_location_from_the_file_of_a_project_is_said(here: Path) -> None:
+    Path("cachefs.toml").write_text('cache = ["nothing"]\n')
+    assert f"so that of {here / 'cachefs.toml'} is meant" in run("ls").err
+
+
 def test_a_command_in_one_word() -> None:
     said = run("run", "--", "true --quiet").err
     assert said == (
