@@ -8,6 +8,7 @@ shared cache; the driver, which is the process of the build, only records it.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -120,11 +121,12 @@ class RemoteInputError(CacheError):
 
 def work(step: RemoteStep) -> RemoteResult:
     """Run a step on a worker. Raises StepError, RemoteInputError and StoreError."""
-    root = Path(tempfile.mkdtemp(prefix=leftovers.SCRATCH))
+    root, lock = leftovers.locked_directory(Path(tempfile.gettempdir()), leftovers.SCRATCH)
     try:
         return _Worker(step, Scratch(root, *step.compression)).run()
     finally:
         leftovers.remove(root)
+        os.close(lock)
 
 
 class _Worker:

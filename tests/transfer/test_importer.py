@@ -195,8 +195,6 @@ def test_a_cache_travels_in_a_pickle_and_shows_no_secret(moto_s3: S3Server) -> N
 
 
 def test_ctrl_c_ends_the_work_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    import concurrent.futures
-
     ended: list[str] = []
 
     async def work() -> None:
@@ -206,13 +204,13 @@ def test_ctrl_c_ends_the_work_before_it_goes_on(monkeypatch: pytest.MonkeyPatch)
             await asyncio.sleep(0.05)
             ended.append("cleaned up")
 
-    def interrupted(self: object, timeout: float | None = None) -> None:
+    def interrupted(_futures: object, timeout: float | None = None) -> None:
         import time
 
         time.sleep(0.1)  # the work has begun
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(concurrent.futures.Future, "result", interrupted)
+    monkeypatch.setattr("cachefs.concurrency.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(work())
     assert ended == ["cleaned up"]

@@ -183,8 +183,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.patch.setattr(delete, "PAUSES", (0.0, 0.0, 0.0))
         clocked = functools.partial(exporter.Transfer, clock=self.clock)
         self.patch.setattr(merge, "Transfer", clocked)
-        export = functools.partial(exporter.export, clock=self.clock)
-        self.patch.setattr(repair, "export", export)
+        self.patch.setattr(repair, "Transfer", clocked)
         self.manifests: dict[str, bytes] = {}
         """What each name holds; of one that has rotted, what it held."""
         self.rotten: set[str] = set()
