@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
-import warnings
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ import pytest
 
 import cachefs
 from cachefs import Build, StepError, UsageError
+from tests.servers.workers import dask_client, process_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,28 +24,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Executor]:
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    with process_pool() as pool:
         yield pool
 
 
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from distributed import Client, LocalCluster
-
-        with (
-            LocalCluster(
-                n_workers=2,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                local_directory=str(tmp_path_factory.mktemp("dask")),
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
+    with dask_client(tmp_path_factory.mktemp("dask")) as client:
+        yield client
 
 
 @pytest.fixture(params=["threads", "processes", "dask"])
@@ -227,7 +212,7 @@ def test_a_step_whose_worker_was_killed_runs_here_if_the_pool_is_broken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+        process_pool(1) as pool,
         Build(cache_to=str(tmp_path / "cache"), executor=pool) as build,
     ):
         first = build.step(["sh", "-c", "echo 1 > out"], outputs=["out"], name="first")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 import signal
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -21,34 +19,19 @@ from cachefs.concurrency import run
 from cachefs.transfer.lookup import list_blobs
 from cachefs.transfer.workers import Workers, list_spread, spread
 from tests.damaging import MakePlace, damage_some
+from tests.servers.workers import dask_client, process_pool
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Executor]:
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    with process_pool() as pool:
         yield pool
 
 
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
-    """A Dask cluster of processes of their own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from distributed import Client, LocalCluster
-
-        folder = tmp_path_factory.mktemp("dask")
-        with (
-            LocalCluster(
-                n_workers=2,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                local_directory=str(folder),
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client.get_executor()
+    with dask_client(tmp_path_factory.mktemp("dask")) as client:
+        yield client.get_executor()
 
 
 @pytest.fixture(params=["threads", "processes", "dask"])
@@ -136,7 +119,7 @@ def die_once(marker: str, number: int) -> tuple[int, int]:
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "died"
     tasks = [(str(marker), number) for number in range(20)]
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    with process_pool() as pool:
         done = run(spread(pool, die_once, tasks))
         with pytest.raises(BrokenProcessPool):
             pool.submit(os.getpid)
