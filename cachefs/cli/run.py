@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
 
-from cachefs.building.running import run_cached
+from cachefs.building.running import UserCommand, run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
@@ -21,9 +21,6 @@ from cachefs.cli.policies import cache_options, chosen_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
 from cachefs.cli.words import PROJECT, RunCommand, WordType, list_steps, named_steps
-
-if TYPE_CHECKING:
-    from cachefs.building.running import UserCommand
 
 
 @click.command(
@@ -171,7 +168,7 @@ def command(
     if inputs:
         _check_expanded(command)
     check_repeated(inputs=inputs, outputs=outputs, exclude=exclude, variables=variables)
-    action = _action(command, incremental=incremental)
+    action = UserCommand(command, Path.cwd(), write, incremental=incremental)
     with forwarded(action):
         try:
             report = run_cached(
@@ -219,9 +216,3 @@ def _failed(error: StepError, command: tuple[str, ...], report_file: Path | None
         tell(error)
     write_report(report_file, {"outcome": "failed", "status": status, "message": str(error)})
     return status
-
-
-def _action(words: tuple[str, ...], *, incremental: bool) -> UserCommand:
-    from cachefs.building.running import UserCommand
-
-    return UserCommand(words, Path.cwd(), write, incremental=incremental)
