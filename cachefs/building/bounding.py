@@ -13,9 +13,16 @@ from typing import Final
 
 from cachefs.building.leftovers import SCRATCH, sweep
 from cachefs.building.reasons import reason
-from cachefs.building.user_cache import marked_at, read_checked, user_cache, write_checked
+from cachefs.building.user_cache import (
+    DAY,
+    marked_at,
+    own_cache,
+    read_checked,
+    user_cache,
+    write_checked,
+)
 from cachefs.cache import open as open_cache
-from cachefs.errors import CacheError, LocationError, UsageError
+from cachefs.errors import CacheError, LocationError
 from cachefs.location.kinds import parse_size
 from cachefs.operations.retention import PrunePolicy
 
@@ -37,24 +44,10 @@ _ROOM: Final = 0.9
 """The share of the limit that is used after results were removed, so that this is not done soon
 again."""
 
-_RESULTS: Final = "run"
 _TOTAL: Final = "size"
 _MEASURED: Final = "measured"
-_DAY: Final = 86_400.0
 _PAUSE: Final = 600.0
 """Seconds between two measurements: what was written just now cannot be deleted anyway."""
-
-
-def own_cache() -> Path:
-    """Where results are kept if no cache is given. Raises UsageError as :func:`user_cache`."""
-    return user_cache() / _RESULTS
-
-
-def is_own_cache(path: str) -> bool:
-    """Whether this is the user's own cache."""
-    with suppress(UsageError):
-        return os.path.realpath(path) == os.path.realpath(own_cache())
-    return False
 
 
 def limit() -> int | None:
@@ -85,7 +78,7 @@ def keep_bound(added: int) -> None:
         known = read_checked(_TOTAL)
         total = added + (int.from_bytes(known, "big") if known else 0)
         age = time.time() - marked_at("", _MEASURED)
-        if age >= _DAY or (most is not None and total > most and age >= _PAUSE):
+        if age >= DAY or (most is not None and total > most and age >= _PAUSE):
             total = _made_smaller(most, total)
         write_checked(total.to_bytes(16, "big"), _TOTAL)
     except (CacheError, OSError) as error:

@@ -13,11 +13,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 
-from cachefs.building.bounding import is_own_cache, keep_bound, own_cache
+from cachefs.building.bounding import keep_bound
 from cachefs.building.build import Build
 from cachefs.building.keys import Definition
+from cachefs.building.opening import patient
 from cachefs.building.reasons import reason
 from cachefs.building.states import without_description
+from cachefs.building.user_cache import CACHE_VARIABLE, is_own_cache, own_cache
 from cachefs.cache import Cache
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
@@ -51,13 +53,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("cachefs")
 
-PATIENCE: Final = 10.0
-"""Seconds that a store may go without progress, unless its location says otherwise."""
-
 PAUSE: Final = 60.0
 """Seconds for which a store that failed is left alone: calls run then as without a cache."""
 
-_VARIABLE: Final = "CACHEFS_CACHE"
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.]+")
 _LABEL: Final = 80
 
@@ -113,7 +111,7 @@ class CallStore:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._is_own = cache.location.protocol == "file" and is_own_cache(cache.location.url)
+        self._is_own = is_own_cache(cache.location)
         self._failed_at = -PAUSE
         self._damaged: set[str] = set()
         self._renewed: set[str] = set()
@@ -155,8 +153,7 @@ class CallStore:
 
     def _renew(self, call: Call, created_at: str, blobs: Mapping[Digest, int]) -> None:
         """Renew the name of a result that is used, so that its age says when it was last used."""
-        age = (time.time_ns() - timestamps.nanoseconds(created_at)) / 1e9
-        if age >= DAY and call.name not in self._renewed:
+        if timestamps.age(created_at) >= DAY and call.name not in self._renewed:
             self._renewed.add(call.name)
             touch_refresh = self._cache.location.export.touch_refresh
             run(renew(self._cache.layout, call.name, blobs, touch_refresh=touch_refresh))
@@ -250,8 +247,7 @@ def opened(cache: Location | Cache | None) -> Cache | None:
     except UsageError as error:
         logger.warning("no results of functions are kept: %s", error)
         return None
-    if location.protocol != "file":
-        location = replace(location, patience=location.patience or PATIENCE)
+    location = patient(location)
     for known, one in _opened:
         if known == location:
             return one
@@ -281,11 +277,11 @@ def located(cache: CacheLike) -> Location | Cache:
 
 
 def _default_location() -> Location:
-    typed = os.environ.get(_VARIABLE)
+    typed = os.environ.get(CACHE_VARIABLE)
     if not typed:
         return parse(own_cache())
     try:
         return replace(parse(typed), names=())  # the name is for other commands
     except LocationError as error:
-        error.reason = f"${_VARIABLE}: {error.reason}"
+        error.reason = f"${CACHE_VARIABLE}: {error.reason}"
         raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from cachefs.building.exporting import MALFORMED
 from cachefs.cache import Cache
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
     CacheLike = str | os.PathLike[str] | Location | Cache
 
 logger = logging.getLogger("cachefs")
+
+PATIENCE: Final = 10.0
+"""Seconds that a cache may go without progress, unless its location says otherwise: what is to
+become faster by a cache must not wait for long if there is none."""
+
+
+def patient(location: Location) -> Location:
+    """The location with :data:`PATIENCE`, if it says nothing else, and is not on a disk."""
+    if location.protocol == "file":
+        return location
+    return replace(location, patience=location.patience or PATIENCE)
 
 
 def joinable(loaded: list[tuple[Cache, RecordGraph]]) -> list[tuple[Cache, RecordGraph]]:

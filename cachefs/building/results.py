@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from cachefs.building.states import Output, without_description
@@ -111,8 +110,7 @@ class Results:
         return False
 
     def _is_too_old(self, created_at: str) -> bool:
-        age = time.time_ns() - timestamps.nanoseconds(created_at)
-        return self._ttl is not None and age / 1e9 > self._ttl
+        return self._ttl is not None and timestamps.age(created_at) > self._ttl
 
 
 def identity(layers: Iterable[Layer]) -> tuple[tuple[str, str], ...]:

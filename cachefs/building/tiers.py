@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import xxhash
 
-from cachefs.building.bounding import is_own_cache
-from cachefs.building.user_cache import mark_now, marked_at
+from cachefs.building.opening import patient
+from cachefs.building.user_cache import is_own_cache, mark_now, marked_at
 from cachefs.cache import open as open_cache
 from cachefs.concurrency import run
 from cachefs.digest import Digest
@@ -32,11 +32,6 @@ logger = logging.getLogger("cachefs")
 
 KEPT: Final = 100
 """How many results a name that was given keeps: the newest, one for each state of the inputs."""
-
-PATIENCE: Final = 10.0
-"""Seconds that a cache may go without progress, unless its location says otherwise: a command that
-is to become faster by a cache must not wait for long if there is none."""
-
 
 HELD: Final = 60.0
 """Seconds for which a result of the user's own cache is not renewed again."""
@@ -66,7 +61,7 @@ class Tiers:
         both = self._all_opened(policy.cache)
         self.readable = [*both, *self._all_opened(policy.cache_from)]
         self.writable = [*both, *self._all_opened(policy.cache_to)] if policy.write else []
-        self.own = next((one for one in self.writable if _is_own(one.location)), None)
+        self.own = next((one for one in self.writable if is_own_cache(one.location)), None)
         self.gathers = policy.name is not None or any(
             _parsed(one).names for one in policy.locations
         )
@@ -87,13 +82,13 @@ class Tiers:
 
         That costs no request, so the age of a name there says exactly when it was last used.
         """
-        if hit is self.own and _age(output.created_at) >= HELD:
+        if hit is self.own and timestamps.age(output.created_at) >= HELD:
             self._renew(hit, output, HELD)
 
     def renew(self, hit: Cache, output: Output) -> None:
         """Renew the name that a hit was found by, at most once a day."""
         is_written = hit in self.writable and hit is not self.own
-        if is_written and _age(output.created_at) >= DAY and not _is_marked(hit):
+        if is_written and timestamps.age(output.created_at) >= DAY and not _is_marked(hit):
             self._renew(hit, output, DAY)
             _mark(hit)
 
@@ -123,11 +118,10 @@ class Tiers:
         return [cache for cache in opened if cache is not None]
 
     def _opened(self, location: Location) -> Cache | None:
-        if location.protocol != "file":
-            location = replace(location, patience=location.patience or PATIENCE)
+        location = patient(location)
         if self._policy.name is not None or not location.names:
             location = location.with_names(self._policy.name or self._own_name)
-        if _is_own(location):
+        if is_own_cache(location):
             location = replace(location, export=replace(location.export, touch_refresh=0.0))
         try:
             cache = open_cache(location)
@@ -140,14 +134,6 @@ class Tiers:
 
 def _parsed(location: str | Location) -> Location:
     return parse(location) if isinstance(location, str) else location
-
-
-def _is_own(location: Location) -> bool:
-    return location.protocol == "file" and is_own_cache(location.url)
-
-
-def _age(created_at: str) -> float:
-    return (time.time_ns() - timestamps.nanoseconds(created_at)) / 1e9
 
 
 def _note(cache: Cache) -> str:

@@ -12,16 +12,24 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import xxhash
 
 from cachefs.errors import UsageError
 
+if TYPE_CHECKING:
+    from cachefs.location.options import Location
+
 UNUSED_FOR: Final = 90 * 86_400
 """Seconds after which :func:`sweep` removes a file that was not read."""
 
-_DAY: Final = 86_400
+CACHE_VARIABLE: Final = "CACHEFS_CACHE"
+"""The environment variable that says where results are kept if no cache is given."""
+
+DAY: Final = 86_400.0
+
+_RESULTS: Final = "run"
 
 
 def user_cache() -> Path:
@@ -37,6 +45,19 @@ def user_cache() -> Path:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             return _private(path)
     raise UsageError(f"{fallback} cannot be made for cached files; set XDG_CACHE_HOME")
+
+
+def own_cache() -> Path:
+    """Where results are kept if no cache is given. Raises UsageError as :func:`user_cache`."""
+    return user_cache() / _RESULTS
+
+
+def is_own_cache(location: Location) -> bool:
+    """Whether this is the user's own cache."""
+    if location.protocol == "file":
+        with suppress(UsageError):
+            return os.path.realpath(location.url) == os.path.realpath(own_cache())
+    return False
 
 
 def _below_home() -> Path | None:
@@ -66,7 +87,7 @@ def read_checked(*name: str) -> bytes | None:
     try:
         path = user_cache().joinpath(*name)
         raw = path.read_bytes()
-        if path.stat().st_mtime < time.time() - _DAY:
+        if path.stat().st_mtime < time.time() - DAY:
             os.utime(path)  # in use
     except (OSError, UsageError):
         return None
@@ -100,7 +121,7 @@ def sweep(folder: str) -> None:
         directory = user_cache() / folder
         done = directory / ".swept"
         now = time.time()
-        if done.exists() and done.stat().st_mtime > now - _DAY:
+        if done.exists() and done.stat().st_mtime > now - DAY:
             return
         for entry in os.scandir(directory):
             if entry.stat(follow_symlinks=False).st_mtime < now - UNUSED_FOR:

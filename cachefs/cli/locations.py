@@ -13,8 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 import cachefs
-from cachefs.building.bounding import own_cache
 from cachefs.building.project import find_project
+from cachefs.building.user_cache import CACHE_VARIABLE, own_cache
 from cachefs.cli.hints import repeat, several
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 MANY: Final = 5
 """Maximum number of names that an error lists."""
-
-VARIABLE: Final = "CACHEFS_CACHE"
-"""The environment variable that says where the default cache is."""
-
 
 _DEFAULT: Final = "cachefs.default"
 
@@ -120,11 +116,10 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
     ``$CACHEFS_CACHE``, or else the first cache in the project's file, or else where ``cachefs run``
     keeps results. Raises LocationError, and UsageError if the file is not valid.
     """
-    for location in _given_locations(context, role):
-        project = None if os.environ.get(VARIABLE) else project_here()
-        context.meta[_DEFAULT] = f"${VARIABLE}" if project is None else f"that of {project.file}"
-        return location
     context.meta[_DEFAULT] = ""
+    for origin, location in _given_locations(context, role):
+        context.meta[_DEFAULT] = origin
+        return location
     return own_location(context, role)
 
 
@@ -142,7 +137,7 @@ def default_hint(context: click.Context) -> str:
         return f"; no location was given, so {origin} is meant"
     return (
         "; no location was given, so the default cache of 'cachefs run' is meant: name another as "
-        f"an argument, or set ${VARIABLE}"
+        f"an argument, or set ${CACHE_VARIABLE}"
     )
 
 
@@ -153,27 +148,28 @@ def other_location(
 
     Where two are expected, one alone may be a mistake, so nothing else is guessed.
     """
-    for location in _given_locations(context, role):
+    for _, location in _given_locations(context, role):
         return location
     raise click.UsageError(
         f"there is one location, which is {given}: give {missing} before it, or set "
-        f"${VARIABLE} to where {missing} is"
+        f"${CACHE_VARIABLE} to where {missing} is"
     )
 
 
-def _given_locations(context: click.Context, role: Role | None) -> Iterator[Location]:
-    """The default caches that the environment or the project's file names."""
-    if os.environ.get(VARIABLE):
-        yield variable_location(context, role)
+def _given_locations(context: click.Context, role: Role | None) -> Iterator[tuple[str, Location]]:
+    """The default caches that the environment or the project's file names, and which of both."""
+    if os.environ.get(CACHE_VARIABLE):
+        yield f"${CACHE_VARIABLE}", variable_location(context, role)
     elif (project := project_here()) is not None:
         texts = [text for texts in project.settings.caches for text in texts]
-        yield from project_locations(context, project, texts, role)
+        for location in project_locations(context, project, texts, role):
+            yield f"that of {project.file}", location
 
 
 def variable_location(context: click.Context, role: Role | None = None) -> Location:
     """The location in the environment variable. Raises LocationError."""
-    with _said_by(f"${VARIABLE}"):
-        return LocationType(role).convert(os.environ[VARIABLE], None, context)
+    with _said_by(f"${CACHE_VARIABLE}"):
+        return LocationType(role).convert(os.environ[CACHE_VARIABLE], None, context)
 
 
 def project_locations(

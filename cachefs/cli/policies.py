@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cachefs.building.policy import Policy
+from cachefs.building.user_cache import CACHE_VARIABLE
 from cachefs.cli import quantities
 from cachefs.cli.locations import (
     LOCATION,
-    VARIABLE,
     own_location,
     project_locations,
     variable_location,
@@ -140,7 +140,7 @@ def _default_caches(project: Project | None) -> Policy:
     It is no reason not to run a command if that cannot be used.
     """
     context = click.get_current_context()
-    if os.environ.get(VARIABLE):
+    if os.environ.get(CACHE_VARIABLE):
         return Policy(cache=(variable_location(context),))
     if project is not None and any(project.settings.caches):
         both, read, write = (

@@ -56,6 +56,11 @@ def nanoseconds(text: str) -> int:
     return seconds * 1_000_000_000 + int(decimals.ljust(9, "0") or 0)
 
 
+def age(text: str) -> float:
+    """Seconds since an RFC 3339 time by this machine's clock. Raises ValueError as above."""
+    return (time.time_ns() - nanoseconds(text)) / 1e9
+
+
 def _seconds(text: str) -> int:
     moment = datetime.fromisoformat(text)
     offset = moment.utcoffset()

@@ -10,8 +10,9 @@ import pytest
 
 import cachefs
 from cachefs.building import bounding, leftovers
-from cachefs.building.bounding import keep_bound, own_cache
+from cachefs.building.bounding import keep_bound
 from cachefs.building.policy import Policy
+from cachefs.building.user_cache import own_cache
 from tests.building.in_place import run
 
 HOURS_AGO = 7200

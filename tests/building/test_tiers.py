@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import cachefs
-from cachefs.building import tiers
 from cachefs.building.policy import Policy
 from cachefs.concurrency import run as wait
 from cachefs.transfer.renewing import DAY, renew
+from cachefs.wire import timestamps
 from tests.building.in_place import Ran, run
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
@@ -202,7 +202,7 @@ def test_a_hit_within_the_day_costs_no_request_more(
 
     young = requests_of_a_hit()
     assert young == {"GET": 3}  # the manifest, the files and the log
-    monkeypatch.setattr(tiers, "_age", lambda _created_at: 2 * DAY)
+    monkeypatch.setattr(timestamps, "age", lambda _created_at: 2 * DAY)
     assert requests_of_a_hit() == {"GET": 3, "HEAD": 1}  # is the name's time a day old?
     assert requests_of_a_hit() == young
 
@@ -241,7 +241,7 @@ def test_the_age_of_a_name_says_when_it_was_used(
     key = cache.layout.store.root + name.key
     old = 1_600_000_000
     os.utime(key, (old, old))
-    monkeypatch.setattr(tiers, "_age", lambda _created_at: 2 * DAY)
+    monkeypatch.setattr(timestamps, "age", lambda _created_at: 2 * DAY)
     assert made(place, policy).outcome == "hit"
     renewed = Path(key).stat().st_mtime
     assert renewed > old + 1
