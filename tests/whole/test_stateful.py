@@ -33,7 +33,8 @@ from cachefs.operations import delete, merge, observe, prune, repair, verify
 from cachefs.operations.merge import MergeSource
 from cachefs.operations.prune import PrunePlan
 from cachefs.operations.retention import PrunePolicy
-from cachefs.transfer import exporter
+from cachefs.transfer import exporter, publishing
+from cachefs.transfer.publishing import OnConflict
 from cachefs.transfer.sources import MappingSource
 from cachefs.wire import codec
 from tests.race.scheduler import AtOnce
@@ -183,6 +184,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.patch.setattr(delete, "PAUSES", (0.0, 0.0, 0.0))
         clocked = functools.partial(exporter.Transfer, clock=self.clock)
         self.patch.setattr(merge, "Transfer", clocked)
+        self.patch.setattr(publishing, "Transfer", clocked)
         self.patch.setattr(repair, "Transfer", clocked)
         self.manifests: dict[str, bytes] = {}
         """What each name holds; of one that has rotted, what it held."""
@@ -249,24 +251,41 @@ class CacheMachine(RuleBasedStateMachine):
             assert len(blob.data) == len(CONTENT[digest])
 
     @precondition(lambda self: self.manifests)
-    @rule(into=names, trouble=troubles, data=st.data())
-    def merge(self, into: str, trouble: Trouble | None, data: st.DataObject) -> None:
+    @rule(
+        into=names,
+        on_conflict=st.sampled_from(["merge", "replace"]),
+        trouble=troubles,
+        data=st.data(),
+    )
+    def merge(
+        self, into: str, on_conflict: OnConflict, trouble: Trouble | None, data: st.DataObject
+    ) -> None:
         known = st.sampled_from(sorted(self.manifests))
         chosen = data.draw(st.lists(known, min_size=1, max_size=3, unique=True))
 
         async def work(layout: KeyedLayout) -> None:
             sources = [MergeSource(layout, chosen)]
-            plan = await merge.plan_merge(sources, layout, [into], touch_refresh=REFRESH)
-            await merge.execute_merge(plan, sources, layout, REFRESH)
+            plan = await merge.plan_merge(
+                sources, layout, [into], touch_refresh=REFRESH, on_conflict=on_conflict
+            )
+            await merge.execute_merge(plan, sources, layout, REFRESH, on_conflict=on_conflict)
 
         union = frozenset[Any]().union(*(facts(self.manifests[name]) for name in chosen))
         needed = frozenset[str]().union(*(needs(self.manifests[name]) for name in chosen))
-        is_sound = not self.rotten.intersection(chosen) and not self.damaged & needed
+        read = set(chosen)
+        lost: set[str] = set()
+        if on_conflict == "merge" and into in self.manifests:
+            read.add(into)
+            held = needs(self.manifests[into])
+            lost = {digest for digest in held - needed if self.is_missing(digest)}
+            union |= {fact for fact in facts(self.manifests[into]) if lost.isdisjoint(fact[1])}
+        is_sound = not self.rotten & read and not self.damaged & needed
+        needed = frozenset(digest for fact in union for digest in fact[1])
         outcome = self.attempt(work, trouble)
         found = self.world.objects.get(MANIFESTS + into)
         raw = GARBAGE if found is None else found.data
         if outcome.done:
-            assert not self.rotten.intersection(chosen)
+            assert not self.rotten & read
             assert (facts(raw), needs(raw)) == (union, needed)
         else:
             assert trouble is not None or not is_sound
@@ -275,6 +294,11 @@ class CacheMachine(RuleBasedStateMachine):
             elif into not in self.manifests or raw != self.manifests[into]:
                 assert (facts(raw), needs(raw)) == (union, needed)
         self.wrote(into, raw, outcome, trouble)
+
+    def is_missing(self, digest: str) -> bool:
+        """Whether a look-up shows that the blob is not there, or not all of it."""
+        blob = self.world.objects.get(BLOBS + digest)
+        return blob is None or len(blob.data) != len(CONTENT[digest])
 
     @precondition(lambda self: self.blobs())
     @rule(trouble=troubles, data=st.data())
@@ -559,7 +583,8 @@ class CacheMachine(RuleBasedStateMachine):
     def going(self, policy: PrunePolicy) -> set[str]:
         """The names that a policy takes away, as its documentation says."""
         written = {name: self.world.objects[MANIFESTS + name].modified for name in self.manifests}
-        newest_first = sorted(written, key=written.__getitem__, reverse=True)
+        # Of names that were written at the same time, those that come first count as older.
+        newest_first = sorted(written, key=lambda name: (written[name], name), reverse=True)
         if policy.older_than is not None:
             old = {n for n in written if self.world.now - written[n] > policy.older_than}
             return {n for n in old if not (policy.keep and n.startswith("team/"))}
