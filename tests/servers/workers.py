@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 
 def process_pool(workers: int = 2) -> ProcessPoolExecutor:
@@ -19,8 +21,12 @@ def process_pool(workers: int = 2) -> ProcessPoolExecutor:
 
 @contextmanager
 def dask_client(folder: Path) -> Iterator[Any]:
-    """A client of a Dask cluster of two processes, which has its files in this folder."""
-    with warnings.catch_warnings():
+    """A client of a Dask cluster of two processes, which has its files in this folder.
+
+    What Dask leaves in the environment, for its workers, is removed in the end: programs that later
+    tests start would get it too.
+    """
+    with patch.dict(os.environ), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         distributed: Any = import_module("distributed")  # it has no types
         with (
