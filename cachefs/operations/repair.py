@@ -106,9 +106,10 @@ class RepairPlan(Plan[RepairReport], frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         fetched = Amount.of(one.bytes for one in self.fetch)
+        written = counted_names([one.name for one in self.publish])
         return (
-            f"repair: {counted(len(self.faults), 'fault')}; fetch {fetched}; write "
-            f"{counted_names([one.name for one in self.publish])}; remove {counted_names(self.remove)}; "
+            f"repair: {counted(len(self.faults), 'fault')}; fetch {fetched}; "
+            f"write {written}; remove {counted_names(self.remove)}; "
             f"delete {counted(len(self.delete), 'damaged blob')}; "
             f"leave {counted(len(self.leave), 'fault')}"
         )

@@ -52,4 +52,5 @@ def test_a_repair(cache: cachefs.Cache, tmp_path: Path) -> None:
 
 
 def test_many_names_are_cut() -> None:
-    assert counted_names([f"n{number}" for number in range(8)]) == "8 names: n0, n1, n2, n3, n4 and 3 more"
+    names = [f"n{number}" for number in range(8)]
+    assert counted_names(names) == "8 names: n0, n1, n2, n3, n4 and 3 more"
