@@ -13,8 +13,8 @@ from tests.transfer.test_exporter import blob_path, built
 
 @pytest.fixture
 def cache(tmp_path: Path) -> cachefs.Cache:
-    made = cachefs.open(tmp_path / "cache", name="main;pr-1")
-    made.export(*built(b"one", b"three"))
+    made = cachefs.open(tmp_path / "cache")
+    made.export(*built(b"one", b"three"), ["main", "pr-1"])
     return made
 
 
