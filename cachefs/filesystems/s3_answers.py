@@ -30,6 +30,12 @@ def says_archived(answer: dict[str, Any]) -> bool:
     return archived and _RESTORED not in answer.get("Restore", "")
 
 
+def generation_in(answer: dict[str, Any]) -> str:
+    """The version ID in a response; empty if the bucket keeps no versions of the object."""
+    version: str = answer.get("VersionId") or ""
+    return "" if version == "null" else version
+
+
 def headers_of(answer: dict[str, Any]) -> dict[str, str]:
     """The headers of a response, with names in lower case."""
     found: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
@@ -57,3 +63,8 @@ _CHANGED: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "N
 def says_changed(error: OSError) -> bool:
     """Whether a write was refused because its condition does not hold, so that nothing changed."""
     return error_code(error) in _CHANGED
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether a conditional delete was refused because there is no object any more."""
+    return error_code(error) == "NoSuchKey"
