@@ -38,6 +38,7 @@ from .operations.prune import Leftover, MissingBlobs, NameRemoval, PrunePlan, Pr
 from .operations.publication import Publication
 from .operations.repair import Fetch, RepairPlan, RepairReport
 from .operations.retention import PrunePolicy
+from .operations.undo import UndoPlan, UndoReport
 from .operations.usage import AgeClass, CacheUsage, NameUsage
 from .operations.verify import Fault, VerifyReport
 from .transfer.exporter import ExportReport
@@ -123,6 +124,8 @@ __all__ = [
     "StepReport",
     "StoreError",
     "Table",
+    "UndoPlan",
+    "UndoReport",
     "UnreachableError",
     "UsageError",
     "VerifyReport",

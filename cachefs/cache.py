@@ -22,6 +22,7 @@ from cachefs.operations.copy import unless_ignored
 from cachefs.operations.nearby import require_cache
 from cachefs.operations.prune import PrunePlan, PruneReport, default_grace, plan_prune
 from cachefs.operations.repair import RepairPlan, RepairReport, plan_repair
+from cachefs.operations.undo import UndoPlan, UndoReport, plan_undo
 from cachefs.operations.verify import VerifyReport, verify
 from cachefs.sides import as_caches, located, resolved
 from cachefs.transfer import diff_ids, exporter, importer
@@ -353,6 +354,21 @@ class Cache:
     ) -> PruneReport:
         """Make a plan as :meth:`plan_prune` does, and execute it."""
         return self.plan_prune(policy, also=also, grace=grace, executor=executor).execute()
+
+    def plan_undo_prune(self) -> UndoPlan:
+        """Find what comes back of the last prune that was not taken back. Nothing is written.
+
+        This works for a keyed cache in a bucket that keeps versions, as long as it keeps them: a
+        prune there records what it removes. What was written since stays as it is, and a name whose
+        blobs are not all kept does not come back.
+
+        Raises UsageError if there is no prune that can be taken back, and StoreError.
+        """
+        return run(plan_undo(self._layout, self.location.export.touch_refresh))
+
+    def undo_prune(self) -> UndoReport:
+        """Make a plan as :meth:`plan_undo_prune` does, and execute it."""
+        return self.plan_undo_prune().execute()
 
     def plan_repair(
         self,

@@ -15,6 +15,7 @@ from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, location_argument
 from cachefs.cli.options import common_options
 from cachefs.cli.output import age, blobs_and_bytes, print_table, say, size
+from cachefs.cli.undo import require_alone, undo_prune
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ SHOWN: Final = 20
     help="Grace period: keep blobs younger than this (default: 72h). Less is safe only while "
     "nothing writes.",
 )
+@click.option(
+    "--undo",
+    is_flag=True,
+    help="Take back the last prune instead, in a bucket that keeps versions.",
+)
 @confirmation_options
 @common_options
 def command(
@@ -81,6 +87,7 @@ def command(
     grace: float | None,
     *,
     missing_blobs: bool,
+    undo: bool,
     confirmation: Confirmation,
 ) -> Exit:
     """Make the cache at LOCATION smaller: delete blobs that no name needs.
@@ -90,8 +97,14 @@ def command(
     of a name that it uses, at most once a day. --older-than looks at that time alone; --unused-for
     adds the day, so that no name goes that was used since. All manifests over the same blobs must
     be known: give the others with --also. If anything cannot be read, nothing is deleted.
+
+    Where a bucket keeps versions, --undo brings back what the last prune of this cache removed and
+    deleted, as long as the bucket keeps it; once more, what the one before did.
     """
     cache = cachefs.open(location)
+    if undo:
+        require_alone("--undo")
+        return undo_prune(cache, confirmation)
     others = [cachefs.open(other) for other in also]
     policy = cachefs.PrunePolicy(
         older_than=older_than,

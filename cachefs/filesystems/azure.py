@@ -141,10 +141,9 @@ class AzureFilesystem(ComparingDeletes):
             try:
                 await client.delete_blob(retry_total=0, **(unchanged if "version" in by else {}))
             except Exception as error:
-                status = getattr(error, "status_code", None)
-                if status not in _CHANGED:
+                if getattr(error, "status_code", None) not in _CHANGED:
                     raise
-                return bool(status == _NOT_FOUND)
+                return False
         return True
 
     async def _touch(self, stat: Stat) -> None:

@@ -50,7 +50,10 @@ class ComparingDeletes(Filesystem):
         if unless_changed is None:
             await self._delete(path)
             return True
-        return await self._delete_unchanged(unless_changed, await self.compared(path))
+        if await self._delete_unchanged(unless_changed, await self.compared(path)):
+            return True
+        # Servers refuse the condition as well if there is no object any more.
+        return await self.stat_batch([path]) == [None]
 
     async def compared(self, path: str) -> frozenset[str]:
         """The fields of a Stat that deletes in the path's bucket compare.
@@ -72,10 +75,10 @@ class ComparingDeletes(Filesystem):
                 return kept
             for field in self.comparable:
                 if await self._delete_if(_unlike(stat, field), kept | {field}):
-                    break
+                    return kept  # it took no notice of this one, and the object is gone
                 kept |= {field}
             # A server that refuses what is right as well is of no use.
-            return kept if kept and await self._delete_if(stat, kept) else frozenset()
+            return kept if await self._delete_if(stat, kept) else frozenset()
         except Exception as error:
             if type(failed(error, "delete", path)) is not StoreError:
                 raise  # no access, or no response
@@ -93,9 +96,9 @@ class ComparingDeletes(Filesystem):
 
     @abstractmethod
     async def _delete_if(self, stat: Stat, by: Collection[str]) -> bool:
-        """Send one DELETE on the condition that these fields are the object's; False if not.
+        """Send one DELETE on the condition that these fields are the object's.
 
-        One that does not exist any more counts as deleted.
+        Returns False if the server says that they are not.
         """
 
 

@@ -36,7 +36,6 @@ from cachefs.filesystems.s3_answers import (
     error_code,
     generation_in,
     headers_of,
-    is_gone,
     listed_stat,
     says_archived,
     says_changed,
@@ -471,8 +470,6 @@ class S3Filesystem(ComparingDeletes, PagedListing):
                 "delete_object", Bucket=bucket, Key=key, **conditions
             )
         except OSError as error:
-            if conditions and is_gone(error):
-                return {}
             if conditions and says_changed(error):
                 return None
             raise

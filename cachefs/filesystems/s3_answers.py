@@ -63,8 +63,3 @@ _CHANGED: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "N
 def says_changed(error: OSError) -> bool:
     """Whether a write was refused because its condition does not hold, so that nothing changed."""
     return error_code(error) in _CHANGED
-
-
-def is_gone(error: OSError) -> bool:
-    """Whether a conditional delete was refused because there is no object any more."""
-    return error_code(error) == "NoSuchKey"

@@ -6,16 +6,19 @@ at one reference time. This is safe because of the order of the steps:
 1. the reference time is read from the store before anything is listed;
 2. names are listed and read, then blobs are listed, then names are listed again;
 3. when the plan is executed, names are removed first; then names are listed once more, and each
-   blob is looked up right before its own delete, which is conditional if the store supports that;
+   blob is looked up right before its own delete, which compares if the store can do that;
 4. a writer renews the time of a blob that it uses again, before it publishes.
 
 So a writer that kept a blob without renewing its time is safe if its manifest is listed within the
 grace period less its ``touch_refresh`` (and less the error of both clocks); a writer that renewed
 the time is seen by the last look-up. If anything is not understood, nothing is deleted.
 
-One window remains on stores that cannot compare and delete in one step. S3 is one of them, because
-a touch does not change an ETag: a writer may renew a blob *and* look it up for the last time
-between the prune's look-up and its delete, which immediately follow each other.
+One window remains on stores that cannot compare and delete in one step, or do not see a touch when
+they compare, such as a bucket of S3 without versioning: a writer may renew a blob *and* look it up
+for the last time between the prune's look-up and its delete, which immediately follow each other.
+
+Where a bucket keeps versions, what is going to be removed is recorded first
+(:mod:`cachefs.operations.record`), so that it can be taken back (:mod:`cachefs.operations.undo`).
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from cachefs.operations.delete import BlobRemoval, Deletion, is_past
 from cachefs.operations.mark import Marks
 from cachefs.operations.observe import Seen, missing_blobs, observe, prefixes_of
 from cachefs.operations.plan import Plan
+from cachefs.operations.record import Recording
 from cachefs.operations.retention import Candidate, PrunePolicy, choose
 
 if TYPE_CHECKING:
@@ -130,6 +134,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
         fits: whether the rest is within the policy's ``max_size``, None if it has none.
         versioned: whether the store keeps what is deleted as earlier versions, so that it frees no
             space until a lifecycle rule of the bucket deletes those.
+        recorded: whether there are records of earlier prunes, which can be taken back.
     """
 
     prefixes: list[str]
@@ -146,6 +151,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     unmatched: list[str]
     fits: bool | None = None
     versioned: bool = False
+    recorded: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -284,6 +290,7 @@ def _plan(
         ],
         fits=None if policy.max_size is None else kept.bytes <= policy.max_size,
         versioned=seen.versioned,
+        recorded=seen.recorded,
     )
 
 
@@ -354,6 +361,7 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     if prefixes_of(layouts) != plan.prefixes:
         raise UsageError(f"the plan is for {', '.join(plan.prefixes)}; execute it there")
     names = [removal.manifest for removal in plan.remove]
+    recording = await _recording(layout, plan)
     removed = await layout.remove_unchanged(names)
     gone = frozenset(removed)
     marks = Marks(layouts)
@@ -362,6 +370,8 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     await marks.look(settled=plan.reference_time)
     deletion = Deletion(layout, plan.reference_time, plan.grace)
     await deletion.execute(plan.delete, marks.needed())
+    if recording is not None:
+        await recording.end(removed, _sizes(deletion.deleted))
     for leftover in plan.leftovers:
         await layout.store.abandon(
             Stat(leftover.key, leftover.size, leftover.modified, leftover.version)
@@ -369,9 +379,26 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     return PruneReport(
         removed=removed,
         spared_names=[name.name for name in names if name.name not in gone],
-        deleted=Amount.of(deletion.deleted),
-        spared=Amount.of(deletion.spared),
+        deleted=Amount.of(blob.size for blob in deletion.deleted),
+        spared=Amount.of(blob.size for blob in deletion.spared),
         leftovers=len(plan.leftovers),
         seconds=time.perf_counter() - started,
         versioned=plan.versioned,
     )
+
+
+async def _recording(layout: Layout, plan: PrunePlan) -> Recording | None:
+    """Record what is going to be done, where it can be taken back.
+
+    Without versions, only if an earlier prune could be taken for the last one.
+    """
+    if not (plan.versioned or plan.recorded) or not (plan.remove or plan.delete):
+        return None
+    if not layout.has_name_keys:
+        return None
+    names = [removal.manifest.name for removal in plan.remove]
+    return await Recording.begin(layout, names, _sizes(plan.delete), plan.reference_time)
+
+
+def _sizes(blobs: Sequence[BlobRemoval]) -> dict[str, int]:
+    return {blob.digest: blob.size for blob in blobs}

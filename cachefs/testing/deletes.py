@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cachefs.concurrency import run
-from cachefs.testing.checks import expect
+from cachefs.testing.checks import expect, stat_of
 
 if TYPE_CHECKING:
-    from cachefs.filesystems.base import Stat
     from cachefs.store import Store
 
 
@@ -22,7 +21,7 @@ class DeletesContract:
         async def work() -> None:
             for key in ("blobs/one", "blobs/two"):
                 await store.put(key, b"bytes")
-            seen = await _seen(store, "blobs/one")
+            seen = await stat_of(store, "blobs/one")
             expect(await store.delete_unchanged(seen), True, "it is unchanged")
             expect(await store.stat("blobs/one"), None, "it is deleted")
             expect(await store.delete_unchanged(seen), True, "it is gone")
@@ -41,7 +40,7 @@ class DeletesContract:
 
         async def work() -> None:
             await store.put("blobs/one", b"bytes")
-            seen = await _seen(store, "blobs/one")
+            seen = await stat_of(store, "blobs/one")
             await asyncio.sleep(clock_step)
             if how == "touch":
                 await store.touch(seen)
@@ -55,9 +54,3 @@ class DeletesContract:
                 expect(await store.read("blobs/one", 100), data, "what is left is whole")
 
         run(work())
-
-
-async def _seen(store: Store, key: str) -> Stat:
-    stat = await store.stat(key)
-    assert stat is not None, f"{key} was written and is looked up"
-    return stat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import email.utils
 import logging
 from collections.abc import Callable
@@ -307,7 +307,7 @@ class ComparesTimes:
             head = self._server.client.head_object(Bucket=bucket, Key=key)
         except self._server.client.exceptions.ClientError:
             return False
-        there: datetime.datetime = head["LastModified"]
+        there: dt.datetime = head["LastModified"]
         return email.utils.parsedate_to_datetime(wanted) != there
 
 
