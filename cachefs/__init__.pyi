@@ -27,6 +27,7 @@ from .errors import (
 from .graph import Found, Key, Matches, RecordGraph, output_key
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
+from .operations.backup import Backup
 from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
 from .operations.describe import DescribedResult
@@ -55,6 +56,7 @@ __all__ = [
     "Amount",
     "ArchivedError",
     "Array",
+    "Backup",
     "BlobRemoval",
     "BlobSource",
     "Build",
