@@ -313,7 +313,7 @@ def _backup(
     """The names that go and, if they are wanted, the blobs that they alone need."""
     if not freed:
         return None
-    alone = sorted(set[Digest]().union(*freed.values())) if target.blobs else []
+    alone = sorted({blob for each in freed.values() for blob in each}) if target.blobs else []
     return Backup(
         to=target.layout.store.root + target.layout.prefix,
         names=list(freed),

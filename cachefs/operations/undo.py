@@ -61,6 +61,7 @@ class UndoPlan(Plan[UndoReport], frozen=True, kw_only=True):
     """What comes back of the last prune that was not taken back.
 
     Attributes:
+        record: the key of the record of that prune.
         pruned: when that prune ended or, if it did not end, began: in seconds since 1970.
         ended: whether it ended. If not, what it had planned and was deleted since comes back.
         names: names that come back.
@@ -72,6 +73,7 @@ class UndoPlan(Plan[UndoReport], frozen=True, kw_only=True):
             again.
     """
 
+    record: str
     pruned: float
     ended: bool
     names: list[str]
@@ -113,6 +115,7 @@ async def plan_undo(
     blobs = await _look(layout, _blob_keys(layout, pruned))
     returning = [blob for blob, past in blobs.items() if _is_hidden(past, pruned)]
     plan = UndoPlan(
+        record=pruned.key,
         pruned=pruned.began if pruned.ended is None else pruned.ended,
         ended=pruned.ended is not None,
         names=[name for name, past in names.items() if _is_hidden(past, pruned)],
@@ -122,8 +125,27 @@ async def plan_undo(
         left={name: why for name, past in names.items() if (why := _why_left(past, pruned))},
         lost=[blob for blob, past in blobs.items() if _why_left(past, pruned)],
     )
-    work = _Undo(layout, pruned, touch_refresh, clock)
-    return plan.remembering(lambda plan, _callback: work.execute(plan))
+    return plan.remembering(
+        lambda plan, _callback: execute_undo(layout, plan, touch_refresh, clock)
+    )
+
+
+async def execute_undo(
+    layout: Layout, plan: UndoPlan, touch_refresh: float, clock: Callable[[], float] = time.time
+) -> UndoReport:
+    """Bring back blobs, then names, then forget the prune.
+
+    Raises UsageError if the prune has been taken back since the plan was made, and StoreError; a
+    new plan then finds what is left to do.
+    """
+    pruned = await last_pruned(layout)
+    if pruned is None or pruned.key != plan.record:
+        raise UsageError(
+            "this prune was taken back, or another one was made, since the plan: plan again",
+            operation="undo",
+            key=layout.store.root,
+        )
+    return await _Undo(layout, pruned, touch_refresh, clock).execute(plan)
 
 
 def _blob_keys(layout: Layout, pruned: Pruned) -> dict[str, str]:

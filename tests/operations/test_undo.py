@@ -394,10 +394,11 @@ def test_the_command_tells_what_is_lost(quick: Kept) -> None:
     assert "app-v2 does not come back: its version has expired" in ended.err
 
 
-def test_planning_twice_and_executing_both_does_no_harm(quick: Kept) -> None:
+def test_a_plan_that_was_executed_by_another_is_refused(quick: Kept) -> None:
     before = quick.visible()
     quick.open().prune(ALL, grace=0)
     plans = [quick.open().plan_undo_prune() for _ in range(2)]
-    for plan in plans:
-        plan.execute()
+    plans[0].execute()
+    with pytest.raises(cachefs.UsageError, match="plan again"):
+        plans[1].execute()
     assert quick.visible() == before
