@@ -40,8 +40,8 @@ def undo_prune(cache: Cache, confirmation: Confirmation) -> Exit:
     report = confirmation.execute(
         plan, UndoPlan.execute, show=_print_plan, tell=_print_report, question=None
     )
-    left = plan.left if report is None else report.left
-    return Exit.FAULTS if left or plan.lost else Exit.DONE
+    done = plan if report is None else report
+    return Exit.FAULTS if done.left or done.lost else Exit.DONE
 
 
 def _print_plan(plan: UndoPlan) -> None:
@@ -65,6 +65,8 @@ def _print_report(report: UndoReport) -> None:
         f"brought back {counted(len(report.names), 'name')} and {blobs_and_bytes(report.blobs)} "
         f"in {report.seconds:.1f} s"
     )
+    if report.lost:
+        say(f"{counted(len(report.lost), 'blob')} did not come back", err=True)
     _print_left(report.left)
 
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 from cachefs.amount import Amount, counted
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each, map_concurrently
 from cachefs.digest import Digest
-from cachefs.errors import ManifestError, UsageError
+from cachefs.errors import ManifestError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
 from cachefs.operations.plan import Plan
 from cachefs.operations.record import Pruned, last_pruned
@@ -34,11 +34,9 @@ if TYPE_CHECKING:
     from cachefs.filesystems.versions import Past
     from cachefs.layout.base import Layout
 
-_MOST_MARKERS: Final = 10
-"""Markers of one object that are removed: a prune makes one, and few if responses are lost."""
-
 _EXPIRED: Final = "its version has expired, or was deleted for good"
 _DELETED: Final = "it was deleted again since"
+_STUCK: Final = "the store did not remove its delete marker"
 
 
 class UndoReport(Struct, frozen=True, kw_only=True):
@@ -48,12 +46,14 @@ class UndoReport(Struct, frozen=True, kw_only=True):
         names: names that are there again.
         blobs: blobs that are there again.
         left: each name that does not come back, with the reason.
+        lost: blobs that do not come back.
         seconds: the whole time.
     """
 
     names: list[str]
     blobs: Amount
     left: dict[str, str]
+    lost: list[str]
     seconds: float
 
 
@@ -185,39 +185,52 @@ class _Undo:
         self._pruned = pruned
         self._touch_refresh = touch_refresh
         self._clock = clock
+        self._back: list[str] = []
+        self._stuck: list[str] = []
 
     async def execute(self, plan: UndoPlan) -> UndoReport:
         """Bring back blobs, then names, then forget the prune. Raises StoreError."""
         started = time.perf_counter()
         store = self._layout.store
-        keys = [self._layout.blob_key(Digest(blob)) for blob in plan.blobs]
-        await for_each(keys, self._reveal, LOOKUP_PARALLELISM)
+        await for_each(plan.blobs, self._reveal_blob, LOOKUP_PARALLELISM)
         left = dict(plan.left)
         needed = await self._needs(plan.names, left)
         lacking = await self._bring(needed.values())
         back = []
-        again = False
+        again = bool(self._stuck)
         for name, blobs in needed.items():
             if lost := [blob for blob in blobs if blob in lacking]:
                 left[name] = f"it lacks {counted(len(lost), 'blob')}: {lost[0]} is not there"
                 again = again or any(str(blob) not in plan.lost for blob in lost)
-            else:
-                await self._reveal(self._layout.name_key(name))
+            elif await self._reveal(self._layout.name_key(name)):
                 back.append(name)
+            else:
+                left[name] = _STUCK
+                again = True
         if not again:  # else another try can succeed
             await store.delete(self._pruned.key)
         return UndoReport(
-            names=back, blobs=plan.returns, left=left, seconds=time.perf_counter() - started
+            names=back,
+            blobs=Amount.of(self._pruned.record.blobs[blob] for blob in self._back),
+            left=left,
+            lost=[*plan.lost, *sorted(self._stuck)],
+            seconds=time.perf_counter() - started,
         )
 
-    async def _reveal(self, key: str) -> None:
-        """Remove the markers of the prune that hide an object."""
+    async def _reveal(self, key: str) -> bool:
+        """Remove the markers of the prune that hide an object. Returns whether none is left."""
         store = self._layout.store
-        for _ in range(_MOST_MARKERS):
-            past = await store.past(key)
-            if not _is_hidden(past, self._pruned):
-                return
+        removed: set[str] = set()
+        while _is_hidden(past := await store.past(key), self._pruned):
+            if past.marker in removed:
+                return False
+            removed.add(past.marker)
             await store.reveal(key, past.marker)
+        return True
+
+    async def _reveal_blob(self, blob: str) -> None:
+        back = await self._reveal(self._layout.blob_key(Digest(blob)))
+        (self._back if back else self._stuck).append(blob)
 
     async def _needs(
         self, names: Iterable[str], left: dict[str, str]
@@ -229,9 +242,11 @@ class _Undo:
             past = await self._layout.store.past(key)
             if not _is_hidden(past, self._pruned):
                 continue  # it was written again since the plan was made
-            raw = await self._layout.store.read_past(key, past.version, limit)
             try:
+                raw = await self._layout.store.read_past(key, past.version, limit)
                 config, _ = codec.decode_written(raw, self._layout.max_records)
+            except NotFoundError:
+                left[name] = _EXPIRED
             except ManifestError as error:
                 left[name] = error.reason
             else:
