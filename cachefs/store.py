@@ -379,6 +379,15 @@ class Store:
             raise
 
     def _keyed(self, stat: Stat) -> Stat:
+        if not stat.path.startswith(self.root):
+            # SeaweedFS drops a slash at the beginning of keys: their ends would pass for names.
+            raise StoreError(
+                f"the store lists {stat.path}, which is elsewhere: it changes such prefixes; give "
+                "one without a slash at its beginning",
+                operation="list",
+                side=self.side,
+                key=self.root,
+            )
         return stat._replace(path=stat.path[len(self.root) :])
 
 

@@ -61,10 +61,10 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     except ValueError:  # its text may quote a password
         raise LocationError(f"the {location.protocol}:// URL is not valid: check it") from None
     user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
-    if at and ":" in user and f"{user}@" in root:
+    if at and f"{user}@" in root:  # every message would show it, as a part of a key
         raise LocationError(
-            f"{location.protocol}:// takes the user and the password in the URL for a folder: "
-            "remove them"
+            f"{location.protocol}:// takes the user, password or token in the URL for a folder: "
+            "remove it and the @"
         )
     if location.azure is not None:
         options |= _adlfs_options(location.azure)

@@ -58,6 +58,9 @@ _UNREACHABLE: Final = {
     "paramiko.SSHException",
 }
 
+_TIMED_OUT: Final = {"botocore.ConnectTimeoutError", "botocore.ReadTimeoutError"}
+_IF_SILENT: Final = "check the network and the endpoint, or give it more time with patience"
+
 _GONE: Final = {404, 410}
 
 _NOT_OF_AN_OBJECT: Final = {"list", "write", "upload"}
@@ -140,10 +143,7 @@ def _by_type(error: Exception, operation: str) -> Finding:
     if isinstance(error, PermissionError) or _status(error) in {401, 403}:
         return AccessError, f"access is denied ({_said(error)}): check the credentials"
     if _status(error) is None and is_unreachable(error):
-        if (refused := _refused_certificate(error)) is not None:
-            return UnreachableError, refused
-        reason, advice = _first_line(error), _advice(error)
-        return UnreachableError, f"no response from the store ({reason}); {advice}"
+        return UnreachableError, _unanswered(error)
     # s3fs gives the errors of servers the nearest numbers, which mean disks here.
     if isinstance(error, OSError) and not code_of(error) and (said := system_reason(error)):
         return AccessError if error.errno == errno.EROFS else StoreError, said
@@ -158,22 +158,42 @@ def _not_found(error: Exception, operation: str) -> Finding:
     return NotFoundError, "there is no such object"
 
 
+def _unanswered(error: Exception) -> str:
+    """Why there was no response, and what to do."""
+    if (refused := _refused_certificate(error)) is not None:
+        return refused
+    if is_silence(error):
+        return f"no response from the store in time; {_IF_SILENT}"
+    return f"no response from the store ({_first_line(error)}); {_advice(error)}"
+
+
 def _silent(error: NoProgressError) -> str:
     if error.again:
         return "it did not respond before, so nothing more is requested"
-    return (
-        f"no response from the store for {error.seconds:g} seconds; check the network and the "
-        "endpoint, or give it more time with patience"
-    )
+    return f"no response from the store for {error.seconds:g} seconds; {_IF_SILENT}"
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether the error says that there was no connection or no response."""
     names = _kinds(error)
-    unanswered = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    unanswered = isinstance(error, ConnectionError | socket.gaierror)
+    return unanswered or _timed_out(error) or bool(names & _UNREACHABLE)
+
+
+def is_silence(error: BaseException) -> bool:
+    """Whether the store was given up because it did not respond in time.
+
+    Whoever goes on after an error of one object does not go on after this one: the next request
+    would take that time again.
+    """
+    return any(_timed_out(one) for one in causes(error))
+
+
+def _timed_out(error: BaseException) -> bool:
+    names = _kinds(error)
     # The one exception to "never by their text": obstore has no class for it.
-    timed_out = "obstore.GenericError" in names and "kind: Timeout" in str(error)
-    return unanswered or timed_out or bool(names & _UNREACHABLE)
+    of_obstore = "obstore.GenericError" in names and "kind: Timeout" in str(error)
+    return isinstance(error, TimeoutError) or of_obstore or bool(names & _TIMED_OUT)
 
 
 def _kinds(error: BaseException) -> set[str]:

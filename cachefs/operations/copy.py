@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec.structs import replace
 
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted_names
 from cachefs.concurrency import run
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
@@ -89,6 +89,14 @@ class CopyPlan(Plan[ExportReport], frozen=True, kw_only=True):
     def is_empty(self) -> bool:
         """Whether there is nothing to copy and nothing to remove."""
         return not (self.names or self.unreadable) and (self.prune is None or self.prune.is_empty)
+
+    def __str__(self) -> str:
+        parts = [f"copy: write {counted_names(in_order(self.names))}; send {self.upload}"]
+        if self.unreadable:
+            parts.append(f"not copied, {counted_names(in_order(self.unreadable))}")
+        if self.prune is not None:
+            parts.append(f"then {self.prune}")
+        return "; ".join(parts)
 
 
 class Senders(NamedTuple):

@@ -10,6 +10,7 @@ from msgspec import Struct
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, StoreError
+from cachefs.filesystems.failures import is_silence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -80,8 +81,8 @@ class Deletion:
                 gone = await store.delete_unchanged(stat)
             except AccessError:
                 raise
-            except StoreError:
-                if pause is None:
+            except StoreError as error:
+                if pause is None or is_silence(error):
                     raise
                 sent = True
                 await asyncio.sleep(pause)

@@ -15,7 +15,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 from msgspec.structs import replace
 
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted_names
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
@@ -102,6 +102,10 @@ class MergePlan(Plan[ExportReport], frozen=True, kw_only=True):
         return set(self.unchanged) == set(self.names) and not (
             self.upload.blobs or self.touch.blobs
         )
+
+    def __str__(self) -> str:
+        sources = counted_names([one.name for one in self.sources])
+        return f"merge: {sources}; write {counted_names(self.names)}; send {self.upload}"
 
 
 class _Read(NamedTuple):

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted_names
 from cachefs.errors import UsageError
 from cachefs.filesystems.base import Stat
 from cachefs.layout.base import NamedManifest  # noqa: TC001 - msgspec resolves it when decoding
@@ -165,6 +165,10 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     def is_empty(self) -> bool:
         """Whether there is nothing to remove or delete."""
         return not (self.remove or self.delete or self.leftovers)
+
+    def __str__(self) -> str:
+        removed = counted_names([one.manifest.name for one in self.remove])
+        return f"prune: remove {removed}; delete {self.frees}; keep {self.kept}"
 
 
 def default_grace(touch_refresh: float) -> float:

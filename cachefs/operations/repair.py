@@ -13,10 +13,17 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 from msgspec.structs import replace
 
-from cachefs.amount import Amount
+from cachefs.amount import Amount, counted, counted_names
 from cachefs.concurrency import for_each
 from cachefs.digest import Digest
-from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError, UsageError
+from cachefs.errors import (
+    CacheError,
+    IntegrityError,
+    NotFoundError,
+    StoreError,
+    UnreachableError,
+    UsageError,
+)
 from cachefs.graph import RecordGraph
 from cachefs.location.keys import in_order, natural_order
 from cachefs.operations.plan import Plan
@@ -96,6 +103,16 @@ class RepairPlan(Plan[RepairReport], frozen=True, kw_only=True):
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.fetch or self.publish or self.remove or self.delete)
+
+    def __str__(self) -> str:
+        fetched = Amount.of(one.bytes for one in self.fetch)
+        written = counted_names([one.name for one in self.publish])
+        return (
+            f"repair: {counted(len(self.faults), 'fault')}; fetch {fetched}; "
+            f"write {written}; remove {counted_names(self.remove)}; "
+            f"delete {counted(len(self.delete), 'damaged blob')}; "
+            f"leave {counted(len(self.leave), 'fault')}"
+        )
 
 
 # --- planning ------------------------------------------------------------------------------------
@@ -350,10 +367,16 @@ class _Repair:
         for position, replica in enumerate(self._replicas):
             blobs = [Blob(Digest(i.digest), i.bytes) for i in items if i.replica == position]
             transfer = Transfer(self._layout, LayoutSource(replica), callback, tolerant=True)
-            await transfer.send(blobs)
+            failures: dict[Digest, CacheError] = transfer.failures
+            try:
+                await transfer.send(blobs)
+            except UnreachableError as error:
+                if error.side != "source":
+                    raise
+                failures = {blob.digest: error for blob in blobs if not transfer.sent(blob.digest)}
             self._fetched += transfer.report([], 0.0).uploaded
-            for digest, error in transfer.failures.items():
-                self.left[str(digest)] = str(error)
+            for digest, failure in failures.items():
+                self.left[str(digest)] = str(failure)
 
     async def publish(self, publication: Publication) -> None:
         """Rewrite or restore a manifest, if it is unchanged since the plan was made."""

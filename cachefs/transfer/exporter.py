@@ -18,6 +18,7 @@ from cachefs.concurrency import closing, for_each, task_group
 from cachefs.digest import verify
 from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
+from cachefs.filesystems.failures import is_silence
 from cachefs.store import HASH_IN_THREAD, verified
 from cachefs.transfer.diff_ids import (
     completed,
@@ -154,7 +155,8 @@ class Transfer:
         source: where blobs to be sent come from.
         callback: an fsspec callback that receives the number of bytes sent.
         tolerant: collect errors of the source's blobs in :attr:`failures` and continue, instead of
-            raising the first one. Errors of the target are always raised.
+            raising the first one. Errors of the target are always raised, and so is that of a
+            source that does not respond in time.
         clock: this machine's time, in seconds since 1970.
         unknown: blobs whose diffIDs are worked out while they are sent, and noted in
             :attr:`diff_ids`.
@@ -226,6 +228,10 @@ class Transfer:
     async def send(self, blobs: Sequence[Blob]) -> None:
         """Send the blobs, even if the target has them. Raises the same errors as :meth:`bring`."""
         await self._execute(ExportPlan(upload=[*blobs], touch=[], keep=[], replace=[]))
+
+    def sent(self, digest: Digest) -> bool:
+        """Whether this blob was sent."""
+        return digest in self._uploaded
 
     def report(self, names: Iterable[str], seconds: float) -> ExportReport:
         """What was done."""
@@ -325,9 +331,9 @@ class Transfer:
         self._callback.relative_update(_bytes_of(sending))
 
     def _note_or_raise(self, blob: Blob, error: CacheError) -> None:
-        """Note the error of a blob of the source, or raise it."""
+        """Note the error of a blob of the source, or raise it, as for a source that is silent."""
         of_source = isinstance(error, IntegrityError) or error.side == "source"
-        if not (self._tolerant and of_source):
+        if not (self._tolerant and of_source) or is_silence(error):
             raise error
         self.failures[blob.digest] = error
 

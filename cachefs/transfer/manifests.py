@@ -14,6 +14,7 @@ from cachefs.errors import (
     NotFoundError,
     UsageError,
 )
+from cachefs.filesystems.failures import is_silence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -44,7 +45,8 @@ async def read_names(
         read: reads one name, such as :meth:`Layout.read`, of the layout that it is
             given. It may reduce a manifest to what is needed, so that not all manifests are in
             memory at once.
-        store_errors: collect the store's errors too, instead of raising the first one.
+        store_errors: collect the store's errors too, instead of raising the first one. Once the
+            store does not respond in time, the other names get the same error without a request.
 
     Returns, for each name, what ``read`` returned or the error that concerns the name. Raises
     UsageError for an invalid name, and StoreError.
@@ -53,14 +55,20 @@ async def read_names(
     wanted = list(dict.fromkeys(names))
     found: dict[str, T | CacheError] = {}
     held = layout.held()
+    silent: CacheError | None = None
 
     async def one(name: str) -> None:
+        nonlocal silent
+        if silent is not None:
+            found[name] = silent
+            return
         try:
             found[name] = await read(held, name)
         except UsageError:
             raise
         except caught as error:
             found[name] = error
+            silent = error if is_silence(error) else None
 
     await for_each(wanted, one, LOOKUP_PARALLELISM)
     return {name: found[name] for name in wanted}

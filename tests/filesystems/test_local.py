@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -97,3 +98,13 @@ def test_links_to_files_are_followed(cache: cachefs.Cache, tmp_path: Path) -> No
             path.rename(elsewhere)
             path.symlink_to(elsewhere)
     assert cache.verify(read_data=1.0).faults == []
+
+
+@pytest.mark.parametrize("folder", ["manifests", "blobs"])
+def test_a_file_in_place_of_a_folder_is_no_empty_cache(folder: str, tmp_path: Path) -> None:
+    cachefs.open(tmp_path).export(cachefs.RecordGraph(), {})
+    (tmp_path / "blobs").mkdir(exist_ok=True)
+    shutil.rmtree(tmp_path / folder)
+    (tmp_path / folder).write_bytes(b"")
+    with pytest.raises(cachefs.StoreError, match="a file is in the way of a directory"):
+        cachefs.open(tmp_path).usage()

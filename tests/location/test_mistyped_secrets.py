@@ -181,6 +181,8 @@ def test_credentials_of_an_http_url_are_sent_and_never_shown() -> None:
     [
         "memory://me:hush@/x",
         "memory://me:hush@host/x",
+        "memory://hush@host/x",
+        "memory://hush@x",
         "//me:hush@host/x",
         "///me:hush@host/x",
         "//hush@host:x",

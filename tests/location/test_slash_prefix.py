@@ -33,3 +33,11 @@ def test_a_cache_of_a_builder_below_a_slash_is_read_and_written(
 def test_other_prefixes_that_stores_change_stay_refused(prefix: str) -> None:
     with pytest.raises(cachefs.LocationError):
         cachefs.open(f"type=s3,bucket=b,region=r,prefix={prefix}")
+
+
+def test_a_server_that_drops_the_slash_is_noticed(seaweed_s3: S3Server, recorded: Path) -> None:
+    bucket = seaweed_s3.bucket()
+    cachefs.copy(recorded / "s3" / "max", seaweed_s3.attributes(bucket, prefix="ci/"))
+    cache = cachefs.open(seaweed_s3.attributes(bucket, prefix="/ci/", engine="s3fs"))
+    with pytest.raises(cachefs.StoreError, match="one without a slash at its beginning"):
+        cache.names()

@@ -52,6 +52,7 @@ class _Fault:
     delay: float
     flip: str
     lose: bool
+    silent: bool
     act: Callable[[], object] | None
 
 
@@ -74,6 +75,7 @@ class RecordingProxy:
         self._faults: list[_Fault] = []
         self._active = 0
         self._most_at_once = 0
+        self._ended = threading.Event()
 
     @property
     def requests(self) -> list[Request]:
@@ -111,6 +113,7 @@ class RecordingProxy:
         delay: float = 0.0,
         flip: Literal["", "request", "response"] = "",
         lose: bool = False,
+        silent: bool = False,
         act: Callable[[], object] | None = None,
     ) -> None:
         """Inject a fault into the next requests that match; earlier faults come first.
@@ -124,9 +127,10 @@ class RecordingProxy:
             delay: seconds to wait before the request is handled.
             flip: flip a bit of the body of the request or of the response on its way.
             lose: let the server handle the request, and close the connection without a response.
+            silent: read nothing more and never respond; the connection stays open.
             act: called before the request is handled.
         """
-        fault = _Fault(times, when, status, code, cut_after, delay, flip, lose, act)
+        fault = _Fault(times, when, status, code, cut_after, delay, flip, lose, silent, act)
         with self._lock:
             self._faults.append(fault)
 
@@ -157,6 +161,7 @@ def recording_proxy(upstream: S3Server) -> Iterator[RecordingProxy]:
     try:
         yield listener.proxy
     finally:
+        listener.proxy._ended.set()
         listener.shutdown()
         listener.server_close()
         thread.join()
@@ -205,7 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(fault.delay)
             if fault is not None and fault.act is not None:
                 fault.act()
-            if fault is not None and fault.status is not None:
+            if fault is not None and fault.silent:
+                self.close_connection = True
+                proxy._ended.wait()
+            elif fault is not None and fault.status is not None:
                 self._refuse(fault.status, fault.code)
             else:
                 self._flip = "" if fault is None else fault.flip
