@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound="Hashable")
 Alternative = tuple[RecordIndex, str]
 
-_EACH: Final = 64
-_ALWAYS: Final = 500_000
-"""Joining takes so many steps at most: as many for each record, and these besides."""
-
-_PASS: Final = 8
-"""Steps that a pass over all records takes for each, counted in comparisons of two records."""
+_EACH: Final = 16
+_ALWAYS: Final = 50_000
+"""Joining takes so many steps at most: as many for each record, and these besides. A step is a look
+at a record in a pass over all, or a comparison of two."""
 
 
 class _Effort:
@@ -55,7 +53,7 @@ def joined(config: CacheConfig) -> CacheConfig:
     if not alike:
         return config
     effort = _Effort(len(config.records))
-    one_pass = _PASS * len(config.records)
+    one_pass = len(config.records)
     classes = _Classes(config.records)
     while effort.allows(one_pass) and classes.join_upwards(alike, effort):
         pass
