@@ -174,6 +174,6 @@ def test_a_merge_of_what_nobody_builds_ends(hostile: Callable[[], CacheConfig]) 
     """Each took minutes, or for ever, because its time grew with the square of the records."""
     union = merged(hostile())
     ties = [record.digest for record in union.records].count(TIE)
-    assert ties == (hostile is fan)
+    assert ties == (hostile in {fan, loops})
     if hostile is results:
         assert [len(record.layers) for record in union.records] == [30_000]
