@@ -8,8 +8,10 @@ recurses, so chains of 100,000 records are no problem.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from msgspec.structs import replace
@@ -22,6 +24,7 @@ from cachefs.wire.cacheconfig import (
     NO_PARENT,
     Annotations,
     CacheConfig,
+    Chain,
     Layer,
     LayerIndex,
     Link,
@@ -32,9 +35,10 @@ from cachefs.wire.cacheconfig import (
     record_indexes,
 )
 from cachefs.wire.canonical import canonical, moved
-from cachefs.wire.joining import TIE, joined
+from cachefs.wire.joining import joined
 from cachefs.wire.rules import check
 from cachefs.wire.subset import result_layers, subset
+from cachefs.wire.tying import TIE
 from cachefs.wire.walks import fold_stacks, parents_first, topological
 
 if TYPE_CHECKING:
@@ -44,6 +48,14 @@ Mode = Literal["min", "max"]
 
 RANDOM: Final = "random:"
 """Records whose digest begins with this are good for one build only and never stored."""
+
+
+MOST_LAYERS: Final = 1_000_000
+"""How many layers :meth:`RecordGraph.results` names. A small manifest may have many results, each
+with many layers."""
+
+_COMPARED: Final = 8
+"""How many layers, from the top down, order results that were made at the same time."""
 
 
 class Key(NamedTuple):
@@ -240,28 +252,50 @@ class RecordGraph:
         )
 
     def results(self, records: Iterable[RecordIndex]) -> list[Found]:
-        """All results of these records, the newest first; at equal times, ordered by blobs."""
-        found = {result for index in records for result in self._results(self.records[index])}
+        """The results of these records, the newest first; at equal times, ordered by blobs.
+
+        If they have more than :data:`MOST_LAYERS` layers in all, the oldest are left out.
+        """
+        found: dict[Found, None] = {}
+        named = 0
+        for one in self.ordered(records):
+            layers = tuple(reversed(list(self._downwards(one))))
+            named += len(layers)
+            if found and named > MOST_LAYERS:
+                break
+            found[Found(layers, one.created_at)] = None
+        return list(found)
+
+    def ordered(self, records: Iterable[RecordIndex]) -> list[Result | Chain]:
+        """The results of these records as they are stored, in the order of :meth:`results`."""
+        found: list[Result | Chain] = []
+        for index in records:
+            found += self.records[index].layers
+            found += self.records[index].chains
         return sorted(found, key=self._age, reverse=True)
 
-    def _age(self, found: Found) -> tuple[object, ...]:
+    def top(self, result: Result | Chain) -> Layer | None:
+        """The uppermost layer of a result; None if the result is empty."""
+        top = next(self._downwards(result), None)
+        return None if top is None else self.layers[top]
+
+    def _age(self, found: Result | Chain) -> tuple[object, ...]:
         # Not by index: storing a graph renumbers its layers.
-        blobs = [self.layers[index].blob for index in found.layers]
+        blobs = tuple(self.layers[i].blob for i in islice(self._downwards(found), _COMPARED))
         return timestamps.nanoseconds(found.created_at), found.created_at, blobs
 
-    def _results(self, record: Record) -> Iterator[Found]:
-        for result in record.layers:
-            yield Found(self.chain(result.layer), result.created_at)
-        for chain in record.chains:
-            yield Found(tuple(chain.layers), chain.created_at)
+    def _downwards(self, found: Result | Chain) -> Iterator[LayerIndex]:
+        """The layers of a result, from the top down."""
+        return reversed(found.layers) if isinstance(found, Chain) else self._below(found.layer)
+
+    def _below(self, layer: LayerIndex) -> Iterator[LayerIndex]:
+        while layer != NO_PARENT:
+            yield layer
+            layer = self.layers[layer].parent
 
     def chain(self, layer: LayerIndex) -> tuple[LayerIndex, ...]:
         """The layer and all layers below it, from the bottom up."""
-        chain = []
-        while layer != NO_PARENT:
-            chain.append(layer)
-            layer = self.layers[layer].parent
-        return tuple(reversed(chain))
+        return tuple(reversed(list(self._below(layer))))
 
     def finals(self) -> list[RecordIndex]:
         """The records that have a result and that no other record is built on."""
@@ -340,7 +374,7 @@ class RecordGraph:
         Two records with the same digest become one if they share an alternative for every input, as
         they do when a builder imports them; it has the alternatives and the results of both. Two
         layers become one if they and all layers below them have the same blobs; the newer facts are
-        kept. Ties (:func:`cachefs.wire.joining.tied`) are left out.
+        kept. Ties (:func:`cachefs.wire.tying.tied`) are left out.
         """
         union = RecordGraph()
         for graph in graphs:
@@ -415,6 +449,7 @@ def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
         lambda index, parent: _merge_layer(union, graph.layers[index], parent),
     )
     records: dict[RecordIndex, RecordIndex] = {}
+    results: defaultdict[RecordIndex, list[Result | Chain]] = defaultdict(list)
     for index in topological(graph.records):
         source = graph.records[index]
         inputs = [
@@ -423,14 +458,24 @@ def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
         ]
         if source.digest == TIE or not all(inputs):
             continue  # Another union needs another tie, or none.
-        target = union.add(source.digest, inputs)
-        records[index] = target
-        for result in source.layers:
-            union.add_result(target, layers[result.layer], result.created_at)
-        for chain in source.chains:
-            with_new_indexes = moved(chain, layers)
-            if with_new_indexes not in union.records[target].chains:
-                union.records[target].chains += (with_new_indexes,)
+        target = records[index] = union.add(source.digest, inputs)
+        if source.has_result:
+            results[target] += (Result(layers[r.layer], r.created_at) for r in source.layers)
+            results[target] += (moved(chain, layers) for chain in source.chains)
+    for target, more in results.items():
+        _add_results(union.records[target], more)
+
+
+def _add_results(record: Record, results: Iterable[Result | Chain]) -> None:
+    """Give a record these results, each once."""
+    layers = {(r.layer, r.created_at): r for r in record.layers}
+    chains = {(c.layers, c.created_at): c for c in record.chains}
+    for result in results:
+        if isinstance(result, Chain):
+            chains.setdefault((result.layers, result.created_at), result)
+        else:
+            layers.setdefault((result.layer, result.created_at), result)
+    record.layers, record.chains = tuple(layers.values()), tuple(chains.values())
 
 
 def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerIndex:

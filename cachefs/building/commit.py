@@ -6,6 +6,8 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from cachefs.filesystems.regular import read_regular
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,5 +61,4 @@ def _only_commit(text: str) -> str:
 
 
 def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(_READ).decode().strip()
+    return read_regular(path, _READ).decode().strip()

@@ -8,7 +8,6 @@ than writing 100.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import stat as modes
 from contextlib import suppress
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import closing
-from cachefs.errors import NotFoundError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.chunks import joined
@@ -25,19 +23,12 @@ from cachefs.filesystems.conditions import version_of
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.locking import locked
 from cachefs.filesystems.parts import in_parts
+from cachefs.filesystems.regular import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     Show = Callable[[bytes], None]
-
-_TO_READ: Final = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    # A file may have become a pipe since it was looked at. Files do not change.
-    | getattr(os, "O_NONBLOCK", 0)
-)
 
 LOCK: Final = f"{TEMPORARY}lock"
 """The name of the lock in each directory with conditional writes. Listings omit it."""
@@ -298,43 +289,11 @@ def _read(path: str | Path, size: int) -> bytes:
 
 
 def _open_file(path: str | Path) -> int:
-    """Open a regular file to read it, and nothing else. Symbolic links are followed.
-
-    Opening a named pipe waits for a writer, and reading a device may never end. So the path is
-    looked at first, and the open file again, in case that the path was replaced in between. A
-    directory is not an object, and neither is anything else that is not a file.
-    """
+    """Open a regular file. A directory is not an object, and neither is anything else."""
     try:
-        _require_file(os.stat(path))  # noqa: PTH116 - a Path takes longer
-        number = os.open(path, _TO_READ)
+        return open_regular(path)
     except (IsADirectoryError, NotADirectoryError) as error:
         raise _no_object(error) from error
-    try:
-        _require_file(os.fstat(number))
-    except BaseException:
-        os.close(number)
-        raise
-    return number
-
-
-def _require_file(status: os.stat_result) -> None:
-    mode = status.st_mode
-    if modes.S_ISREG(mode):
-        return
-    if modes.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    for is_kind, kind in _NO_FILES:
-        if is_kind(mode):
-            raise NotFoundError(f"it is {kind}, which is never read: remove it")
-    raise NotFoundError("it is not a regular file: remove it")
-
-
-_NO_FILES: Final = (
-    (modes.S_ISFIFO, "a named pipe"),
-    (modes.S_ISSOCK, "a socket"),
-    (modes.S_ISCHR, "a device"),
-    (modes.S_ISBLK, "a device"),
-)
 
 
 def _read_or_error(path: str | Path, size: int) -> bytes | OSError:

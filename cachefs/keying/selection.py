@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import UsageError
+from cachefs.filesystems.regular import read_regular
 from cachefs.keying.patterns import ignore_pattern
 from cachefs.layers.leftovers import PREFIXES
 
@@ -222,11 +223,15 @@ def repository(directory: Path) -> Path | None:
     return None
 
 
+_LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of patterns that are read of a file."""
+
+
 def _read(path: Path) -> Sequence[Pattern]:
     """The patterns of a file. As git does, those that are not valid or name nothing are ignored."""
     valid: list[Pattern] = []
     try:
-        text = path.read_text(errors="surrogateescape")
+        text = read_regular(path, _LARGEST).decode(errors="surrogateescape")
     except OSError:
         text = ""
     for line in text.splitlines():

@@ -217,7 +217,7 @@ def _not_both(name: str, other: str, store: Store) -> CacheNameError:
 
 
 def _require_annotations(config: CacheConfig) -> None:
-    """Give layers without annotations empty ones, as builders do when they read them."""
+    """Give layers without annotations empty ones. Builders refuse them, as those without diffID."""
     for layer in config.layers:
         if layer.annotations is None:
             layer.annotations = cacheconfig.Annotations(created_at=timestamps.ZERO)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -34,12 +34,30 @@ class DescribedResult(Struct, frozen=True, kw_only=True):
     description: Description
 
 
+MOST_BYTES: Final = 32 * 1024 * 1024
+"""How long the descriptions are together that a command reads at most. In memory they take up to
+twenty times as much, and anyone who may write to a cache may write any number of them."""
+
+
+class Room:
+    """What is left of :data:`MOST_BYTES`."""
+
+    def __init__(self) -> None:
+        self._left = MOST_BYTES
+
+    def takes(self, layer: Layer) -> bool:
+        """Whether the description in this layer still fits; if so, its room is taken."""
+        fits = layer.size <= min(description.MAX_BYTES, self._left)
+        self._left -= layer.size if fits else 0
+        return fits
+
+
 def described_layers(config: CacheConfig) -> list[tuple[str, Layer]]:
     """The layers of a manifest that describe a result, each with its time, the newest first."""
     graph = RecordGraph(config)
     found = []
-    for result in graph.results(record_indexes(config.records)):
-        top = graph.layers[result.layers[-1]] if result.layers else None
+    for result in graph.ordered(record_indexes(config.records)):
+        top = graph.top(result)
         facts = top.annotations if top else None
         if top and facts and facts.media_type == description.MEDIA_TYPE:
             found.append((result.created_at, top))
@@ -47,23 +65,27 @@ def described_layers(config: CacheConfig) -> list[tuple[str, Layer]]:
 
 
 async def read_descriptions(
-    layout: Layout, layers: Iterable[tuple[str, Layer]]
+    layout: Layout, layers: Iterable[tuple[str, Layer]], room: Room | None = None
 ) -> list[DescribedResult]:
-    """Read descriptions. Those that are missing, damaged or too long are left out."""
+    """Read descriptions. Those that are missing, damaged or too long are left out.
+
+    So are the last ones if all together are longer than there is ``room`` for.
+    """
+    room = room or Room()
+    wanted = [item for item in layers if room.takes(item[1])]
     found: dict[int, DescribedResult] = {}
 
     async def read(item: tuple[int, tuple[str, Layer]]) -> None:
         position, (created_at, layer) = item
         try:
-            if layer.size <= description.MAX_BYTES:
-                raw = await read_blob(layout, Digest(layer.blob), layer.size)
-                found[position] = DescribedResult(
-                    created_at=created_at, description=description.decode(raw)
-                )
+            raw = await read_blob(layout, Digest(layer.blob), layer.size)
+            found[position] = DescribedResult(
+                created_at=created_at, description=description.decode(raw)
+            )
         except CacheError:
             pass  # it is not essential
 
-    await for_each(list(enumerate(layers)), read, LOOKUP_PARALLELISM)
+    await for_each(list(enumerate(wanted)), read, LOOKUP_PARALLELISM)
     return [found[position] for position in sorted(found)]
 
 

@@ -12,6 +12,7 @@ from cachefs.errors import CacheError
 from cachefs.graph import RecordGraph
 from cachefs.operations.describe import (
     DescribedResult,
+    Room,
     described_layers,
     read_descriptions,
 )
@@ -124,13 +125,14 @@ async def survey(layout: Layout, names: Collection[str] = (), *, described: bool
     listed = {name.name: name for name in await layout.names()}
     wanted = list(names or listed)
     sizes: dict[Digest, int] = {}
+    room = Room()
 
     async def read(held: Layout, name: str) -> NameSummary:
         manifest = await held.read(name)
         summary = _summary(listed[name], manifest, sizes)
         if not described or not (layers := described_layers(manifest.config)):
             return summary
-        newest = await read_descriptions(layout, layers[:1])
+        newest = await read_descriptions(layout, layers[:1], room)
         return replace(summary, described=next(iter(newest), None), others=len(layers) - 1)
 
     found = await read_names(layout, [name for name in wanted if name in listed], read)

@@ -2,7 +2,7 @@
 
 The union is that of :meth:`cachefs.graph.RecordGraph.union`: the same names in any order, or merged
 again with the result, give the same bytes. If a builder would lose links when it imports the union,
-a record ties it together (:func:`cachefs.wire.joining.tied`). A name that the union is stored under
+a record ties it together (:func:`cachefs.wire.tying.tied`). A name that the union is stored under
 keeps what it holds, unless it is to be replaced.
 """
 

@@ -23,7 +23,7 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.contention import ATTEMPTS, pause
 from cachefs.transfer.exporter import Transfer
 from cachefs.transfer.sources import FirstSource, LayoutSource
-from cachefs.wire.joining import tied
+from cachefs.wire.tying import tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 
 from cachefs.errors import UsageError
+from cachefs.filesystems.regular import read_regular
 
 if TYPE_CHECKING:
     from cachefs.location.options import Location
@@ -82,11 +83,15 @@ def _private(path: Path) -> Path:
     return path
 
 
+_LARGEST: Final = 1 << 30
+"""Bytes of a file beyond which it is not ours: an index of a million files has a tenth."""
+
+
 def read_checked(*name: str) -> bytes | None:
     """Read what :func:`write_checked` wrote; None if it is missing or damaged."""
     try:
         path = user_cache().joinpath(*name)
-        raw = path.read_bytes()
+        raw = read_regular(path, _LARGEST)
         if path.stat().st_mtime < time.time() - DAY:
             os.utime(path)  # in use
     except (OSError, UsageError):

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from cachefs.errors import UsageError
+from cachefs.filesystems.regular import read_regular
 from cachefs.user_cache.directory import user_cache
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def count(saving: Saving) -> None:
 def totals() -> list[Saving]:
     """The total for each cache and command, the one that saved most first. Raises UsageError."""
     found: dict[tuple[str, str], Saving] = {}
-    with suppress(FileNotFoundError), (user_cache() / _NAME).open("rb") as file:
-        for line in file:
+    with suppress(OSError):
+        for line in read_regular(user_cache() / _NAME, 2 * _LARGEST).splitlines():
             with suppress(msgspec.DecodeError, UnicodeDecodeError):
                 one = _decoder.decode(line)
                 identity = (one.cache, one.command)
@@ -102,7 +103,7 @@ def reset() -> None:
 
 @contextmanager
 def _locked() -> Iterator[int]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(user_cache() / _NAME, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,27 +1,41 @@
-"""Joining records that a builder takes for one, and tying together what it imports apart.
+"""Joining records that a builder takes for one.
 
-Both are done to a union of manifests, so that a builder finds in it whatever it would have found in
+This is done to a union of manifests, so that a builder finds in it whatever it would have found in
 them, in whatever order it goes through the records: see "Merging" in ``docs/format.md``.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from itertools import chain, combinations
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from cachefs.digest import Digest
 from cachefs.errors import ManifestError
 from cachefs.wire.cacheconfig import CacheConfig, Link, Record, RecordIndex, record_indexes
 from cachefs.wire.walks import in_order, link_targets, topological
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
+Key = TypeVar("Key", bound="Hashable")
 Alternative = tuple[RecordIndex, str]
 
-TIE: Final = str(Digest.of(b"cachefs: every record of this manifest"))
-"""The digest of the record that ties a union together. No step has it."""
+_EACH: Final = 16
+_ALWAYS: Final = 50_000
+"""Joining takes so many steps at most: as many for each record, and these besides. A step is a look
+at a record in a pass over all, or a comparison of two."""
+
+
+class _Effort:
+    """What joining may still cost. The records of builds use up little of it, hostile ones all."""
+
+    def __init__(self, records: int) -> None:
+        self._left = _EACH * records + _ALWAYS
+
+    def allows(self, steps: int) -> bool:
+        """Take so many steps, if as many are left."""
+        self._left -= steps
+        return self._left >= 0
 
 
 def joined(config: CacheConfig) -> CacheConfig:
@@ -31,65 +45,21 @@ def joined(config: CacheConfig) -> CacheConfig:
     the joined record has the alternatives and the results of both. That may make the inputs of
     other records equal, so it is repeated. A link that closes a loop of joined records is left out,
     as a builder does. The layers are those of the argument, which is not changed.
+
+    The time that this takes is bounded. What is not joined within it stays apart, which no manifest
+    of a builder comes near.
     """
     alike = _alike(config.records)
     if not alike:
         return config
+    effort = _Effort(len(config.records))
+    one_pass = len(config.records)
     classes = _Classes(config.records)
-    while classes.join_upwards(alike):
+    while effort.allows(one_pass) and classes.join_upwards(alike, effort):
         pass
-    while classes.join(list(_overlaps(classes, alike))):
+    while effort.allows(one_pass) and classes.join(list(_overlaps(classes, alike, effort))):
         pass
     return CacheConfig(config.layers, classes.records())
-
-
-def tied(config: CacheConfig) -> CacheConfig:
-    """The config with a record on top of all its leaves, if a builder would lose links without.
-
-    A leaf is a record that no other is built on. A builder imports what is below one leaf after
-    the other, in random order. A record that an earlier leaf has brought, and that it reaches from
-    a later leaf more than once, keeps only the first of these links. With a single leaf nothing is
-    lost. Nothing is ever found by the tie itself, because no step has its digest.
-    """
-    above = _links_to(config.records)
-    leaves = [index for index in record_indexes(config.records) if not above[index]]
-    if not _may_lose_links(config.records, above, leaves):
-        return config
-    tie = Record(digest=TIE, inputs=(tuple(Link(link=index) for index in leaves),))
-    return CacheConfig(config.layers, [*config.records, tie])
-
-
-def _links_to(records: Sequence[Record]) -> list[list[RecordIndex]]:
-    """For each record, those that link to it, as often as they do."""
-    above: list[list[RecordIndex]] = [[] for _ in records]
-    for index, targets in zip(record_indexes(records), link_targets(records), strict=True):
-        for target in targets:
-            above[target].append(index)
-    return above
-
-
-def _may_lose_links(
-    records: Sequence[Record],
-    above: Sequence[Sequence[RecordIndex]],
-    leaves: Sequence[RecordIndex],
-) -> bool:
-    """Whether one leaf may bring a record that another then reaches by two links of its own."""
-    if len(leaves) < 2:
-        return False
-    bit = {leaf: 1 << position for position, leaf in enumerate(leaves)}
-    # The leaves that each record is below, as a set of bits.
-    reached = [0] * len(records)
-    for index in reversed(topological(records)):
-        for one in above[index]:
-            reached[index] |= reached[one]
-        reached[index] |= bit.get(index, 0)
-        links = Counter(reached[one] for one in above[index])
-        pairs = chain(
-            combinations(links, 2), ((of, of) for of, count in links.items() if count > 1)
-        )
-        if any(one & other and reached[index] & ~(one | other) for one, other in pairs):
-            return True
-    return False
 
 
 def _alike(records: Sequence[Record]) -> list[list[RecordIndex]]:
@@ -134,7 +104,7 @@ class _Classes:
             for of_all in zip(*(self._records[index].inputs for index in members), strict=True)
         ]
 
-    def join_upwards(self, alike: Iterable[Sequence[RecordIndex]]) -> bool:
+    def join_upwards(self, alike: Iterable[Sequence[RecordIndex]], effort: _Effort) -> bool:
         """Join records from the roots up, each with those before it, unless that closes a loop.
 
         What is built on joined records is joined in the same pass. Returns whether another pass
@@ -152,12 +122,10 @@ class _Classes:
                 [(digest, len(own), at, alternative) for alternative in alternatives]
                 for at, alternatives in enumerate(own)
             ]
-            near = min(
-                ({self.of(i) for key in of for i in known.get(key, ())} for of in keys),
-                key=len,
-                default=set(),
-            )
-            for other in near:
+            near = _fewest(known, keys)
+            if not effort.allows(len(near)):
+                break
+            for other in {self.of(i) for i in near}:
                 if not any(map(set.isdisjoint, own, inputs[other])):
                     own = [one | more for one, more in zip(own, inputs[other], strict=True)]
                     self._join(index, other)
@@ -241,35 +209,27 @@ class _Classes:
 
 
 def _overlaps(
-    classes: _Classes, alike: Iterable[Sequence[RecordIndex]]
+    classes: _Classes, alike: Iterable[Sequence[RecordIndex]], effort: _Effort
 ) -> Iterator[tuple[RecordIndex, RecordIndex]]:
     """Pairs of classes that share an alternative for every input."""
     for group in alike:
         inputs = {one: classes.inputs(of) for one, of in classes.members(group).items()}
-        with_alternative: list[dict[Alternative, list[RecordIndex]]] = []
-        for column in zip(*inputs.values(), strict=True):
-            found: dict[Alternative, list[RecordIndex]] = defaultdict(list)
-            for one, alternatives in zip(inputs, column, strict=True):
-                for alternative in alternatives:
-                    found[alternative].append(one)
-            with_alternative.append(found)
+        with_alternative: dict[tuple[int, Alternative], set[RecordIndex]] = defaultdict(set)
         for one, own in inputs.items():
-            candidates = _fewest(with_alternative, own)
-            for other in candidates:
-                if other < one and not any(map(set.isdisjoint, own, inputs[other])):
+            keys = [[(at, found) for found in of] for at, of in enumerate(own)]
+            near = _fewest(with_alternative, keys)
+            if not effort.allows(len(near)):
+                return
+            for other in near:
+                if not any(map(set.isdisjoint, own, inputs[other])):
                     yield one, other
+            for key in chain.from_iterable(keys):
+                with_alternative[key].add(one)
 
 
 def _fewest(
-    with_alternative: Sequence[dict[Alternative, list[RecordIndex]]],
-    own: Sequence[set[Alternative]],
+    known: Mapping[Key, Collection[RecordIndex]], keys: Iterable[Sequence[Key]]
 ) -> set[RecordIndex]:
-    """The classes that share an alternative for the input for which the fewest do."""
-    return min(
-        (
-            {other for alternative in alternatives for other in found[alternative]}
-            for found, alternatives in zip(with_alternative, own, strict=True)
-        ),
-        key=len,
-        default=set(),
-    )
+    """The records that share an alternative for the input for which the fewest do."""
+    fewest = min(keys, key=lambda of: sum(len(known.get(key, ())) for key in of), default=())
+    return {index for key in fewest for index in known.get(key, ())}

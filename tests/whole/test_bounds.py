@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 _MEASURED = """
-import gzip, hashlib, io, re, struct, sys, tarfile, tempfile
+import gzip, hashlib, io, re, shutil, struct, sys, tarfile, tempfile
 from pathlib import Path
 import zstandard
 import cachefs
@@ -31,7 +31,7 @@ from cachefs.building.log import frames
 from cachefs.layers import tarformat
 from cachefs.layers.compression import MEDIA_TYPES
 from cachefs.layers.extracting import LayerSource, extract_chain
-from cachefs.wire import codec, oci
+from cachefs.wire import cacheconfig, codec, description, oci, tying
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -116,6 +116,43 @@ measured(extracted, blob, cachefs.Digest.of(b""))""",
 measured(extracted, blob, cachefs.Digest.of(bytes(1 << 20) * 100), "gzip")""",
         "fine",
         50,
+    ),
+    "results with many layers": (
+        """layers = [cacheconfig.Layer(str(cachefs.Digest.of(b"%d" % i)), i - 1)
+    for i in range(20_000)]
+of_record = tuple(cacheconfig.Result(i, f"2026-01-01T00:00:{i % 60:02}Z") for i in range(20_000))
+graph = cachefs.RecordGraph(cacheconfig.CacheConfig(
+    layers, [cacheconfig.Record(digest="a", layers=of_record)]))
+measured(graph.results, [0])""",
+        "fine",
+        60,
+    ),
+    "leaves of a union": (
+        """records = [cacheconfig.Record(digest="root")]
+for i in range(60_000):
+    at = len(records)
+    records.append(cacheconfig.Record(digest="a", inputs=((cacheconfig.Link(link=0),),)))
+records.append(cacheconfig.Record(digest="b", inputs=((cacheconfig.Link(link=0),),) * 2))
+measured(tying.tied, cacheconfig.CacheConfig([], records))""",
+        "fine",
+        60,
+    ),
+    "descriptions": (
+        """folder = Path(tempfile.mkdtemp())
+shown = b'{"outputs":[' + b'"",' * 340_000 + b'""]}'
+blob = str(cachefs.Digest.of(shown))
+for name, data in (("blobs/" + blob, shown), ("manifests/bad", b"")):
+    (folder / name).parent.mkdir()
+    (folder / name).write_bytes(data)
+layer = cacheconfig.Layer(blob, -1, cacheconfig.Annotations(
+    media_type=description.MEDIA_TYPE, size=len(shown), created_at="2026-01-01T00:00:00Z"))
+result = (cacheconfig.Result(0, "2026-01-01T00:00:00Z"),)
+records = [cacheconfig.Record(digest=f"{i}", layers=result) for i in range(300)]
+(folder / "manifests/bad").write_bytes(codec.encode(cacheconfig.CacheConfig([layer], records)))
+measured(cachefs.open(folder).describe, "bad")
+shutil.rmtree(folder)""",
+        "fine",
+        350,
     ),
     "tiny records": (
         """measured(codec.decode, b'{"records":[' + b"{}," * 20_000_000 + b"{}]}")""",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 import cachefs
 from cachefs.wire import codec
 from cachefs.wire.cacheconfig import CacheConfig
-from cachefs.wire.joining import TIE, joined, tied
+from cachefs.wire.joining import joined
+from cachefs.wire.tying import TIE, tied
 from tests.graphs import digest_of
 from tests.importing import Imported, found
 
@@ -123,3 +126,54 @@ def test_everything_found_in_two_caches_is_found_in_their_union(
     together = [Imported(union.records, order)]
     for graph in (a, b):
         assert found(graph.records, apart) <= found(graph.records, together)
+
+
+# --- what nobody builds ---------------------------------------------------------------------------
+
+NONE: Final = "2026-08-01T12:00:00Z"
+
+
+def hub() -> CacheConfig:
+    """Many leaves on one record, none of which reaches it twice."""
+    records = [{"digest": "root"}]
+    records += [{"digest": f"{i}", "inputs": [[{"link": 0}]]} for i in range(30_000)]
+    return msgspec.convert({"records": records}, CacheConfig)
+
+
+def fan() -> CacheConfig:
+    """Many leaves that reach one record in two ways each."""
+    records: list[dict[str, Any]] = [{"digest": "root"}]
+    for i in range(4000):
+        at = len(records)
+        records.append({"digest": f"{i}", "inputs": [[{"link": 0}]]})
+        records.append({"digest": f"top {i}", "inputs": [[{"link": 0}], [{"link": at}]]})
+    return msgspec.convert({"records": records}, CacheConfig)
+
+
+def loops() -> CacheConfig:
+    """Many pairs of records, each of which closes a loop if it becomes one."""
+    records: list[dict[str, Any]] = [{"digest": "root"}]
+    for i in range(1500):
+        at = len(records)
+        records.append({"digest": f"step {i}", "inputs": [[{"link": 0}]]})
+        records.append({"digest": f"between {i}", "inputs": [[{"link": at}]]})
+        records.append({"digest": f"step {i}", "inputs": [[{"link": 0}, {"link": at + 1}]]})
+    return msgspec.convert({"records": records}, CacheConfig)
+
+
+def results() -> CacheConfig:
+    """A record with many results."""
+    of_record = [{"layer": 0, "createdAt": f"{NONE[:-1]}.{i:09}Z"} for i in range(30_000)]
+    layer = {"blob": digest_of(0), "parent": -1}
+    records = [{"digest": "step", "layers": of_record}] * 2
+    return msgspec.convert({"layers": [layer], "records": records}, CacheConfig)
+
+
+@pytest.mark.parametrize("hostile", [hub, fan, loops, results], ids=lambda one: one.__name__)
+def test_a_merge_of_what_nobody_builds_ends(hostile: Callable[[], CacheConfig]) -> None:
+    """Each took minutes, or for ever, because its time grew with the square of the records."""
+    union = merged(hostile())
+    ties = [record.digest for record in union.records].count(TIE)
+    assert ties == (hostile in {fan, loops})
+    if hostile is results:
+        assert [len(record.layers) for record in union.records] == [30_000]
