@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cachefs.filesystems.base import Stat
+from cachefs.filesystems.copies import Copied
+from cachefs.filesystems.s3_failures import ARCHIVED
 
 BEYOND: Final = 416
 """The HTTP status for a range beyond the end of the object."""
@@ -57,3 +59,19 @@ _CHANGED: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "N
 def says_changed(error: OSError) -> bool:
     """Whether a write was refused because its condition does not hold, so that nothing changed."""
     return error_code(error) in _CHANGED
+
+
+_OF_THE_SOURCE: Final = {404, BEYOND}
+"""Statuses of a copy whose source does not exist, or is shorter than what is to be copied."""
+
+_PASSING: Final = {408, 425, 429}
+_UNSUPPORTED: Final = 501
+
+
+def says_not_copied(error: OSError) -> Copied | None:
+    """What the refusal of a copy means for others; None if it is no refusal but a failure."""
+    status = status_of(error) or 0
+    if status in _OF_THE_SOURCE or error_code(error) in ARCHIVED:
+        return Copied.NOT_THIS
+    refused = 400 <= status < 500 and status not in _PASSING
+    return Copied.NEVER if refused or status == _UNSUPPORTED else None
