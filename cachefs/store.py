@@ -275,7 +275,7 @@ class Store:
         """Let the filesystem copy an object of a store with the same account, without its bytes.
 
         It is seen only if the store stated its digest, or if the store is ``trusted``. Raises
-        StoreError if the store fails; if it refuses, the result says so.
+        StoreError if there is no response; if the store refuses or fails, the result says so.
         """
         filesystem = self.filesystem
         copy = filesystem.copy_trusted if trusted else filesystem.copy_checked

@@ -522,7 +522,7 @@ def _copied(path: str) -> dict[str, str]:
 
 
 def _refused(error: OSError) -> Copied:
-    """What the server's refusal to copy means. Raises any other error."""
+    """What the server's answer means, if there was one. Raises the error if there was none."""
     found = says_not_copied(error)
     if found is None:
         raise error

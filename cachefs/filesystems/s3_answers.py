@@ -64,14 +64,15 @@ def says_changed(error: OSError) -> bool:
 _OF_THE_SOURCE: Final = {404, BEYOND}
 """Statuses of a copy whose source does not exist, or is shorter than what is to be copied."""
 
-_PASSING: Final = {408, 425, 429}
-_UNSUPPORTED: Final = 501
-
 
 def says_not_copied(error: OSError) -> Copied | None:
-    """What the refusal of a copy means for others; None if it is no refusal but a failure."""
-    status = status_of(error) or 0
-    if status in _OF_THE_SOURCE or error_code(error) in ARCHIVED:
-        return Copied.NOT_THIS
-    refused = 400 <= status < 500 and status not in _PASSING
-    return Copied.NEVER if refused or status == _UNSUPPORTED else None
+    """What the server's answer to a copy means for others; None if there was no answer.
+
+    A server may fail at requests that an upload of the same bytes does not need, so that failing
+    counts as refusing: if it fails at all, the upload will tell.
+    """
+    status = status_of(error)
+    if status is None:
+        return None
+    absent = status in _OF_THE_SOURCE or error_code(error) in ARCHIVED
+    return Copied.NOT_THIS if absent else Copied.NEVER

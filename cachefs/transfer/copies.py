@@ -54,7 +54,7 @@ class StoreCopies:
 
         The others are to be sent: nothing of them is seen. The smallest comes first and alone, so
         that a store which refuses is asked once, and not once for each blob. Raises StoreError if
-        the store fails.
+        there is no response.
         """
         if not blobs or not await self._opened():
             return set()
