@@ -133,7 +133,10 @@ class AzureFilesystem(Filesystem):
             try:
                 status = (await target.start_copy_from_url(url))["copy_status"]
             except Exception as error:
-                return _refused(error)
+                answered = getattr(error, "status_code", None)
+                if answered is None:
+                    raise
+                return Copied.NOT_THIS if answered == _NOT_FOUND else Copied.NEVER
             while status == "pending":
                 await asyncio.sleep(_POLL)
                 status = (await target.get_blob_properties()).copy.status
@@ -149,14 +152,6 @@ class AzureFilesystem(Filesystem):
 
 def _stat(container: str, blob: Any) -> Stat:
     return Stat(f"{container}/{blob.name}", blob.size, blob.last_modified.timestamp())
-
-
-def _refused(error: Exception) -> Copied:
-    """What Azure's answer to a copy means, if there was one. Raises the error if there was none."""
-    status = getattr(error, "status_code", None)
-    if status is None:
-        raise error
-    return Copied.NOT_THIS if status == _NOT_FOUND else Copied.NEVER
 
 
 def _is_folder(blob: Any) -> bool:
