@@ -44,6 +44,7 @@ def plan_copy(
     repair: bool = False,
     ignore_missing: bool = False,
     on_conflict: OnConflict = "replace",
+    trust_store: bool = False,
     executor: Executor | None = None,
 ) -> CopyPlan:
     """Find what :func:`copy` would do. Writes nothing. Raises the same errors as :func:`copy`.
@@ -58,6 +59,7 @@ def plan_copy(
             repair=repair,
             ignore_missing=ignore_missing,
             on_conflict=on_conflict,
+            trust_store=trust_store,
             executor=executor,
         )
         plan = run(work.plan())
@@ -79,6 +81,7 @@ def copy(
     repair: bool = False,
     ignore_missing: bool = False,
     on_conflict: OnConflict = "replace",
+    trust_store: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
     executor: Executor | None = None,
 ) -> ExportReport:
@@ -86,10 +89,13 @@ def copy(
 
     All names of the source, or those that its location gives, keep their names unless the target's
     location gives others; an OCI tag is a name. Blobs that the target has are not sent, and every
-    blob is verified while it is copied. A name that holds the same already is not written again,
-    unless it is older than the source's. If all names are copied and the target can set times (on a
-    disk or by SFTP, in a keyed cache), its names get the times of the source's, so that their ages
-    mean the same.
+    blob is verified while it is copied. Between S3 locations of one server, the server copies the
+    larger blobs itself if it states their SHA-256 before they can be seen; their bytes do not
+    travel then.
+
+    A name that holds the same already is not written again, unless it is older than the source's.
+    If all names are copied and the target can set times (on a disk or by SFTP, in a keyed cache),
+    its names get the times of the source's, so that their ages mean the same.
 
     Args:
         source: where to copy from.
@@ -104,6 +110,9 @@ def copy(
         on_conflict: what happens to a name of the target that holds something else: ``replace`` it;
             ``merge`` both, so that writers of one name at the same time, such as the jobs of a
             matrix, lose nothing; or ``fail``. Names that are joined get the present time.
+        trust_store: let a store copy blobs itself also where it does not prove what it copied (S3,
+            Azure and Google Cloud Storage, within one server or account): in fewer requests, but
+            damaged bytes are copied as they are. The report says what was copied how.
         callback: an fsspec callback that receives the number of bytes sent.
         executor: other processes or machines that send the blobs: any
             ``concurrent.futures.Executor``, as for :meth:`Cache.verify`.
@@ -121,6 +130,7 @@ def copy(
             repair=repair,
             ignore_missing=ignore_missing,
             on_conflict=on_conflict,
+            trust_store=trust_store,
             executor=executor,
         )
         return run(unless_ignored(lambda: work.execute(callback), goal))
@@ -136,6 +146,7 @@ def plan_merge(
     names: Names = (),
     *,
     on_conflict: Literal["merge", "replace"] = "merge",
+    trust_store: bool = False,
 ) -> MergePlan:
     """Read names of one or more caches, and find their union. Writes nothing.
 
@@ -146,6 +157,7 @@ def plan_merge(
         names: the names of the union there, by default those that the target's location gives.
         on_conflict: whether a name that exists keeps what it holds besides (``merge``), or holds
             nothing but the union (``replace``).
+        trust_store: as for :func:`copy`.
 
     When the plan is executed, the sources are read again, and the names to be joined, whatever they
     hold then. Executing raises CacheError if the sources have changed since, NotFoundError and
@@ -166,6 +178,7 @@ def plan_merge(
         as_names(names) or goal.location.names,
         touch_refresh=goal.location.export.touch_refresh,
         on_conflict=choice,
+        trust_store=trust_store,
     )
     return run(work)
 
@@ -176,10 +189,11 @@ def merge(
     names: Names = (),
     *,
     on_conflict: Literal["merge", "replace"] = "merge",
+    trust_store: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
 ) -> ExportReport:
     """Store the union of names: make a plan as :func:`plan_merge` does, and execute it."""
-    plan = plan_merge(sources, target, names, on_conflict=on_conflict)
+    plan = plan_merge(sources, target, names, on_conflict=on_conflict, trust_store=trust_store)
     return plan.execute(callback=callback)
 
 
@@ -210,6 +224,7 @@ def _prepared(
     repair: bool,
     ignore_missing: bool,
     on_conflict: OnConflict,
+    trust_store: bool,
     executor: Executor | None,
 ) -> tuple[Copy, Location]:
     """A copy that is ready to be planned or executed, and the location of its target."""
@@ -235,5 +250,6 @@ def _prepared(
         ignore_missing=ignore_missing,
         times=times,
         on_conflict=checked(on_conflict),
+        trust_store=trust_store,
     )
     return work, goal.location

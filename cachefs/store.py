@@ -15,6 +15,7 @@ from cachefs.digest import Digest, Verifier
 from cachefs.errors import CacheError, IntegrityError, NotFoundError, StoreError
 from cachefs.filesystems.base import TEMPORARY, WHOLE, Filesystem, Folder, Page, Stat
 from cachefs.filesystems.conditions import keeps_conditions
+from cachefs.filesystems.copies import Copied, silence
 from cachefs.filesystems.failures import failed, is_unreachable, is_vague, mapped, mapped_batch
 from cachefs.filesystems.forking import OfThisProcess
 from cachefs.filesystems.patience import NoProgressError
@@ -265,6 +266,26 @@ class Store:
             raise failed from failed.__cause__
         return sent
 
+    async def account(self) -> str | None:
+        """What two stores share if this one can copy objects of the other; None if it cannot."""
+        with mapped("connect", self.root, self.side):
+            return await self._bound(self.filesystem.account())
+
+    async def copy(
+        self, source: Store, source_key: str, key: str, size: int, digest: Digest, *, trusted: bool
+    ) -> Copied:
+        """Let the filesystem copy an object of a store with the same account, without its bytes.
+
+        It is seen only if the store stated its digest, or if the store is ``trusted``. Raises
+        StoreError if there is no response; if the store refuses or fails, the result says so.
+        """
+        filesystem = self.filesystem
+        copy = filesystem.copy_trusted if trusted else filesystem.copy_checked
+        with mapped("copy", self.root + key, self.side):
+            async with filesystem.permits:
+                work = copy(source.root + source_key, self.root + key, size, digest)
+                return await self._bound(work, silence(size))
+
     async def touch(self, stat: Stat) -> bool:
         """Renew the object's time. Returns False if it does not exist."""
         (is_there,) = await self.touch_batch([stat])
@@ -365,11 +386,11 @@ class Store:
     def _temporary(self, prefix: str) -> str:
         return f"{prefix.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
 
-    async def _bound(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await a call of the filesystem for as long as its patience lasts."""
+    async def _bound(self, work: Coroutine[Any, Any, T], more: float = 0.0) -> T:
+        """Await a call of the filesystem as long as its patience lasts, and ``more`` seconds."""
         filesystem = self.filesystem
         try:
-            return await filesystem.patience.bound(work)
+            return await filesystem.patience.bound(work, more)
         except NoProgressError:
             filesystem.give_up()
             raise

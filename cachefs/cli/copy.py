@@ -20,8 +20,8 @@ from cachefs.cli.locations import (
     names_option,
     other_location,
 )
-from cachefs.cli.options import common_options
-from cachefs.cli.output import blobs_and_bytes, say
+from cachefs.cli.options import common_options, trust_store_option
+from cachefs.cli.output import blobs_and_bytes, say, sent
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.prune import print_removals
 
@@ -54,6 +54,7 @@ PAIR: Final = 2
     is_flag=True,
     help="Succeed if SRC, or a name that it gives, does not exist, as before a first build.",
 )
+@trust_store_option
 @confirmation_options
 @common_options
 def command(
@@ -64,13 +65,15 @@ def command(
     merge: bool,
     repair: bool,
     ignore_missing: bool,
+    trust_store: bool,
     confirmation: Confirmation,
 ) -> Exit:
     """Copy a cache, as it is, from SRC, by default $CACHEFS_CACHE, to DST.
 
     All names of SRC, or those given with --name or by its name=... (or tag=...), keep their names
     unless DST gives others. Blobs that DST has are not sent; every blob is verified while it is
-    copied.
+    copied. Between S3 locations of one server, the server copies larger blobs itself if it states
+    their SHA-256; with --trust-store, S3, Azure and Google copy within a server or account anyway.
 
     A name that DST has is replaced. With --merge, it keeps what it holds besides: writers of one
     name at the same time, such as the jobs of a matrix, lose nothing.
@@ -101,6 +104,7 @@ def command(
             repair=repair,
             ignore_missing=ignore_missing,
             on_conflict=on_conflict,
+            trust_store=trust_store,
         )
         confirmation.report(reported(copy), _print_report, *failures)
         return Exit.FAULTS if failures else Exit.DONE
@@ -111,6 +115,7 @@ def command(
         repair=repair,
         ignore_missing=ignore_missing,
         on_conflict=on_conflict,
+        trust_store=trust_store,
     )
     confirmation.execute(
         plan,
@@ -153,15 +158,14 @@ def _sides(typed: tuple[str, ...]) -> tuple[Location, Location]:
 
 
 def _line(report: ExportReport) -> str:
-    parts = [
+    parts = [sent(report)] + [
         f"{verb} {blobs_and_bytes(part)}"
         for verb, part in (
-            ("sent", report.uploaded),
             ("touched", report.touched),
             ("kept", report.kept),
             ("deleted", report.deleted),
         )
-        if part != Amount() or verb == "sent"
+        if part != Amount()
     ]
     names = f"{counted(len(report.names), 'name')}: {one_line(', '.join(report.names)) or 'none'}"
     if report.unchanged:

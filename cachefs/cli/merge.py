@@ -11,8 +11,8 @@ from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, NAME, default_location, names_option
-from cachefs.cli.options import common_options
-from cachefs.cli.output import blobs_and_bytes, print_table, size
+from cachefs.cli.options import common_options, trust_store_option
+from cachefs.cli.output import blobs_and_bytes, print_table, sent, size
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace what NAME holds, instead of joining it with the others.",
 )
+@trust_store_option
 @confirmation_options
 @common_options
 def command(
@@ -38,6 +39,7 @@ def command(
     into: tuple[str, ...],
     *,
     replaces: bool,
+    trust_store: bool,
     confirmation: Confirmation,
 ) -> Exit:
     """Merge names, of one cache or of several, into one name of DST.
@@ -61,7 +63,11 @@ def command(
         raise click.UsageError("the union needs a name: give --into NAME")
     chosen = [one if one.location.names else one.with_names(names) for one in sources]
     plan = cachefs.plan_merge(
-        chosen, target, new_names, on_conflict="replace" if replaces else "merge"
+        chosen,
+        target,
+        new_names,
+        on_conflict="replace" if replaces else "merge",
+        trust_store=trust_store,
     )
     if plan.over_limit:
         limit = "builders refuse to import a cache config of more than 1 MiB from this layout"
@@ -101,7 +107,5 @@ def _print_plan(plan: MergePlan) -> None:
 
 def _print_report(report: ExportReport) -> None:
     click.echo(
-        f"merged into {one_line(', '.join(report.names))}: "
-        f"sent {blobs_and_bytes(report.uploaded)} "
-        f"in {report.seconds:.1f} s"
+        f"merged into {one_line(', '.join(report.names))}: {sent(report)} in {report.seconds:.1f} s"
     )

@@ -56,6 +56,12 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _engine_option(_verbose_option(command))
 
 
+trust_store_option = click.option(
+    "--trust-store",
+    is_flag=True,
+    help="Let the store copy blobs itself, also if it does not state their SHA-256.",
+)
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cachefs.amount import Amount
+    from cachefs.transfer.exporter import ExportReport
 
 SHORT_DIGEST = len("sha256:") + 12
 """Characters of a digest shown on a terminal: enough to tell blobs apart."""
@@ -115,6 +116,17 @@ def rate(per_second: float) -> str:
 def blobs_and_bytes(part: Amount) -> str:
     """Blobs and their size: ``12 blobs (3.4 MiB)``."""
     return f"{counted(part.blobs, 'blob')} ({size(part.bytes)})"
+
+
+def sent(report: ExportReport) -> str:
+    """What was sent, and what of it the store copied: ``sent 12 blobs (3.4 MiB; ...)``."""
+    ways = [
+        f"{part.blobs:,} copied by the store and {how}"
+        for part, how in ((report.copied, "checked"), (report.trusted, "trusted"))
+        if part.blobs
+    ]
+    inside = "; ".join([size(report.uploaded.bytes), *ways])
+    return f"sent {counted(report.uploaded.blobs, 'blob')} ({inside})"
 
 
 def is_terminal() -> bool:

@@ -18,6 +18,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
 from cachefs.filesystems.chunks import cut, joined
+from cachefs.filesystems.copies import Copied
 from cachefs.filesystems.failures import is_absent
 from cachefs.filesystems.files import spooled
 from cachefs.filesystems.infos import modified_in
@@ -29,6 +30,8 @@ from cachefs.filesystems.versions import Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+
+    from cachefs.digest import Digest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -275,6 +278,28 @@ class Filesystem:
                 await self._put_whole(path, [data])
 
         await self._each(objects, put, self.parallelism)
+
+    async def account(self) -> str | None:
+        """What two filesystems share if this one can copy objects of the other without their bytes.
+
+        None if it cannot. Whether its credentials suffice for the other's objects is not known.
+        """
+        return None
+
+    async def copy_checked(self, source: str, path: str, size: int, digest: Digest) -> Copied:  # noqa: ARG002 - for stores that can
+        """Let the store copy an object of the same account, from path to path.
+
+        It is seen only once the store has stated the digest of the bytes that it copied. Otherwise
+        nothing is seen, and the result says why.
+        """
+        return Copied.NEVER
+
+    async def copy_trusted(self, source: str, path: str, size: int, digest: Digest) -> Copied:  # noqa: ARG002 - for stores that can
+        """The same in fewer requests, also where the store states no digest.
+
+        If it states another one, the copy, which may have been seen, is deleted.
+        """
+        return Copied.NEVER
 
     async def settle(self, root: str) -> None:
         """Return once all objects below the root survive a power failure, whatever wrote them.

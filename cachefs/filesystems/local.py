@@ -8,6 +8,7 @@ than writing 100.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat as modes
 from contextlib import suppress

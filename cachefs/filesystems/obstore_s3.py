@@ -18,7 +18,7 @@ from cachefs.filesystems.base import WHOLE, Filesystem
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
-from cachefs.filesystems.s3_checksums import differs, is_plain
+from cachefs.filesystems.s3_checksums import differs, is_plain, server_of
 from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from obstore.store import S3Credential, S3CredentialProvider
 
+    from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
+    from cachefs.filesystems.copies import Copied
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
     from cachefs.filesystems.versions import Past
@@ -68,6 +70,7 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         self._reading = reading
         self._region = connection.region
         self._plain = is_plain(connection.bucket_url)
+        self._server = server_of(connection.endpoint_url or connection.bucket_url)
         self._with_headers = with_headers
         self._connect_s3fs = s3fs
 
@@ -149,6 +152,18 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
             return
         # Not in the block above: the cause would say what is wrong.
         raise FileNotFoundError(stat.path)
+
+    async def account(self) -> str | None:
+        """The server."""
+        return self._server
+
+    async def copy_checked(self, source: str, path: str, size: int, digest: Digest) -> Copied:
+        """Use s3fs: obstore copies within a bucket only, and tells no checksums."""
+        return await self._s3fs.copy_checked(source, path, size, digest)
+
+    async def copy_trusted(self, source: str, path: str, size: int, digest: Digest) -> Copied:
+        """Use s3fs."""
+        return await self._s3fs.copy_trusted(source, path, size, digest)
 
     async def archived(self, prefix: str) -> Collection[str]:
         """List with s3fs: obstore does not tell storage classes."""

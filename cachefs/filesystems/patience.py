@@ -90,8 +90,11 @@ class Patience:
             self._at_sources -= 1
             self.progressed()
 
-    async def bound(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await the work. It is cancelled, and NoProgressError raised, if nothing progresses."""
+    async def bound(self, work: Coroutine[Any, Any, T], more: float = 0.0) -> T:
+        """Await the work. It is cancelled, and NoProgressError raised, if nothing progresses.
+
+        ``more`` are seconds in which the store is expected to be silent.
+        """
         if self.seconds is None:
             return await work
         if self.given_up:
@@ -103,7 +106,7 @@ class Patience:
         silence = 0.0
         interval = self.seconds / CHECKS
         try:
-            while silence < self.seconds:
+            while silence < self.seconds + more:
                 checked = time.monotonic()
                 await asyncio.wait({task}, timeout=interval)
                 if task.done():
@@ -113,7 +116,7 @@ class Patience:
                 passed = min(time.monotonic() - checked, 2 * interval)
                 silence = 0.0 if self._has_moved(checked, began) else silence + passed
             self.exhausted = True
-            raise NoProgressError(self.seconds)
+            raise NoProgressError(self.seconds + more)
         finally:
             if not task.done():
                 await _cancelled(task)

@@ -26,6 +26,7 @@ from cachefs.filesystems.base import (
     Stat,
 )
 from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.copies import Copied
 from cachefs.filesystems.deleting import ComparingDeletes
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
@@ -39,6 +40,7 @@ from cachefs.filesystems.s3_answers import (
     listed_stat,
     says_archived,
     says_changed,
+    says_not_copied,
     status_of,
 )
 from cachefs.filesystems.s3_body import Body
@@ -49,6 +51,7 @@ from cachefs.filesystems.s3_checksums import (
     digest_in,
     is_amazon,
     is_plain,
+    server_of,
     sha256_header,
 )
 from cachefs.filesystems.s3_failures import is_archived
@@ -67,6 +70,9 @@ COPY_LIMIT: Final = 5 * 1024**3
 """S3 copies an object of more bytes than this only in parts."""
 
 COPY_PART: Final = 1024**3
+
+RANGED: Final = 5 * 1024**2
+"""S3 copies ranges only of objects of more bytes than this."""
 
 _DAMAGED: Final = (
     "the bytes were damaged on their way, twice: try again, and use https or check the network"
@@ -312,9 +318,9 @@ class S3Filesystem(ComparingDeletes, PagedListing):
             await self._complete(path, upload, parts)
 
     @asynccontextmanager
-    async def _multipart(self, path: str) -> AsyncIterator[str]:
+    async def _multipart(self, path: str, **more: str) -> AsyncIterator[str]:
         """Begin a multipart upload and yield its ID. It is aborted if the block fails."""
-        upload: str = (await self._call("create_multipart_upload", path))["UploadId"]
+        upload: str = (await self._call("create_multipart_upload", path, **more))["UploadId"]
         try:
             yield upload
         except BaseException:
@@ -387,34 +393,84 @@ class S3Filesystem(ComparingDeletes, PagedListing):
 
     async def _copy_onto_itself(self, stat: Stat) -> None:
         if stat.size > self.copy_limit:
-            await self._touch_in_parts(stat)
-            return
-        bucket, _, key = stat.path.partition("/")
-        await self._call(
-            "copy_object",
-            stat.path,
-            CopySource={"Bucket": bucket, "Key": key},
-            MetadataDirective="REPLACE",
-        )
+            await self._copy_in_parts(stat.path, stat.path, stat.size)
+        else:
+            await self._copy_whole(stat.path, stat.path)
 
-    async def _touch_in_parts(self, stat: Stat) -> None:
-        bucket, _, key = stat.path.partition("/")
-        async with self._multipart(stat.path) as upload:
+    async def _copy_whole(self, source: str, path: str, **more: str) -> dict[str, Any]:
+        answer = await self._call(
+            "copy_object", path, CopySource=_copied(source), MetadataDirective="REPLACE", **more
+        )
+        found: dict[str, Any] = answer.get("CopyObjectResult", {})
+        return found
+
+    async def _copy_in_parts(self, source: str, path: str, size: int) -> None:
+        async with self._multipart(path) as upload:
             parts = []
-            for number in range(math.ceil(stat.size / self.copy_part)):
+            for number in range(math.ceil(size / self.copy_part)):
                 start = number * self.copy_part
-                end = min(start + self.copy_part, stat.size) - 1
-                answer = await self._call(
-                    "upload_part_copy",
-                    stat.path,
-                    UploadId=upload,
-                    PartNumber=number + 1,
-                    CopySource={"Bucket": bucket, "Key": key},
-                    CopySourceRange=f"bytes={start}-{end}",
-                )
-                etag = answer["CopyPartResult"]["ETag"]
-                parts.append({"PartNumber": number + 1, "ETag": etag})
-            await self._complete(stat.path, upload, parts)
+                end = min(start + self.copy_part, size)
+                part = await self._copy_part(source, path, upload, number + 1, range(start, end))
+                parts.append({"PartNumber": number + 1, "ETag": part["ETag"]})
+            await self._complete(path, upload, parts)
+
+    async def _copy_part(
+        self, source: str, path: str, upload: str, number: int, part: range | None
+    ) -> dict[str, Any]:
+        """Let the server copy a part of an object, or all of it, into a part of an upload."""
+        which = {} if part is None else {"CopySourceRange": f"bytes={part.start}-{part.stop - 1}"}
+        answer = await self._call(
+            "upload_part_copy",
+            path,
+            UploadId=upload,
+            PartNumber=number,
+            CopySource=_copied(source),
+            **which,
+        )
+        found: dict[str, Any] = answer["CopyPartResult"]
+        return found
+
+    async def account(self) -> str | None:
+        """The server; all regions of Amazon are one."""
+        return server_of(await self._endpoint())
+
+    async def copy_checked(self, source: str, path: str, size: int, digest: Digest) -> Copied:
+        """Copy into an upload of one part, which is completed if its SHA-256 is the digest.
+
+        Three requests. A plain copy would be one, but its object is seen before its SHA-256 is
+        known. An object above 5 GiB takes several parts, whose hashes are not the digest.
+        """
+        if size > self.copy_limit:
+            return Copied.NOT_THIS
+        wanted = sha256_header(digest)
+        # Without a range, some servers repeat the checksum that was stored with the source.
+        part = range(size) if size > RANGED else None
+        try:
+            async with self._multipart(path, ChecksumAlgorithm="SHA256") as upload:
+                copied = await self._copy_part(source, path, upload, 1, part)
+                await self._complete(path, upload, [_proven(copied, wanted)])
+        except _UnprovenError as unproven:
+            return unproven.copied
+        except OSError as error:
+            return _refused(error)
+        return Copied.CHECKED
+
+    async def copy_trusted(self, source: str, path: str, size: int, digest: Digest) -> Copied:
+        """One copy; above 5 GiB in parts, of which no digest is known."""
+        try:
+            if size > self.copy_limit:
+                await self._copy_in_parts(source, path, size)
+                return Copied.TRUSTED
+            asked = {"ChecksumAlgorithm": "SHA256"} if await self._takes_checksums() else {}
+            stated = (await self._copy_whole(source, path, **asked)).get("ChecksumSHA256", "-")
+        except OSError as error:
+            return _refused(error)
+        if "-" in stated:
+            return Copied.TRUSTED
+        if stated == sha256_header(digest):
+            return Copied.CHECKED
+        await self.delete(path)
+        return Copied.OTHER_BYTES
 
     async def _delete(self, path: str) -> None:
         await self._call("delete_object", path)
@@ -511,3 +567,35 @@ class S3Filesystem(ComparingDeletes, PagedListing):
         else:
             with suppress(FileNotFoundError):
                 await self._call("abort_multipart_upload", stat.path, UploadId=stat.version)
+
+
+class _UnprovenError(Exception):
+    """Aborts the upload of a copy, because of what the server stated."""
+
+    def __init__(self, copied: Copied) -> None:
+        super().__init__(copied.value)
+        self.copied = copied
+
+
+def _proven(part: dict[str, Any], wanted: str) -> dict[str, Any]:
+    """The part as it completes an upload, with the checksum that the server worked out for it.
+
+    Raises _UnprovenError if that is not the wanted one.
+    """
+    stated = part.get("ChecksumSHA256")
+    if stated != wanted:
+        raise _UnprovenError(Copied.OTHER_BYTES if stated else Copied.NEVER)
+    return {"PartNumber": 1, "ETag": part["ETag"], "ChecksumSHA256": wanted}
+
+
+def _copied(path: str) -> dict[str, str]:
+    bucket, _, key = path.partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _refused(error: OSError) -> Copied:
+    """What the server's answer means, if there was one. Raises the error if there was none."""
+    found = says_not_copied(error)
+    if found is None:
+        raise error
+    return found

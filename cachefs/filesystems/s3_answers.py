@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cachefs.filesystems.base import Stat
+from cachefs.filesystems.copies import Copied
+from cachefs.filesystems.s3_failures import ARCHIVED
 
 BEYOND: Final = 416
 """The HTTP status for a range beyond the end of the object."""
@@ -63,3 +65,20 @@ _CHANGED: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "N
 def says_changed(error: OSError) -> bool:
     """Whether a write was refused because its condition does not hold, so that nothing changed."""
     return error_code(error) in _CHANGED
+
+
+_OF_THE_SOURCE: Final = {404, BEYOND}
+"""Statuses of a copy whose source does not exist, or is shorter than what is to be copied."""
+
+
+def says_not_copied(error: OSError) -> Copied | None:
+    """What the server's answer to a copy means for others; None if there was no answer.
+
+    A server may fail at requests that an upload of the same bytes does not need, so that failing
+    counts as refusing: if it fails at all, the upload will tell.
+    """
+    status = status_of(error)
+    if status is None:
+        return None
+    absent = status in _OF_THE_SOURCE or error_code(error) in ARCHIVED
+    return Copied.NOT_THIS if absent else Copied.NEVER

@@ -45,6 +45,14 @@ def is_amazon(endpoint: str) -> bool:
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
+def server_of(endpoint: str) -> str:
+    """What identifies the server behind an endpoint. All regions of Amazon are one server."""
+    url = urlsplit(endpoint)
+    if is_amazon(endpoint):
+        return "amazonaws.com.cn" if (url.hostname or "").endswith(".cn") else "amazonaws.com"
+    return f"{url.scheme}://{url.netloc}"
+
+
 def sha256_header(digest: Digest) -> str:
     """The value of ``x-amz-checksum-sha256``."""
     return base64.b64encode(bytes.fromhex(digest.hex)).decode()

@@ -68,6 +68,7 @@ _RIGHTS: Final = {
     "write": "s3:PutObject",
     "upload": "s3:PutObject",
     "touch": "s3:GetObject and s3:PutObject",
+    "copy": "s3:GetObject of the source, and s3:PutObject",
     "delete": "s3:DeleteObject",
     "abandon": "s3:AbortMultipartUpload",
 }

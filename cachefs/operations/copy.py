@@ -122,6 +122,7 @@ class Copy:
         ignore_missing: skip names that the source does not have.
         times: when names of the source were written, in seconds since 1970, for the new names.
         on_conflict: what happens to a name of the target that holds something else.
+        trust_store: let the store copy blobs also if it does not state their digests.
 
     Raises UsageError for a mirror that is not to replace what names hold.
     """
@@ -139,6 +140,7 @@ class Copy:
         ignore_missing: bool = False,
         times: Mapping[str, float] | None = None,
         on_conflict: OnConflict = "replace",
+        trust_store: bool = False,
     ) -> None:
         if grace is not None and on_conflict != "replace":
             raise UsageError(
@@ -156,6 +158,7 @@ class Copy:
         self._ignore_missing = ignore_missing
         self._times = times or {}
         self._on_conflict = on_conflict
+        self._trust_store = trust_store
 
     async def plan(self) -> CopyPlan:
         """Read the source's manifests, and compare their blobs with the target's. Writes nothing.
@@ -208,6 +211,7 @@ class Copy:
             callback,
             tolerant=True,
             unknown=unknown if self._repair else (),
+            trust_store=self._trust_store,
         )
         blobs = _blobs(read.manifests)
         sent = await self._send_spread(blobs, callback)
@@ -284,14 +288,13 @@ class Copy:
             chosen = {digest: size for digest, size in blobs.items() if part.holds(digest)}
             if chosen:
                 ends = self._senders.source, self._senders.target
-                tasks.append((*ends, chosen, self._touch_refresh))
+                tasks.append((*ends, chosen, self._touch_refresh, self._trust_store))
 
         def advance(part: Sent) -> None:
             callback.relative_update(part.uploaded.bytes)
 
         parts = await spread(self._senders.executor, send_part, tasks, advance)
-        uploaded = sum((part.uploaded for part in parts), Amount())
-        return Sent(uploaded, sum((part.touched for part in parts), Amount()))
+        return Sent(*(sum(amounts, Amount()) for amounts in zip(*parts, strict=True)))
 
 
 class _Read(NamedTuple):
@@ -302,9 +305,11 @@ class _Read(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """The blobs that workers sent, and those they touched."""
+    """The blobs that workers sent, of these what the store copied, and those they touched."""
 
     uploaded: Amount = Amount()
+    copied: Amount = Amount()
+    trusted: Amount = Amount()
     touched: Amount = Amount()
 
     def added_to(self, report: ExportReport) -> ExportReport:
@@ -312,22 +317,30 @@ class Sent(NamedTuple):
         return replace(
             report,
             uploaded=report.uploaded + self.uploaded,
+            copied=report.copied + self.copied,
+            trusted=report.trusted + self.trusted,
             touched=report.touched + self.touched,
             kept=report.kept - self.uploaded - self.touched,
         )
 
 
 def send_part(
-    source: CacheSpec, target: CacheSpec, blobs: Mapping[Digest, int], touch_refresh: float
+    source: CacheSpec,
+    target: CacheSpec,
+    blobs: Mapping[Digest, int],
+    touch_refresh: float,
+    trust_store: bool,
 ) -> Sent:
     """Bring these blobs, with their sizes, to the target, as a worker.
 
     Errors of the source's blobs are left to the process that submitted the work.
     """
-    transfer = Transfer(target.open(), LayoutSource(source.open()), tolerant=True)
+    transfer = Transfer(
+        target.open(), LayoutSource(source.open()), tolerant=True, trust_store=trust_store
+    )
     run(transfer.bring(blobs, touch_refresh))
     report = transfer.report((), 0.0)
-    return Sent(report.uploaded, report.touched)
+    return Sent(report.uploaded, report.copied, report.trusted, report.touched)
 
 
 def _blobs(manifests: Sequence[Manifest]) -> dict[Digest, int]:

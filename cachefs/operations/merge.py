@@ -125,6 +125,7 @@ async def plan_merge(
     *,
     touch_refresh: float,
     on_conflict: OnConflict = "merge",
+    trust_store: bool = False,
 ) -> MergePlan:
     """Read the names to be merged and find their union. Reads only.
 
@@ -134,6 +135,7 @@ async def plan_merge(
         names: the names of the union there.
         touch_refresh: seconds after which the time of a blob of the target is renewed.
         on_conflict: whether names that exist are joined (``merge``) or replaced.
+        trust_store: let the store copy blobs also if it does not state their digests.
 
     Raises UsageError with all names that are missing, ManifestError and IntegrityError if a
     manifest is unreadable, and StoreError.
@@ -187,7 +189,13 @@ async def plan_merge(
     )
     return plan.remembering(
         lambda plan, callback: execute_merge(
-            plan, sources, target, touch_refresh, callback, on_conflict=on_conflict
+            plan,
+            sources,
+            target,
+            touch_refresh,
+            callback,
+            on_conflict=on_conflict,
+            trust_store=trust_store,
         )
     )
 
@@ -200,6 +208,7 @@ async def execute_merge(
     callback: Callback = DEFAULT_CALLBACK,
     *,
     on_conflict: OnConflict = "merge",
+    trust_store: bool = False,
 ) -> ExportReport:
     """Bring the blobs to the target and publish the union.
 
@@ -215,7 +224,9 @@ async def execute_merge(
         (source.layout for source in sources), key=lambda one: one.store.root == target.store.root
     )
     source = FirstSource([LayoutSource(one) for one in layouts])
-    transfer = Transfer(target, source, callback, unknown=without_diff_id(config))
+    transfer = Transfer(
+        target, source, callback, unknown=without_diff_id(config), trust_store=trust_store
+    )
     await transfer.bring(RecordGraph(config).blobs(), touch_refresh)
     union = await transfer.complete(Manifest(plan.names[0], config, annotations=annotations))
     await _as_planned(plan, sources)

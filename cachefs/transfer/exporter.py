@@ -20,6 +20,7 @@ from cachefs.errors import CacheError, IntegrityError, StoreError
 from cachefs.filesystems.base import SMALL
 from cachefs.filesystems.failures import is_silence
 from cachefs.store import HASH_IN_THREAD, verified
+from cachefs.transfer.copies import StoreCopies
 from cachefs.transfer.diff_ids import (
     completed,
     diff_id_of,
@@ -72,7 +73,10 @@ class ExportReport(Struct, frozen=True, kw_only=True):
     Attributes:
         names: the names that were published.
         unchanged: those of them that hold the same already, and were not written again.
-        uploaded: blobs that were sent.
+        uploaded: blobs that were sent, and those that the store copied itself.
+        copied: those of them that the store copied, and whose SHA-256 it stated.
+        trusted: those that it copied without stating it. All others were verified on their way
+            through this machine.
         touched: blobs that were already stored and whose time was renewed.
         kept: blobs that were already stored and recent enough.
         seconds: the whole time.
@@ -83,6 +87,8 @@ class ExportReport(Struct, frozen=True, kw_only=True):
 
     names: list[str]
     uploaded: Amount = Amount()
+    copied: Amount = Amount()
+    trusted: Amount = Amount()
     touched: Amount = Amount()
     kept: Amount = Amount()
     seconds: float = 0.0
@@ -159,7 +165,8 @@ class Transfer:
             source that does not respond in time.
         clock: this machine's time, in seconds since 1970.
         unknown: blobs whose diffIDs are worked out while they are sent, and noted in
-            :attr:`diff_ids`.
+            :attr:`diff_ids`. These are never copied by the store.
+        trust_store: let the store copy blobs also if it does not state their digests.
     """
 
     def __init__(
@@ -171,6 +178,7 @@ class Transfer:
         tolerant: bool = False,
         clock: Callable[[], float] = time.time,
         unknown: Collection[Digest] = (),
+        trust_store: bool = False,
     ) -> None:
         self.layout = layout
         self.failures: dict[Digest, CacheError] = {}
@@ -185,6 +193,9 @@ class Transfer:
         self._touched: dict[Digest, int] = {}
         self._kept: dict[Digest, int] = {}
         self._replaced: dict[Digest, int] = {}
+        self._copies = StoreCopies(
+            layout, source, trust_store=trust_store, copied=callback.relative_update
+        )
 
     async def bring(self, blobs: Mapping[Digest, int], touch_refresh: float) -> None:
         """Send the blobs that the target lacks, touch the old ones, and look them up once more.
@@ -238,6 +249,8 @@ class Transfer:
         return ExportReport(
             names=list(names),
             uploaded=Amount.of(self._uploaded.values()),
+            copied=Amount.of(self._copies.checked.values()),
+            trusted=Amount.of(self._copies.trusted.values()),
             touched=Amount.of(self._touched.values()),
             kept=Amount.of(self._kept.values()),
             seconds=seconds,
@@ -289,6 +302,32 @@ class Transfer:
         await self._upload_all(blobs)
 
     async def _upload_all(self, blobs: Iterable[Blob]) -> None:
+        """Let the store copy what it can, while the others are sent; then send what is left."""
+        to_copy, to_send = self._divided(blobs)
+        async with task_group() as group:
+            copying = group.create_task(self._copies.make(to_copy))
+            group.create_task(self._send_all(to_send))
+        copied = copying.result()
+        self._uploaded |= {digest: to_copy[digest] for digest in copied}
+        await self._send_all([Blob(*each) for each in to_copy.items() if each[0] not in copied])
+
+    def _divided(self, blobs: Iterable[Blob]) -> tuple[dict[Digest, int], list[Blob]]:
+        """The blobs to be copied by the store, with their sizes, and those to be sent.
+
+        A checked copy takes three requests, while reading and writing take two. So small blobs are
+        sent, as are those whose bytes are needed here.
+        """
+        least = 0 if self._copies.trust_store else SMALL + 1
+        to_copy: dict[Digest, int] = {}
+        to_send: list[Blob] = []
+        for blob in blobs:
+            if blob.size is None or blob.size < least or blob.digest in self._unknown:
+                to_send.append(blob)
+            else:
+                to_copy[blob.digest] = blob.size
+        return to_copy, to_send
+
+    async def _send_all(self, blobs: Iterable[Blob]) -> None:
         """Stream the large blobs, the largest first, while small ones are sent in batches.
 
         Two batches are under way, so that one is read and hashed while the other is sent.

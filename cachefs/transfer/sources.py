@@ -46,6 +46,15 @@ class VerifyingSource(BlobSource, Protocol):
         ...
 
 
+@runtime_checkable
+class StoredSource(BlobSource, Protocol):
+    """A source whose blobs are in stores, which may be able to copy them."""
+
+    def layouts(self) -> Sequence[Layout]:
+        """The layouts that may have a blob, in the order in which they are asked."""
+        ...
+
+
 class MappingSource:
     """Blobs from a mapping of digests to bytes or paths of files."""
 
@@ -111,6 +120,10 @@ class LayoutSource:
         """The blob as the other store returns it."""
         return self._store.chunks(self._layout.blob_key(digest), size)
 
+    def layouts(self) -> Sequence[Layout]:
+        """The other cache's."""
+        return [self._layout.with_side("source")]
+
     async def read_batch(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[bytes | CacheError]:
         """The blobs as the other store returns them."""
         return await self._store.read_batch(
@@ -137,6 +150,11 @@ class FirstSource:
                     yield chunk
                 return
         raise _absent(digest)
+
+    def layouts(self) -> Sequence[Layout]:
+        """Those of all sources that have some."""
+        stored = [one for one in self._sources if isinstance(one, StoredSource)]
+        return [layout for source in stored for layout in source.layouts()]
 
 
 def _absent(digest: Digest) -> NotFoundError:

@@ -314,6 +314,24 @@ def test_copy_says_what_it_did(oci: Path, recorded: Path, tmp_path: Path) -> Non
     ).read_bytes()
 
 
+def test_copy_and_merge_say_what_the_store_copied_itself(
+    seaweed_s3: S3Server, moto_s3: S3Server, oci: Path
+) -> None:
+    source, target = (seaweed_s3.attributes(seaweed_s3.bucket()) for _ in range(2))
+    call("copy", str(oci), source)
+    copied = run("copy", "--trust-store", source, target)
+    (count,) = re.findall(r"; sent (\d+) blobs", copied.out)
+    assert f"sent {count} blobs (2.0 KiB; {count} copied by the store and trusted)" in copied.out
+    merged = run("merge", "--trust-store", source, f"{target},prefix=b/", "--into", "x", "--yes")
+    assert f"sent {count} blobs (2.0 KiB; {count} copied by the store and trusted)" in merged.out
+    # This server states the SHA-256 of what it copied.
+    source, target = (moto_s3.attributes(moto_s3.bucket()) for _ in range(2))
+    call("copy", str(oci), source)
+    report = json.loads(call("copy", "--json", "--trust-store", source, target).stdout)
+    assert report["uploaded"] == report["copied"] == {"blobs": int(count), "bytes": 2030}
+    assert report["trusted"] == {"blobs": 0, "bytes": 0}
+
+
 def test_copy_of_which_a_part_fails(keyed: Path, tmp_path: Path) -> None:
     (keyed / "manifests" / "app").write_bytes(b"{}x")
     ended = run("copy", "--json", str(keyed), str(tmp_path / "target"))

@@ -139,3 +139,30 @@ def test_a_prefix_that_begins_with_a_slash(account_url: str, recorded: Path) -> 
     written = run(keys())
     assert len(written) == 13
     assert all(key.startswith(("/ci/blobs/sha256:", "/ci/manifests/app")) for key in written)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_azure_copies_blobs_itself_only_if_it_is_trusted(account_url: str, recorded: Path) -> None:
+    """Azure states no SHA-256."""
+    source = location(account_url, "from", prefix="ci/")
+    cachefs.copy(recorded / "s3" / "max", source)
+    trusted = cachefs.copy(source, location(account_url, "to-trusted"), trust_store=True)
+    assert trusted.trusted == trusted.uploaded
+    assert trusted.uploaded.blobs == 11
+    streamed = cachefs.copy(source, location(account_url, "to-streamed"))
+    assert (streamed.uploaded, streamed.trusted.blobs) == (trusted.uploaded, 0)
+    for container in ("to-trusted", "to-streamed"):
+        report = cachefs.open(location(account_url, container)).verify(read_data=1)
+        assert (report.faults, report.read) == ([], trusted.uploaded)
+
+
+def test_a_blob_that_is_lost_on_azure_is_told_also_if_it_is_trusted(
+    account_url: str, recorded: Path
+) -> None:
+    source = cachefs.open(location(account_url, "lost"))
+    cachefs.copy(recorded / "s3" / "max", source)
+    lost = min(source.load("app").blobs())
+    store = source.layout.store
+    run(store.delete(source.layout.blob_key(cachefs.Digest(lost))))
+    with pytest.raises(cachefs.CopyError, match=lost):
+        cachefs.copy(source, location(account_url, "lost-copy"), trust_store=True)

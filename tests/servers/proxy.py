@@ -48,6 +48,7 @@ class _Fault:
     when: Predicate
     status: int | None
     code: str
+    body: bytes | None
     cut_after: int | None
     delay: float
     flip: str
@@ -109,6 +110,7 @@ class RecordingProxy:
         when: Predicate = lambda _: True,
         status: int | None = None,
         code: str = "InternalError",
+        body: bytes | None = None,
         cut_after: int | None = None,
         delay: float = 0.0,
         flip: Literal["", "request", "response"] = "",
@@ -123,6 +125,7 @@ class RecordingProxy:
             when: which requests.
             status: answer with this status and an S3 error body; nothing reaches the server.
             code: the S3 error code of that body, such as ``SlowDown``.
+            body: another body to answer with.
             cut_after: forward the answer, but close the connection after so many bytes of its body.
             delay: seconds to wait before the request is handled.
             flip: flip a bit of the body of the request or of the response on its way.
@@ -130,7 +133,7 @@ class RecordingProxy:
             silent: read nothing more and never respond; the connection stays open.
             act: called before the request is handled.
         """
-        fault = _Fault(times, when, status, code, cut_after, delay, flip, lose, silent, act)
+        fault = _Fault(times, when, status, code, body, cut_after, delay, flip, lose, silent, act)
         with self._lock:
             self._faults.append(fault)
 
@@ -214,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 proxy._ended.wait()
             elif fault is not None and fault.status is not None:
-                self._refuse(fault.status, fault.code)
+                self._refuse(fault.status, fault.code, fault.body)
             else:
                 self._flip = "" if fault is None else fault.flip
                 self._lose = fault is not None and fault.lose
@@ -247,10 +250,11 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(block)
             yield block
 
-    def _refuse(self, status: int, code: str) -> None:
+    def _refuse(self, status: int, code: str, body: bytes | None) -> None:
         for _ in self._body():
             pass
-        text = f"<Error><Code>{code}</Code><Message>injected by a test</Message></Error>".encode()
+        error = f"<Error><Code>{code}</Code><Message>injected by a test</Message></Error>"
+        text = error.encode() if body is None else body
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(text)))
