@@ -287,6 +287,7 @@ class Cache:
         *,
         read_data: float = 0.0,
         start: float | None = None,
+        stored_checksums: bool = False,
         callback: Callback = DEFAULT_CALLBACK,
         executor: Executor | None = None,
     ) -> VerifyReport:
@@ -297,6 +298,9 @@ class Cache:
             read_data: the share of the digest space, from 0 to 1, whose blobs are read and hashed:
                 1 reads all; 0.05 reads a different twentieth every day.
             start: where that share begins, from 0 to 1; by default it advances every day.
+            stored_checksums: ask the store for the SHA-256 that it noted when it received a blob,
+                for all blobs that are not read anyway; read those of which it has none, or another
+                one. It is the store's word, and does not show that its disks still have the bytes.
             callback: an fsspec callback that receives the number of bytes read.
             executor: other processes or machines that list and read: any
                 ``concurrent.futures.Executor``, such as Dask's ``Client.get_executor()``. A
@@ -309,6 +313,7 @@ class Cache:
             self._selected(names),
             read_data=read_data,
             start=start,
+            stored_checksums=stored_checksums,
             callback=callback,
             workers=self._workers(executor),
         )

@@ -181,6 +181,16 @@ class Store:
             for (path, _), data in zip(paths, found, strict=True)
         ]
 
+    @_explained
+    async def stated_digests(self, keys: Sequence[str]) -> Sequence[Digest | None]:
+        """For each object, the digest of its bytes that the store states; None if it states none.
+
+        It is the store's word: nothing is read.
+        """
+        paths = [self.root + key for key in keys]
+        with mapped_batch("look up", paths, self.side):
+            return await self._bound(self.filesystem.stated_digests(paths))
+
     async def chunks(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
         """Read an object in chunks, without verifying it."""
         _keep_memory()

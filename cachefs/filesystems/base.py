@@ -29,6 +29,8 @@ from cachefs.filesystems.threads import DaemonThreads
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
+    from cachefs.digest import Digest
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -233,6 +235,13 @@ class Filesystem:
                 return error
 
         return await map_concurrently(objects, read, self.parallelism)
+
+    async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
+        """For each object, the digest of its bytes that the store states; None if it states none.
+
+        By default nothing is requested.
+        """
+        return [None] * len(paths)
 
     async def put(self, path: str, chunks: AsyncIterator[bytes], size: int | None) -> None:
         """Write an object from its chunks. It is seen whole or not at all.

@@ -18,7 +18,7 @@ from cachefs.filesystems.base import WHOLE, Filesystem
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
-from cachefs.filesystems.s3_checksums import differs, is_plain
+from cachefs.filesystems.s3_checksums import differs, is_amazon, is_plain
 from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from obstore.store import S3Credential, S3CredentialProvider
 
+    from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
@@ -159,6 +160,10 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     async def archived(self, prefix: str) -> Collection[str]:
         """List with s3fs: obstore does not tell storage classes."""
         return {stat.path for stat in await self._s3fs.list(prefix) if stat.archived}
+
+    async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
+        """Ask with s3fs: obstore does not tell checksums."""
+        return await self._s3fs.stated_digests(paths)
 
     async def keeps_versions(self, path: str) -> bool:
         """Ask with s3fs."""
@@ -306,10 +311,12 @@ def _config(connection: S3Connection) -> dict[str, Any]:
     for name, option in _ENCRYPTION.items():
         if name in connection.parameters:
             config[option] = connection.parameters[name]
-    if is_plain(connection.bucket_url):
-        # There is no TLS to notice damage. This hashes bodies once more, but in native code.
-        config["unsigned_payload"] = False
+    plain = is_plain(connection.bucket_url)
+    if plain or is_amazon(connection.bucket_url):
+        # This hashes bodies once more, but in native code. Amazon states the hash later.
         config["checksum_algorithm"] = "SHA256"
+    if plain:  # there is no TLS to notice damage
+        config["unsigned_payload"] = False
     _overrule_environment(config)
     return config
 

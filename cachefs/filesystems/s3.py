@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import closing, task_group
+from cachefs.concurrency import LOOKUP_PARALLELISM, closing, task_group
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, StoreError
 from cachefs.filesystems.base import (
@@ -30,6 +30,7 @@ from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
 from cachefs.filesystems.s3_answers import (
     BEYOND,
+    NOT_IMPLEMENTED,
     error_code,
     headers_of,
     listed_stat,
@@ -46,6 +47,7 @@ from cachefs.filesystems.s3_checksums import (
     is_amazon,
     is_plain,
     sha256_header,
+    stated_digest,
 )
 from cachefs.filesystems.s3_failures import is_archived
 from cachefs.filesystems.s3_uploads import unfinished_uploads
@@ -151,6 +153,21 @@ class S3Filesystem(PagedListing):
         answer = await self.fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
         region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return region
+
+    async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
+        """One HEAD each, which asks for the checksum."""
+        return await self._each(paths, self._stated_digest, LOOKUP_PARALLELISM)
+
+    async def _stated_digest(self, path: str) -> Digest | None:
+        try:
+            head = await self._call("head_object", path, ChecksumMode="ENABLED")
+        except FileNotFoundError:
+            return None
+        except (OSError, NotImplementedError) as error:
+            if status_of(error) != NOT_IMPLEMENTED:
+                raise
+            return None
+        return stated_digest(headers_of(head))
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """One GET, whose response has the size, or ranges of a large object."""
