@@ -17,7 +17,7 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import as_names, key_fault
-from cachefs.operations import diff, draw, inspect, usage
+from cachefs.operations import diff, doctor, draw, inspect, usage
 from cachefs.operations.copy import unless_ignored
 from cachefs.operations.nearby import require_cache
 from cachefs.operations.prune import PrunePlan, PruneReport, default_grace, plan_prune
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cachefs.location.keywords import LocationKeywords
     from cachefs.location.options import Location
     from cachefs.operations.diff import CacheDiff
+    from cachefs.operations.doctor import Examination
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
     from cachefs.operations.retention import PrunePolicy
@@ -280,6 +281,17 @@ class Cache:
             publish=publisher.publish,
         )
         return run(unless_ignored(work, self.location))
+
+    def examine(self, *, read_only: bool = False) -> Examination:
+        """Find out whether the store is fit for a cache: rights, clock, rules, speed and more.
+
+        The cache need not exist. Objects are written next to the blobs and deleted again, also if
+        it is interrupted; what cannot be deleted is stated. What fails is a finding and no error.
+
+        Args:
+            read_only: change nothing; then less can be found out about writing.
+        """
+        return run(doctor.examine(self._layout, read_only=read_only))
 
     def verify(
         self,

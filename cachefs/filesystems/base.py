@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from cachefs.digest import Digest
+    from cachefs.filesystems.findings import Finding
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,6 +77,13 @@ class Folder(NamedTuple):
     objects: list[Stat]
 
 
+class Allowed(NamedTuple):
+    """What a store lets its client do; None for what cannot be told without a change."""
+
+    put: bool | None = None
+    delete: bool | None = None
+
+
 class Filesystem:
     """Any fsspec filesystem, without listing caches, whose objects are seen whole or not at all.
 
@@ -112,6 +120,9 @@ class Filesystem:
 
     compares = False
     """Whether :meth:`put_if` works; a server may ignore the condition (:mod:`.conditions`)."""
+
+    writes = True
+    """Whether this family can write at all."""
 
     responds = True
     """Whether something else responds to calls, and so may not."""
@@ -333,6 +344,48 @@ class Filesystem:
         """Whether the store keeps what is deleted below the path as an earlier version."""
         return False
 
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:  # noqa: ARG002 - for families that have something to say
+        """What the store says of itself, and what it means for keys with these prefixes.
+
+        Nothing is changed.
+        """
+        return []
+
+    async def allowed(self, path: str) -> Allowed:  # noqa: ARG002 - for families that can tell
+        """Whether an object at the path could be written and deleted. Nothing is changed."""
+        return Allowed()
+
+    async def is_there(self, path: str) -> bool:  # noqa: ARG002 - for stores whose first write makes it
+        """Whether the bucket or container of the path exists; False only if a write makes it."""
+        return True
+
+    async def try_out(self, path: str) -> Sequence[Finding]:  # noqa: ARG002 - for families with more than the usual calls
+        """Try what only this family does, with an object at the path. It may be left there."""
+        return []
+
+    async def erase(self, path: str) -> None:
+        """Delete the object, and what the store keeps of it."""
+        await self.delete(path)
+
+    async def absent_folders(self, path: str) -> Sequence[str]:
+        """The folders above the path that do not exist yet, so that a write makes them."""
+        found: list[str] = []
+        folder = path.rpartition("/")[0]
+        while self.has_directories and folder.strip("/"):
+            try:
+                await self.fs._info(folder)
+            except FileNotFoundError:
+                found.append(folder)
+                folder = folder.rpartition("/")[0]
+            else:
+                break
+        return found
+
+    async def remove_folder(self, path: str) -> None:
+        """Remove a folder if it is empty."""
+        with suppress(OSError):
+            await self.fs._rmdir(path)
+
     async def explain(self, path: str) -> None:
         """Send one more request, after a failure at the path whose error stated no reason.
 
@@ -450,6 +503,7 @@ _CALLED: Final = (
     "pipe_file",
     "put_file",
     "rm_file",
+    "rmdir",
 )
 """The methods of a synchronous filesystem that are called."""
 

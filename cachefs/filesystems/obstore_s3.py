@@ -14,7 +14,8 @@ from obstore.store import S3Store
 
 from cachefs.concurrency import max_concurrent_calls
 from cachefs.errors import LocationError, StoreError
-from cachefs.filesystems.base import WHOLE, Filesystem
+from cachefs.filesystems.base import CHUNK_SIZE, WHOLE, Allowed, Filesystem
+from cachefs.filesystems.chunks import cut
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
+    from cachefs.filesystems.findings import Finding
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
 
@@ -168,6 +170,23 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     async def keeps_versions(self, path: str) -> bool:
         """Ask with s3fs."""
         return await self._s3fs.keeps_versions(path)
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Ask with s3fs: obstore has none of these requests."""
+        return await self._s3fs.examine(blobs, manifests)
+
+    async def allowed(self, path: str) -> Allowed:
+        """Ask with s3fs, as above."""
+        return await self._s3fs.allowed(path)
+
+    async def try_out(self, path: str) -> Sequence[Finding]:
+        """Send the object in parts with obstore, the rest with s3fs."""
+        await self._put_parts(path, cut(b"written by cachefs doctor", CHUNK_SIZE), 0)
+        return await self._s3fs.try_requests(path)
+
+    async def erase(self, path: str) -> None:
+        """Delete with s3fs, as obstore does not tell versions."""
+        await self._s3fs.erase(path)
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """Use s3fs: obstore cannot list the multipart uploads of exports that were killed."""

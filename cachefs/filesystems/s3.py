@@ -19,11 +19,13 @@ from cachefs.filesystems.base import (
     CHUNK_SIZE,
     TEMPORARY,
     WHOLE,
+    Allowed,
     Folder,
     Page,
     Stat,
 )
-from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.chunks import cut, joined
+from cachefs.filesystems.findings import Finding
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import in_parts, part_size
@@ -49,6 +51,13 @@ from cachefs.filesystems.s3_checksums import (
     sha256_header,
     stated_digest,
 )
+from cachefs.filesystems.s3_examining import (
+    abortable,
+    erase_versions,
+    examined,
+    may_delete,
+    may_put,
+)
 from cachefs.filesystems.s3_failures import is_archived
 from cachefs.filesystems.s3_uploads import unfinished_uploads
 
@@ -61,6 +70,8 @@ COPY_LIMIT: Final = 5 * 1024**3
 """S3 copies an object of more bytes than this only in parts."""
 
 COPY_PART: Final = 1024**3
+
+_TRIED: Final = b"written by cachefs doctor"
 
 _DAMAGED: Final = (
     "the bytes were damaged on their way, twice: try again, and use https or check the network"
@@ -441,6 +452,61 @@ class S3Filesystem(PagedListing):
         fs = type(self.fs)(**options | {"config_kwargs": config, "skip_instance_cache": True})
         fs.retries = 1
         return fs
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Ask for address, rules, versioning, and whether anyone may write."""
+        return await examined(self.fs, blobs, manifests)
+
+    async def allowed(self, path: str) -> Allowed:
+        """Two requests about what does not exist, and one for the bucket's versioning."""
+        fs = self._without_retries
+        return Allowed(await may_put(fs, path), await may_delete(fs, path))
+
+    async def try_out(self, path: str) -> Sequence[Finding]:
+        """Send the object in parts, begin and abort another upload, and compare checksums."""
+        await self._put_parts(path, cut(_TRIED, CHUNK_SIZE), 0)
+        return await self.try_requests(path)
+
+    async def try_requests(self, path: str) -> Sequence[Finding]:
+        """The part of it that is the same with every engine."""
+        return [await abortable(self.fs, path), *await self._try_checksums(path)]
+
+    async def _try_checksums(self, path: str) -> Sequence[Finding]:
+        found = []
+        try:
+            await self._put(path, [_TRIED], Digest.of(b"other bytes"))
+        except OSError as error:
+            if error_code(error) not in REFUSED:
+                raise
+            found.append(Finding("checksums", "good", "bytes damaged on their way are refused"))
+        else:
+            found.append(
+                Finding(
+                    "checksums",
+                    "mind",
+                    "the server stores bytes that do not have the announced checksum",
+                    "run 'cachefs verify --read-data=5%' in a schedule",
+                )
+            )
+        await self._put(path, [_TRIED], Digest.of(_TRIED))
+        if await self._stated_digest(path) == Digest.of(_TRIED):
+            words = "small blobs can be verified without reading them (verify --stored-checksums)"
+            return [*found, Finding("stored checksums", "good", words)]
+        return [
+            *found,
+            Finding(
+                "stored checksums",
+                "mind",
+                "the server has no SHA-256 of what is written here: verify has to read",
+                "run 'cachefs verify --read-data=5%' in a schedule",
+            ),
+        ]
+
+    async def erase(self, path: str) -> None:
+        """Delete the object, and each version of it if the answer shows that there are some."""
+        answer = await self._call("delete_object", path)
+        if "VersionId" in answer or "DeleteMarker" in answer:
+            await erase_versions(self.fs, path)
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """Also list multipart uploads of keys with the prefix, with the upload's ID as version.
