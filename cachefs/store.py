@@ -379,11 +379,11 @@ class Store:
             return await self._bound(self.filesystem.try_out(path))
 
     @_explained
-    async def erase(self, key: str) -> None:
-        """Delete an object, and what the store keeps of it, such as earlier versions."""
+    async def erase(self, key: str) -> bool:
+        """Delete an object, and its earlier versions; False if the versions may not be deleted."""
         path = self.root + key
         with mapped("delete", path, self.side):
-            await self._bound(self.filesystem.erase(path))
+            return await self._bound(self.filesystem.erase(path))
 
     async def absent_folders(self, key: str) -> Sequence[str]:
         """The paths of folders that a write of this object would make; the deepest first."""

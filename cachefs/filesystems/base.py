@@ -363,9 +363,10 @@ class Filesystem:
         """Try what only this family does, with an object at the path. It may be left there."""
         return []
 
-    async def erase(self, path: str) -> None:
-        """Delete the object, and what the store keeps of it."""
+    async def erase(self, path: str) -> bool:
+        """Delete the object, and what the store keeps of it; False if that may not be deleted."""
         await self.delete(path)
+        return True
 
     async def absent_folders(self, path: str) -> Sequence[str]:
         """The folders above the path that do not exist yet, so that a write makes them."""

@@ -184,9 +184,9 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         await self._put_parts(path, cut(b"written by cachefs doctor", CHUNK_SIZE), 0)
         return await self._s3fs.try_requests(path)
 
-    async def erase(self, path: str) -> None:
+    async def erase(self, path: str) -> bool:
         """Delete with s3fs, as obstore does not tell versions."""
-        await self._s3fs.erase(path)
+        return await self._s3fs.erase(path)
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """Use s3fs: obstore cannot list the multipart uploads of exports that were killed."""

@@ -502,11 +502,12 @@ class S3Filesystem(PagedListing):
             ),
         ]
 
-    async def erase(self, path: str) -> None:
+    async def erase(self, path: str) -> bool:
         """Delete the object, and each version of it if the answer shows that there are some."""
         answer = await self._call("delete_object", path)
-        if "VersionId" in answer or "DeleteMarker" in answer:
-            await erase_versions(self.fs, path)
+        if "VersionId" not in answer and "DeleteMarker" not in answer:
+            return True
+        return await erase_versions(self.fs, path)
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """Also list multipart uploads of keys with the prefix, with the upload's ID as version.

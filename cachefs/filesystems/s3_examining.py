@@ -14,7 +14,7 @@ from cachefs.filesystems.s3_checksums import is_amazon
 from cachefs.filesystems.s3_lifecycle import expires_versions, judge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _REFUSED: Final = (OSError, NotImplementedError)
 """What s3fs raises for a request that is not allowed or not known."""
@@ -192,15 +192,17 @@ async def abortable(fs: Any, path: str) -> Finding:
     return Finding("multipart", "good", "large blobs can be sent in parts, and aborted")
 
 
-async def erase_versions(fs: Any, path: str) -> None:
-    """Delete all versions of one object, and the marks of its deletion."""
+async def erase_versions(fs: Any, path: str) -> bool:
+    """Delete the few versions of an object, and the marks of its deletion; False if not allowed."""
     bucket, _, key = path.partition("/")
-    async for version in _all_versions(fs, bucket, key):
-        await fs._call_s3("delete_object", Bucket=bucket, Key=key, VersionId=version)
-
-
-async def _all_versions(fs: Any, bucket: str, key: str) -> AsyncIterator[str]:
-    answer = await fs._call_s3("list_object_versions", Bucket=bucket, Prefix=key)
-    for item in [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]:
-        if item["Key"] == key:
-            yield item["VersionId"]
+    try:
+        answer = await fs._call_s3("list_object_versions", Bucket=bucket, Prefix=key)
+        for item in [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]:
+            if item["Key"] == key:
+                version = item["VersionId"]
+                await fs._call_s3("delete_object", Bucket=bucket, Key=key, VersionId=version)
+    except _REFUSED as error:
+        if not _is_denied(error):
+            raise
+        return False
+    return True

@@ -24,7 +24,8 @@ def judge(rules: Sequence[Rule], blobs: str, manifests: str) -> Iterator[Finding
     ours = [rule for rule in rules if _is_on(rule) and _touches(rule, blobs, manifests)]
     found = [one for rule in ours for one in _of_rule(rule, blobs, manifests)]
     yield from found or [Finding("lifecycle", "good", "no rule deletes or archives objects by age")]
-    if any("AbortIncompleteMultipartUpload" in rule for rule in ours):
+    aborts = [rule for rule in ours if "AbortIncompleteMultipartUpload" in rule]
+    if any(blobs.startswith(_prefix(rule) or "") for rule in aborts):
         yield Finding("unfinished uploads", "good", "a rule aborts them")
     else:
         yield Finding(

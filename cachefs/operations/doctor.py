@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from cachefs.errors import AccessError, CacheError, StoreError
+from cachefs.amount import counted
+from cachefs.errors import AccessError, CacheError, NoCacheError, StoreError
 from cachefs.filesystems.findings import Finding
 from cachefs.filesystems.patience import attempted
 from cachefs.masking import mask_text
+from cachefs.operations.nearby import require_cache
 from cachefs.operations.observe import MAX_SKEW
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ class _Doctor:
         self._clock = clock
         self._key = self._new_key()
         self._written: list[str] = []
+        self._versions: list[str] = []
         self._folders: Sequence[str] = ()
         self._may_delete = False
 
@@ -165,7 +168,7 @@ class _Doctor:
             self._failed("names", error)
             names = []
         else:
-            found = f"{len(names):,} names" if names else "no names here yet"
+            found = counted(len(names), "name") if names else await self._without_names()
             self._note("list", "good", found)
         try:
             layout = self._layout
@@ -175,6 +178,16 @@ class _Doctor:
         if names:
             await self._attempt("get", self._read(names[0]), "objects can be read")
         return True
+
+    async def _without_names(self) -> str:
+        """What to say of a place without names: a mistyped one may have a cache near it."""
+        try:
+            await require_cache(self._layout)
+        except NoCacheError as error:
+            return f"no cache here yet: {error.reason}"
+        except CacheError:
+            pass  # what is near may not be listed
+        return "no names here yet"
 
     async def _answers(self) -> bool:
         """Whether credentials that may not list are accepted for anything."""
@@ -220,12 +233,15 @@ class _Doctor:
     async def try_all(self) -> None:
         """Write an object, and whatever else is needed for the checks."""
         self._folders = await self._store.absent_folders(self._key)
-        if not await self._attempt("put", self._put(self._key, b"tried"), "objects can be written"):
+        before = self._clock()
+        if not await self._attempt("put", self._put(), "objects can be written"):
             return
+        await self._compare_clocks(before)
         if not any(finding.check == "get" for finding in self.findings):
             await self._attempt("get", self._read_back(), "objects can be read")
         await self._touch()
-        self._may_delete = await self._attempt("delete", self._delete(), "objects can be deleted")
+        deleted = await self._attempt("delete", self._delete(), "objects can be deleted")
+        self._may_delete = deleted and not self._versions
         await self._conditions()
         self._written.append(self._key)
         try:
@@ -237,22 +253,23 @@ class _Doctor:
         except StoreError as error:
             self._failed("speed", error)
 
-    async def _put(self, key: str, data: bytes) -> None:
-        self._written.append(key)
-        before = self._clock()
-        await self._store.put(key, data)
-        stat = await self._store.stat(key)
-        if stat is None:
-            raise StoreError("what was written cannot be found")
-        if key == self._key:
-            self._compare_clocks(before, stat.modified, self._clock())
+    async def _put(self) -> None:
+        self._written.append(self._key)
+        try:
+            await self._store.put(self._key, b"tried")
+        except AccessError:
+            self._written.remove(self._key)
+            raise
 
-    def _compare_clocks(self, before: float, store: float | None, after: float) -> None:
-        if store is None:
+    async def _compare_clocks(self, before: float) -> None:
+        """Compare the time of the object that was just written with this machine's."""
+        stat = await self._store.stat(self._key)
+        if stat is None or stat.modified is None:
             words = "the store has no times, so prune cannot tell old blobs from new ones"
             self._note("clock", "bad", words, "keep the cache elsewhere, or never prune it")
             return
-        skew = max(before - store - 1, store - after, 0.0)  # some stores have whole seconds
+        # Some stores have whole seconds.
+        skew = max(before - stat.modified - 1, stat.modified - self._clock(), 0.0)
         words = f"the clocks of the store and of this machine differ by {skew:,.0f} seconds"
         if skew > MAX_SKEW:
             self._note("clock", "bad", f"{words}: prune refuses to run", "set the clocks")
@@ -278,10 +295,14 @@ class _Doctor:
             raise StoreError("what was written cannot be renewed")
 
     async def _delete(self) -> None:
-        await self._store.erase(self._key)
+        await self._erase(self._key)
         if await self._store.stat(self._key) is not None:
             raise StoreError("the store says that it deleted an object, but has it still")
         self._written.remove(self._key)
+
+    async def _erase(self, key: str) -> None:
+        if not await self._store.erase(key):
+            self._versions.append(key)
 
     async def _conditions(self) -> None:
         if not (self._may_delete or self._store.conditions_are_known):
@@ -321,17 +342,22 @@ class _Doctor:
         """Delete what was written; note what cannot be deleted. Also after an interruption."""
         for key in dict.fromkeys(self._written):
             try:
-                await self._store.erase(key)
+                await self._erase(key)
             except StoreError as error:
                 logger.debug("could not delete %s: %s", self._store.root + key, error.reason)
                 if await self._may_be_there(key):
                     self.left.append(key)
         await attempted(self._store.remove_folders(self._folders))
-        if self.left:
-            paths = ", ".join(self._store.root + key for key in self.left)
-            logger.warning("left behind, because it may not be deleted: %s", paths)
-            advice = "delete it with other credentials; a prune with rights to delete does so too"
-            self._note("left behind", "bad", paths, advice)
+        self._tell(self.left, "bad", "objects", _DELETE_LEFT)
+        versions = [key for key in dict.fromkeys(self._versions) if key not in self.left]
+        self._tell(versions, "mind", "earlier versions of deleted objects", _DELETE_VERSIONS)
+        self.left += versions
+
+    def _tell(self, keys: Sequence[str], verdict: Verdict, what: str, advice: str) -> None:
+        if keys:
+            paths = ", ".join(self._store.root + key for key in keys)
+            logger.warning("left behind, because access is denied: %s: %s", what, paths)
+            self._note("left behind", verdict, f"{what}: {paths}", advice)
 
     async def _may_be_there(self, key: str) -> bool:
         try:
@@ -339,6 +365,14 @@ class _Doctor:
         except StoreError:
             return True
 
+
+_DELETE_LEFT: Final = (
+    "delete them with other credentials; a prune with the right to delete does so as well"
+)
+_DELETE_VERSIONS: Final = (
+    "allow s3:ListBucketVersions and s3:DeleteObjectVersion, or add a rule with "
+    "NoncurrentVersionExpiration"
+)
 
 _NEEDED_FOR: Final = {"put": "store builds", "delete": "prune"}
 
