@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import Struct, field
 
@@ -26,10 +26,11 @@ from cachefs.operations.observe import MAX_SKEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from typing import Any
 
     from cachefs.filesystems.findings import Verdict
     from cachefs.layout.base import Layout, NamedManifest
+
+T = TypeVar("T")
 
 logger = logging.getLogger("cachefs")
 
@@ -45,6 +46,9 @@ _SLOW: Final = 1024 * 1024
 """Bytes per second below which a build may be faster than its cache."""
 
 _KIND: Final = "doctor-"
+
+_LAST: Final = 10.0
+"""Seconds that an interrupted examination waits for requests that are under way."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -234,24 +238,28 @@ class _Doctor:
         """Write an object, and whatever else is needed for the checks."""
         self._folders = await self._store.absent_folders(self._key)
         before = self._clock()
-        if not await self._attempt("put", self._put(), "objects can be written"):
+        if not await _ended(self._attempt("put", self._put(), "objects can be written")):
             return
         await self._compare_clocks(before)
         if not any(finding.check == "get" for finding in self.findings):
             await self._attempt("get", self._read_back(), "objects can be read")
-        await self._touch()
+        await _ended(self._touch())
         deleted = await self._attempt("delete", self._delete(), "objects can be deleted")
         self._may_delete = deleted and not self._versions
-        await self._conditions()
+        await _ended(self._conditions())
+        await _ended(self._family())
+        try:
+            await _ended(self._measure())
+        except StoreError as error:
+            self._failed("speed", error)
+
+    async def _family(self) -> None:
+        """What only this kind of store does."""
         self._written.append(self._key)
         try:
             self.findings += await self._store.try_out(self._key)
         except StoreError as error:
             self._failed("multipart", error)
-        try:
-            await self._measure()
-        except StoreError as error:
-            self._failed("speed", error)
 
     async def _put(self) -> None:
         self._written.append(self._key)
@@ -388,6 +396,21 @@ def speed_finding(speed: Speed) -> Finding:
     if min(speed.up, speed.down) < _SLOW:
         return Finding("speed", "mind", words, "check the line: steps may be faster than the cache")
     return Finding("speed", "good", words)
+
+
+async def _ended(work: Coroutine[Any, Any, T]) -> T:
+    """Await the work; if this is interrupted, until it has ended by itself.
+
+    A write that was cancelled may reach the store after its object was deleted.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_LAST)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def _timed(work: Any) -> float:
