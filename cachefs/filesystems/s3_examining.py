@@ -173,12 +173,14 @@ async def abortable(fs: Any, path: str) -> Finding:
     upload = (await fs._call_s3("create_multipart_upload", **place))["UploadId"]
     try:
         await fs._call_s3("abort_multipart_upload", **place, UploadId=upload)
-    except _REFUSED:
+    except _REFUSED as error:
+        reason = failed(error, "abandon", path).reason
         return Finding(
             "multipart",
             "bad",
-            f"unfinished uploads cannot be aborted: one of {path} is left (upload {upload})",
-            "allow s3:AbortMultipartUpload, and abort it, or let a lifecycle rule do it",
+            f"an upload of {path} is left (upload {upload}), because it could not be aborted: "
+            f"{reason}",
+            "abort it, or let a lifecycle rule or a prune do it",
         )
     try:
         await fs._call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)

@@ -11,13 +11,21 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import Struct, field
 
 from cachefs.amount import counted
-from cachefs.errors import AccessError, CacheError, NoCacheError, StoreError
+from cachefs.errors import (
+    AccessError,
+    CacheError,
+    IntegrityError,
+    ManifestError,
+    NoCacheError,
+    StoreError,
+)
 from cachefs.filesystems.findings import Finding
 from cachefs.filesystems.patience import attempted
 from cachefs.masking import mask_text
@@ -25,7 +33,7 @@ from cachefs.operations.nearby import require_cache
 from cachefs.operations.observe import MAX_SKEW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from cachefs.filesystems.findings import Verdict
     from cachefs.layout.base import Layout, NamedManifest
@@ -102,14 +110,16 @@ async def examine(
     """
     began = time.perf_counter()
     doctor = _Doctor(layout, clock)
-    if await doctor.look():
-        try:
-            if read_only or not await doctor.writable():
+    try:
+        with doctor.noting("store"):
+            if not await doctor.look():
+                pass
+            elif read_only or not await doctor.writable():
                 await doctor.ask()
             else:
                 await doctor.try_all()
-        finally:
-            await doctor.clean_up()
+    finally:
+        await doctor.clean_up()
     return Examination(
         findings=doctor.findings,
         left=[layout.store.root + key for key in doctor.left],
@@ -140,45 +150,43 @@ class _Doctor:
     def _note(self, check: str, verdict: Verdict, found: str, advice: str = "") -> None:
         self.findings.append(Finding(check, verdict, mask_text(found), advice))
 
+    @contextmanager
+    def noting(self, check: str) -> Iterator[None]:
+        """Note an error of the body. What it says to do follows its reason."""
+        try:
+            yield
+        except CacheError as error:
+            self._note(check, "bad", error.reason)
+
     async def _attempt(self, check: str, work: Coroutine[Any, Any, object], good: str) -> bool:
         """Note whether the work succeeds."""
-        try:
+        with self.noting(check):
             await work
-        except CacheError as error:
-            self._failed(check, error)
-            return False
-        self._note(check, "good", good)
-        return True
-
-    def _failed(self, check: str, error: CacheError) -> None:
-        """Note an error; what it says to do follows its reason."""
-        self._note(check, "bad", error.reason)
+            self._note(check, "good", good)
+            return True
+        return False
 
     # --- without a change -------------------------------------------------------------------------
 
     async def look(self) -> bool:
         """List, read, and have the store tell about itself. Returns False if there is no store."""
+        names = []
         try:
             names = await self._layout.names()
-        except AccessError as error:
-            self._failed("list", error)
-            if not await self._answers():
+        except (AccessError, ManifestError, IntegrityError) as error:
+            is_denied = isinstance(error, AccessError)
+            self._note("list" if is_denied else "names", "bad", error.reason)
+            if is_denied and not await self._answers():
                 return False
-            names = []
         except StoreError as error:
-            self._failed("list", error)
+            self._note("list", "bad", error.reason)
             return False
-        except CacheError as error:
-            self._failed("names", error)
-            names = []
         else:
             found = counted(len(names), "name") if names else await self._without_names()
             self._note("list", "good", found)
-        try:
-            layout = self._layout
+        layout = self._layout
+        with self.noting("store"):
             self.findings += await self._store.examine(layout.blob_prefix, layout.manifest_prefix)
-        except StoreError as error:
-            self._failed("store", error)
         if names:
             await self._attempt("get", self._read(names[0]), "objects can be read")
         return True
@@ -188,7 +196,7 @@ class _Doctor:
         try:
             await require_cache(self._layout)
         except NoCacheError as error:
-            return f"no cache here yet: {error.reason}"
+            return error.reason
         except CacheError:
             pass  # what is near may not be listed
         return "no names here yet"
@@ -198,8 +206,13 @@ class _Doctor:
         try:
             await self._store.stat(self._key)
         except StoreError:
+            pass
+        else:
+            return True
+        try:
             return (await self._store.allowed(self._key)).put is True
-        return True
+        except StoreError:
+            return False
 
     async def _read(self, name: NamedManifest) -> None:
         (found,) = await self._store.read_batch([(name.key, 1)])
@@ -240,7 +253,8 @@ class _Doctor:
         before = self._clock()
         if not await _ended(self._attempt("put", self._put(), "objects can be written")):
             return
-        await self._compare_clocks(before)
+        with self.noting("clock"):
+            await self._compare_clocks(before)
         if not any(finding.check == "get" for finding in self.findings):
             await self._attempt("get", self._read_back(), "objects can be read")
         await _ended(self._touch())
@@ -248,18 +262,14 @@ class _Doctor:
         self._may_delete = deleted and not self._versions
         await _ended(self._conditions())
         await _ended(self._family())
-        try:
+        with self.noting("speed"):
             await _ended(self._measure())
-        except StoreError as error:
-            self._failed("speed", error)
 
     async def _family(self) -> None:
         """What only this kind of store does."""
         self._written.append(self._key)
-        try:
+        with self.noting("multipart"):
             self.findings += await self._store.try_out(self._key)
-        except StoreError as error:
-            self._failed("multipart", error)
 
     async def _put(self) -> None:
         self._written.append(self._key)
@@ -319,15 +329,11 @@ class _Doctor:
             return
         key = self._new_key()
         self._written.append(key)
-        try:
-            kept = await self._store.keeps_conditions_at(key)
-        except StoreError as error:
-            self._failed("conditions", error)
-            return
-        if kept:
-            words = "writers of one name at the same time lose nothing"
-            self._note("conditions", "good", words)
-        else:
+        with self.noting("conditions"):
+            if await self._store.keeps_conditions_at(key):
+                words = "writers of one name at the same time lose nothing"
+                self._note("conditions", "good", words)
+                return
             words = "the store cannot compare before it writes: of two writers of a name at once, "
             advice = "let only one job at a time write a name, or give each a name of its own"
             self._note("conditions", "mind", f"{words}one is lost", advice)
@@ -364,7 +370,7 @@ class _Doctor:
     def _tell(self, keys: Sequence[str], verdict: Verdict, what: str, advice: str) -> None:
         if keys:
             paths = ", ".join(self._store.root + key for key in keys)
-            logger.warning("left behind, because access is denied: %s: %s", what, paths)
+            logger.warning("left behind, because it could not be deleted: %s: %s", what, paths)
             self._note("left behind", verdict, f"{what}: {paths}", advice)
 
     async def _may_be_there(self, key: str) -> bool:
@@ -375,7 +381,7 @@ class _Doctor:
 
 
 _DELETE_LEFT: Final = (
-    "delete them with other credentials; a prune with the right to delete does so as well"
+    "delete them, if need be with other credentials; a prune that may delete does so as well"
 )
 _DELETE_VERSIONS: Final = (
     "allow s3:ListBucketVersions and s3:DeleteObjectVersion, or add a rule with "

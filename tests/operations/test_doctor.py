@@ -317,6 +317,35 @@ def test_credentials_that_are_wrong_are_one_finding(seaweed_s3: S3Server, engine
     assert "the secret access key is wrong" in text_of(found, "list")
 
 
+@ENGINES
+def test_no_credentials_are_one_finding(seaweed_s3: S3Server, engine: str) -> None:
+    location = seaweed_s3.attributes(seaweed_s3.bucket(), engine=engine)
+    keys = f",access_key_id={seaweed_s3.access_key_id},secret_access_key="
+    found = cachefs.open(location.partition(keys)[0] + f",engine={engine}").examine()
+    assert verdicts(found) == {"list": "bad"}
+    assert "no credentials were found" in text_of(found, "list")
+
+
+@ENGINES
+def test_nobody_in_particular_may_do_nothing(seaweed_s3: S3Server, engine: str) -> None:
+    location = seaweed_s3.attributes(seaweed_s3.bucket(), engine=engine)
+    keys = f",access_key_id={seaweed_s3.access_key_id},secret_access_key="
+    cache = cachefs.open(f"{location.partition(keys)[0]},engine={engine},anonymous=true")
+    for read_only in (False, True):
+        assert verdicts(cache.examine(read_only=read_only)) == {"list": "bad"}
+
+
+@ENGINES
+def test_look_ups_that_are_denied_later(
+    proxy: RecordingProxy, moto_s3: S3Server, bucket: str, engine: str
+) -> None:
+    deny(proxy, lambda r: r.method == "HEAD")
+    found = cachefs.open(proxy.server.attributes(bucket, engine=engine)).examine()
+    seen = verdicts(found)
+    assert (seen["put"], seen["clock"], seen["delete"]) == ("good", "bad", "bad")
+    assert {f"{bucket}/{key}" for key in everything_in(moto_s3, bucket)} == set(found.left)
+
+
 def test_a_store_that_is_not_there_is_one_finding(moto_s3: S3Server) -> None:
     found = cachefs.open(moto_s3.attributes("no-such-bucket")).examine()
     assert verdicts(found) == {"list": "bad"}
