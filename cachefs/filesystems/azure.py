@@ -113,10 +113,15 @@ class AzureFilesystem(Filesystem):
         return True
 
     async def is_there(self, path: str) -> bool:
-        """One look-up of the container."""
+        """One look-up of the container, which a signature for blobs does not allow."""
         container = path.partition("/")[0]
         async with self.fs.service_client.get_container_client(container) as client:
-            there: bool = await client.exists()
+            try:
+                there: bool = await client.exists()
+            except Exception as error:
+                if not isinstance(failed(error, "look up", container), AccessError):
+                    raise
+                return True
             return there
 
     async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:

@@ -112,12 +112,8 @@ async def examine(
     doctor = _Doctor(layout, clock)
     try:
         with doctor.noting("store"):
-            if not await doctor.look():
-                pass
-            elif read_only or not await doctor.writable():
-                await doctor.ask()
-            else:
-                await doctor.try_all()
+            if await doctor.look() and await doctor.writable():
+                await (doctor.ask() if read_only else doctor.try_all())
     finally:
         await doctor.clean_up()
     return Examination(
@@ -220,7 +216,7 @@ class _Doctor:
             raise found
 
     async def writable(self) -> bool:
-        """Whether objects may be written to try things; if not, note why."""
+        """Whether it makes sense to look at rights to write; if not, note why."""
         if not self._store.filesystem.writes:
             self._note("put", "mind", "this kind of store is only read: builds cannot store there")
         elif not await self._store.is_there():
@@ -232,8 +228,6 @@ class _Doctor:
 
     async def ask(self) -> None:
         """Find out rights without a change."""
-        if not self._store.filesystem.writes:
-            return
         allowed = await self._store.allowed(self._key)
         for right, found in allowed._asdict().items():
             if found is None:

@@ -151,7 +151,7 @@ def with_rights(account_url: str, container: str, rights: str) -> cachefs.Cache:
     from adlfs import AzureBlobFileSystem
 
     fs = AzureBlobFileSystem(connection_string=connection, skip_instance_cache=True)
-    return cachefs.open(f"{container}/", fs=fs)
+    return cachefs.open(f"abfs://{container}/", fs=fs)
 
 
 def test_the_doctor_leaves_a_container_as_it_was(account_url: str) -> None:
