@@ -165,6 +165,7 @@ def test_the_doctor_leaves_a_container_as_it_was(account_url: str) -> None:
     assert blobs_in(cache, "doctor") == ["manifests/app"]
 
 
+@pytest.mark.filterwarnings("ignore:Failed to fetch container properties:UserWarning")
 @pytest.mark.parametrize(
     ("rights", "expected"),
     [

@@ -256,6 +256,23 @@ def test_a_right_that_is_missing(
 
 
 @ENGINES
+def test_without_the_right_to_list_amazon_denies_look_ups_of_what_is_absent(
+    recording: Recording, seaweed_s3: S3Server, engine: str
+) -> None:
+    proxy = recording(seaweed_s3)
+    bucket = seaweed_s3.bucket()
+
+    def absent(request: Request) -> bool:
+        key = request.path.removeprefix(f"/{bucket}/")
+        return request.method == "HEAD" and key not in seaweed_s3.keys(bucket)
+
+    deny(proxy, lambda r: is_list(r) or absent(r))
+    found = cachefs.open(proxy.server.attributes(bucket, engine=engine)).examine()
+    assert verdicts(found) == quick(SEAWEED) | {"list": "bad"}
+    assert (found.left, everything_in(seaweed_s3, bucket)) == ([], [])
+
+
+@ENGINES
 def test_nothing_is_tried_without_the_right_to_write(
     proxy: RecordingProxy, moto_s3: S3Server, bucket: str, engine: str
 ) -> None:
