@@ -57,6 +57,7 @@ from cachefs.filesystems.s3_examining import (
     examined,
     may_delete,
     may_put,
+    versioning,
 )
 from cachefs.filesystems.s3_failures import is_archived
 from cachefs.filesystems.s3_uploads import unfinished_uploads
@@ -136,12 +137,7 @@ class S3Filesystem(PagedListing):
 
     async def keeps_versions(self, path: str) -> bool:
         """Send one GET of the bucket's versioning; False if it is not allowed or not known."""
-        bucket = path.partition("/")[0]
-        try:
-            answer = await self.fs._call_s3("get_bucket_versioning", Bucket=bucket)
-        except (OSError, NotImplementedError):
-            return False
-        return bool(answer.get("Status") == "Enabled")
+        return await versioning(self.fs, path.partition("/")[0]) == "Enabled"
 
     async def folder(self, path: str) -> Folder:
         """One LIST: the first 1,000 folders and objects."""

@@ -34,11 +34,11 @@ async def examined(fs: Any, blobs: str, manifests: str) -> list[Finding]:
     else:
         found += judge(rules, blobs, manifests)
         expiring = expires_versions(rules, blobs, manifests)
-    versioning = await _versioning(fs, bucket)
-    if versioning is None:
+    status = await versioning(fs, bucket)
+    if status is None:
         found.append(_unknown("versions", "whether it keeps versions", "s3:GetBucketVersioning"))
     else:
-        found.append(_versions(versioning, expiring=expiring))
+        found.append(_versions(status, expiring=expiring))
     if not fs.anon and await may_put(_unsigned(fs), f"{bucket}/{blobs}"):
         found.append(
             Finding(
@@ -85,7 +85,7 @@ async def _rules(fs: Any, bucket: str) -> Sequence[Mapping[str, Any]]:
     return rules
 
 
-async def _versioning(fs: Any, bucket: str) -> str | None:
+async def versioning(fs: Any, bucket: str) -> str | None:
     """The status of versioning, empty if there never was one; None if the bucket does not tell."""
     try:
         answer = await fs._call_s3("get_bucket_versioning", Bucket=bucket)
@@ -144,7 +144,7 @@ async def may_delete(fs: Any, path: str) -> bool | None:
     done then.
     """
     bucket, _, key = path.partition("/")
-    if await _versioning(fs, bucket) != "":
+    if await versioning(fs, bucket) != "":
         return None
     try:
         await fs._call_s3("delete_object", Bucket=bucket, Key=f"{key}{secrets.token_hex(8)}")
