@@ -23,6 +23,7 @@ from .errors import (
     UnreachableError,
     UsageError,
 )
+from .filesystems.findings import Finding
 from .graph import Found, Key, Matches, RecordGraph, output_key
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
@@ -31,6 +32,7 @@ from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
 from .operations.describe import DescribedResult
 from .operations.diff import CacheDiff, Change, Divergence, NamesDiff
+from .operations.doctor import Examination, Speed
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
 from .operations.plan import Plan
@@ -78,10 +80,12 @@ __all__ = [
     "Digest",
     "DigestError",
     "Divergence",
+    "Examination",
     "ExportReport",
     "Fault",
     "Fetch",
     "Files",
+    "Finding",
     "Found",
     "IntegrityError",
     "Json",
@@ -121,6 +125,7 @@ __all__ = [
     "Saving",
     "Serializer",
     "Source",
+    "Speed",
     "Step",
     "StepError",
     "StepReport",

@@ -17,7 +17,7 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import as_names, key_fault
-from cachefs.operations import diff, draw, inspect, usage
+from cachefs.operations import diff, doctor, draw, inspect, usage
 from cachefs.operations.backup import BackupTarget
 from cachefs.operations.copy import unless_ignored
 from cachefs.operations.nearby import require_cache
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cachefs.location.keywords import LocationKeywords
     from cachefs.location.options import Location
     from cachefs.operations.diff import CacheDiff
+    from cachefs.operations.doctor import Examination
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
     from cachefs.operations.retention import PrunePolicy
@@ -283,12 +284,24 @@ class Cache:
         )
         return run(unless_ignored(work, self.location))
 
+    def examine(self, *, read_only: bool = False) -> Examination:
+        """Find out whether the store is fit for a cache: rights, clock, rules, speed and more.
+
+        The cache need not exist. Objects are written next to the blobs and deleted again, also if
+        it is interrupted; what cannot be deleted is stated. What fails is a finding and no error.
+
+        Args:
+            read_only: change nothing; then less can be found out about writing.
+        """
+        return run(doctor.examine(self._layout, read_only=read_only))
+
     def verify(
         self,
         names: Names = (),
         *,
         read_data: float = 0.0,
         start: float | None = None,
+        stored_checksums: bool = False,
         callback: Callback = DEFAULT_CALLBACK,
         executor: Executor | None = None,
     ) -> VerifyReport:
@@ -299,6 +312,9 @@ class Cache:
             read_data: the share of the digest space, from 0 to 1, whose blobs are read and hashed:
                 1 reads all; 0.05 reads a different twentieth every day.
             start: where that share begins, from 0 to 1; by default it advances every day.
+            stored_checksums: ask the store for the SHA-256 that it noted when it received a blob,
+                for all blobs that are not read anyway; read those of which it has none, or another
+                one. It is the store's word, and does not show that its disks still have the bytes.
             callback: an fsspec callback that receives the number of bytes read.
             executor: other processes or machines that list and read: any
                 ``concurrent.futures.Executor``, such as Dask's ``Client.get_executor()``. A
@@ -311,6 +327,7 @@ class Cache:
             self._selected(names),
             read_data=read_data,
             start=start,
+            stored_checksums=stored_checksums,
             callback=callback,
             workers=self._workers(executor),
         )

@@ -23,6 +23,8 @@ from cachefs.filesystems.patience import NoProgressError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
+    from cachefs.filesystems.base import Allowed
+    from cachefs.filesystems.findings import Finding
     from cachefs.filesystems.versions import Past
 
 P = ParamSpec("P")
@@ -184,6 +186,16 @@ class Store:
             for (path, _), data in zip(paths, found, strict=True)
         ]
 
+    @_explained
+    async def stated_digests(self, keys: Sequence[str]) -> Sequence[Digest | None]:
+        """For each object, the digest of its bytes that the store states; None if it states none.
+
+        It is the store's word: nothing is read.
+        """
+        paths = [self.root + key for key in keys]
+        with mapped_batch("look up", paths, self.side):
+            return await self._bound(self.filesystem.stated_digests(paths))
+
     async def chunks(self, key: str, size: int | None = None) -> AsyncIterator[bytes]:
         """Read an object in chunks, without verifying it."""
         _keep_memory()
@@ -213,7 +225,18 @@ class Store:
 
         It is written next to ``prefix`` and deleted, once in this process for each opened cache.
         """
-        path = self.root + self._temporary(prefix)
+        return await self.keeps_conditions_at(self.temporary(prefix))
+
+    @property
+    def conditions_are_known(self) -> bool:
+        """Whether :meth:`keeps_conditions` would need no request."""
+        filesystem = self.filesystem
+        tried = self.root.partition("/")[0] in filesystem.tried
+        return tried or not (filesystem.compares and filesystem.responds)
+
+    async def keeps_conditions_at(self, key: str) -> bool:
+        """The same, with an object of this key, which must not exist."""
+        path = self.root + key
         with mapped("write", path, self.side):
             return await self._bound(keeps_conditions(self.filesystem, path))
 
@@ -370,12 +393,54 @@ class Store:
         with mapped("abandon", path, self.side):
             await self._bound(self.filesystem.abandon(stat._replace(path=path)))
 
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """What the store says of itself, for keys with these prefixes. Nothing is changed."""
+        with mapped("look up", self.root, self.side):
+            work = self.filesystem.examine(self.root + blobs, self.root + manifests)
+            return await self._bound(work)
+
+    async def allowed(self, key: str) -> Allowed:
+        """Whether an object of this key could be written and deleted. Nothing is changed."""
+        path = self.root + key
+        with mapped("look up", path, self.side):
+            return await self._bound(self.filesystem.allowed(path))
+
+    async def is_there(self) -> bool:
+        """Whether the bucket or container exists; False only if the first write makes it."""
+        with mapped("look up", self.root, self.side):
+            return await self._bound(self.filesystem.is_there(self.root))
+
+    @_explained
+    async def try_out(self, key: str) -> Sequence[Finding]:
+        """Try what only this kind of store does, with an object that may be left there."""
+        path = self.root + key
+        with mapped("upload", path, self.side):
+            return await self._bound(self.filesystem.try_out(path))
+
+    @_explained
+    async def erase(self, key: str) -> bool:
+        """Delete an object, and its earlier versions; False if the versions may not be deleted."""
+        path = self.root + key
+        with mapped("delete", path, self.side):
+            return await self._bound(self.filesystem.erase(path))
+
+    async def absent_folders(self, key: str) -> Sequence[str]:
+        """The paths of folders that a write of this object would make; the deepest first."""
+        with mapped("look up", self.root + key, self.side):
+            return await self._bound(self.filesystem.absent_folders(self.root + key))
+
+    async def remove_folders(self, paths: Sequence[str]) -> None:
+        """Remove those of the folders that are empty, in this order."""
+        for path in paths:
+            with mapped("delete", path, self.side):
+                await self._bound(self.filesystem.remove_folder(path))
+
     async def clock(self, prefix: str) -> float | None:
         """Read the store's clock: the time of an object that is written next to ``prefix``.
 
         In seconds since 1970, or None if the store has no times. The object is deleted.
         """
-        key = self._temporary(prefix)
+        key = self.temporary(prefix)
         await self.put(key, b"")
         try:
             stat = await self.stat(key)
@@ -383,8 +448,11 @@ class Store:
             await self.delete(key)
         return stat and stat.modified
 
-    def _temporary(self, prefix: str) -> str:
-        return f"{prefix.rpartition('/')[0]}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
+    @staticmethod
+    def temporary(prefix: str, kind: str = "") -> str:
+        """A new key next to ``prefix``, which listings omit and a prune deletes if it is left."""
+        name = f"{TEMPORARY}{kind}{secrets.token_hex(8)}"
+        return f"{prefix.rpartition('/')[0]}/{name}".lstrip("/")
 
     async def _bound(self, work: Coroutine[Any, Any, T], more: float = 0.0) -> T:
         """Await a call of the filesystem as long as its patience lasts, and ``more`` seconds."""

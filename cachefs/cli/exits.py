@@ -37,8 +37,8 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.DONE: "done",
     Exit.FAULTS: (
-        "done in part: the cache has faults (damage, or what builders refuse to import), or some "
-        "names are missing or failed"
+        "done in part: the cache has faults (damage, or what builders refuse to import), its store "
+        "is bad for a cache ('cachefs doctor'), or some names are missing or failed"
     ),
     Exit.USAGE: "usage error",
     Exit.STORE: "the store, or this machine, refused, failed or could not be reached",

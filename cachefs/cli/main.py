@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
     "diff": ("diff", "Show how two caches, or two names of one cache, differ."),
+    "doctor": ("doctor", "Examine a store: rights, clock, rules, speed, and what to do."),
     "du": ("du", "Show what a cache uses: shared, unique, orphaned and missing blobs."),
     "graph": ("graph", "Draw a name's records and layers, as Mermaid or DOT."),
     "ls": ("ls", "List the names of a cache, with age and size."),

@@ -49,9 +49,21 @@ read_data_option = click.option(
 @location_argument
 @names_option("Verify this name only.")
 @read_data_option
+@click.option(
+    "--stored-checksums",
+    is_flag=True,
+    help="Ask the store for the SHA-256 of blobs, and read those of which it has none.",
+)
 @json_option
 @common_options
-def command(location: Location, names: tuple[str, ...], read_data: float, *, as_json: bool) -> Exit:
+def command(
+    location: Location,
+    names: tuple[str, ...],
+    read_data: float,
+    *,
+    stored_checksums: bool,
+    as_json: bool,
+) -> Exit:
     """Verify that the manifests of the cache at LOCATION are valid and their blobs exist.
 
     Verifies the names given with --name, or else by name=..., or else all. Every fault is listed;
@@ -59,10 +71,15 @@ def command(location: Location, names: tuple[str, ...], read_data: float, *, as_
 
     A manifest that is "refused" is not damaged, but builders refuse to import it: an input has no
     alternatives, a layer has no diffID, or it is too large for an OCI layout.
+
+    A stored checksum is the store's word of what it received, not of what its disks still have.
+    With --read-data=5% as well, a sample is read in any case, and the other blobs are asked for.
     """
     cache = cachefs.open(location)
     with progress_bar("reading") as callback:
-        report = cache.verify(*names, read_data=read_data, callback=callback)
+        report = cache.verify(
+            names, read_data=read_data, stored_checksums=stored_checksums, callback=callback
+        )
     if as_json:
         print_json(report)
     else:
@@ -93,7 +110,10 @@ def print_faults(faults: Sequence[Fault]) -> None:
 
 
 def _line(report: VerifyReport) -> str:
+    how = [f"{blobs_and_bytes(report.read)} read"]
+    if report.stated.blobs:
+        how.append(f"{blobs_and_bytes(report.stated)} by the store's checksums")
     return (
         f"verified {counted(len(report.names), 'name')} with {blobs_and_bytes(report.blobs)}, "
-        f"{blobs_and_bytes(report.read)} read: {counted(len(report.faults), 'fault')}"
+        f"{', '.join(how)}: {counted(len(report.faults), 'fault')}"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cachefs.filesystems.azure import AzureFilesystem
 from cachefs.filesystems.base import Filesystem
 from cachefs.filesystems.gcs import GCSFilesystem
+from cachefs.filesystems.http import HTTPFilesystem
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.filesystems.memory import MemoryFilesystem
 from cachefs.filesystems.obstore import ObstoreFilesystem
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # By name, so that no back end is imported only to compare with its class.
 _FAMILIES: Final[dict[str, type[Filesystem]]] = {
     "adlfs.spec.AzureBlobFileSystem": AzureFilesystem,
+    "fsspec.implementations.http.HTTPFileSystem": HTTPFilesystem,
     "fsspec.implementations.local.LocalFileSystem": LocalFilesystem,
     "fsspec.implementations.memory.MemoryFileSystem": MemoryFilesystem,
     "fsspec.implementations.sftp.SFTPFileSystem": SFTPFilesystem,

@@ -6,15 +6,19 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.filesystems.base import Stat, is_hidden
+from cachefs.errors import AccessError
+from cachefs.filesystems.base import Allowed, Stat, is_hidden
 from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.conditions import UNLIKE
 from cachefs.filesystems.copies import Copied
 from cachefs.filesystems.deleting import ComparingDeletes
+from cachefs.filesystems.failures import failed
+from cachefs.filesystems.findings import Finding, transport
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -103,9 +107,7 @@ class AzureFilesystem(ComparingDeletes):
 
     async def put_if(self, path: str, data: bytes, version: str) -> bool:
         """A PUT, or blocks whose list has the condition."""
-        from azure.core import MatchConditions  # noqa: PLC0415 - an extra
-
-        unchanged = {"etag": version, "match_condition": MatchConditions.IfNotModified}
+        unchanged = {"etag": version, "match_condition": _unless_changed()}
         async with self._seen_whole(path):
             try:
                 await self.fs._pipe_file(
@@ -149,6 +151,7 @@ class AzureFilesystem(ComparingDeletes):
                     raise
                 return False
         return True
+
     async def account(self) -> str | None:
         """The account's URL."""
         url: str = self.fs.service_client.primary_endpoint
@@ -179,9 +182,71 @@ class AzureFilesystem(ComparingDeletes):
         await self.delete(path)
         return Copied.NOT_THIS
 
+    async def is_there(self, path: str) -> bool:
+        """One look-up of the container, which a signature for blobs does not allow."""
+        container = path.partition("/")[0]
+        async with self.fs.service_client.get_container_client(container) as client:
+            try:
+                there: bool = await client.exists()
+            except Exception as error:
+                if not isinstance(failed(error, "look up", container), AccessError):
+                    raise
+                return True
+            return there
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Whether others may read the container, and whether the account keeps what is deleted."""
+        del manifests
+        found = [transport(self.fs.service_client.primary_endpoint)]
+        container = blobs.partition("/")[0]
+        with suppress(Exception):  # it needs more rights than a cache does
+            async with self.fs.service_client.get_container_client(container) as client:
+                access = (await client.get_container_access_policy())["public_access"]
+            if access:
+                words = f"anyone may read the container without credentials ({access})"
+                advice = "set its access to private, unless that is what you want"
+                found.append(Finding("others", "mind", words, advice))
+        with suppress(Exception):  # as above
+            properties = await self.fs.service_client.get_service_properties()
+            kept = properties["delete_retention_policy"]
+            found.append(_soft_delete(kept.days if kept.enabled else 0))
+        return found
+
+    async def allowed(self, path: str) -> Allowed:
+        """A write on a condition that does not hold, and a deletion of what does not exist."""
+        container, _, name = path.partition("/")
+        async with self.fs.service_client.get_blob_client(container, name) as client:
+            unlike = {"etag": UNLIKE, "match_condition": _unless_changed()}
+            put = await _is_allowed(client.upload_blob(b"", overwrite=True, **unlike))
+            return Allowed(put, await _is_allowed(client.delete_blob()))
+
     async def _touch(self, stat: Stat) -> None:
         """Set the blob's metadata, which renews its time and keeps its bytes."""
         await self.fs._setxattrs(stat.path, cachefs="touched")
+
+
+def _unless_changed() -> Any:
+    from azure.core import MatchConditions  # noqa: PLC0415 - an extra
+
+    return MatchConditions.IfNotModified
+
+
+async def _is_allowed(request: Awaitable[Any]) -> bool | None:
+    """Whether a request that cannot succeed fails for another reason than missing rights."""
+    try:
+        await request
+    except Exception as error:  # noqa: BLE001 - the classes are those of an extra
+        if isinstance(failed(error, "write", ""), AccessError):
+            return False
+        return True if getattr(error, "status_code", None) in _CHANGED else None
+    return None
+
+
+def _soft_delete(days: int) -> Finding:
+    if not days:
+        return Finding("versions", "good", "the account does not keep what is deleted")
+    words = f"the account keeps deleted blobs for {days} days, so a prune frees space only then"
+    return Finding("versions", "mind", words, "set soft delete to fewer days, if space matters")
 
 
 def _stat(container: str, blob: Any) -> Stat:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from cachefs.digest import Digest
+    from cachefs.filesystems.findings import Finding
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,6 +81,13 @@ class Folder(NamedTuple):
     objects: list[Stat]
 
 
+class Allowed(NamedTuple):
+    """What a store lets its client do; None for what cannot be told without a change."""
+
+    put: bool | None = None
+    delete: bool | None = None
+
+
 class Filesystem:
     """Any fsspec filesystem, without listing caches, whose objects are seen whole or not at all.
 
@@ -116,6 +124,9 @@ class Filesystem:
 
     compares = False
     """Whether :meth:`put_if` works; a server may ignore the condition (:mod:`.conditions`)."""
+
+    writes = True
+    """Whether this family can write at all."""
 
     responds = True
     """Whether something else responds to calls, and so may not."""
@@ -240,6 +251,13 @@ class Filesystem:
 
         return await map_concurrently(objects, read, self.parallelism)
 
+    async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
+        """For each object, the digest of its bytes that the store states; None if it states none.
+
+        By default nothing is requested.
+        """
+        return [None] * len(paths)
+
     async def put(self, path: str, chunks: AsyncIterator[bytes], size: int | None) -> None:
         """Write an object from its chunks. It is seen whole or not at all.
 
@@ -363,6 +381,49 @@ class Filesystem:
         """Read a version of an object that may be hidden. Of more than ``limit``, not the rest."""
         raise NotImplementedError(f"this filesystem keeps no versions of {path}")
 
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:  # noqa: ARG002 - for families that have something to say
+        """What the store says of itself, and what it means for keys with these prefixes.
+
+        Nothing is changed.
+        """
+        return []
+
+    async def allowed(self, path: str) -> Allowed:  # noqa: ARG002 - for families that can tell
+        """Whether an object at the path could be written and deleted. Nothing is changed."""
+        return Allowed()
+
+    async def is_there(self, path: str) -> bool:  # noqa: ARG002 - for stores whose first write makes it
+        """Whether the bucket or container of the path exists; False only if a write makes it."""
+        return True
+
+    async def try_out(self, path: str) -> Sequence[Finding]:  # noqa: ARG002 - for families with more than the usual calls
+        """Try what only this family does, with an object at the path. It may be left there."""
+        return []
+
+    async def erase(self, path: str) -> bool:
+        """Delete the object, and what the store keeps of it; False if that may not be deleted."""
+        await self.delete(path)
+        return True
+
+    async def absent_folders(self, path: str) -> Sequence[str]:
+        """The folders above the path that do not exist yet, so that a write makes them."""
+        found: list[str] = []
+        folder = path.rpartition("/")[0]
+        while self.has_directories and folder.strip("/"):
+            try:
+                await self.fs._info(folder)
+            except FileNotFoundError:
+                found.append(folder)
+                folder = folder.rpartition("/")[0]
+            else:
+                break
+        return found
+
+    async def remove_folder(self, path: str) -> None:
+        """Remove a folder if it is empty."""
+        with suppress(OSError):
+            await self.fs._rmdir(path)
+
     async def explain(self, path: str) -> None:
         """Send one more request, after a failure at the path whose error stated no reason.
 
@@ -480,6 +541,7 @@ _CALLED: Final = (
     "pipe_file",
     "put_file",
     "rm_file",
+    "rmdir",
 )
 """The methods of a synchronous filesystem that are called."""
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import closing
-from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Stat, is_hidden
+from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Allowed, Folder, Stat, is_hidden
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.chunks import joined
 from cachefs.filesystems.conditions import version_of
+from cachefs.filesystems.directories import directory_findings, is_writable
 from cachefs.filesystems.files import write_all
 from cachefs.filesystems.locking import locked
 from cachefs.filesystems.parts import in_parts
@@ -28,6 +29,8 @@ from cachefs.filesystems.regular import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    from cachefs.filesystems.findings import Finding
 
     Show = Callable[[bytes], None]
 
@@ -129,6 +132,15 @@ class LocalFilesystem(BlockingFilesystem):
             with suppress(FileNotFoundError):
                 Path(temporary).unlink()
             raise
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Look at free space, and at who may write to the directories."""
+        return await asyncio.to_thread(lambda: list(directory_findings(blobs, manifests)))
+
+    async def allowed(self, path: str) -> Allowed:
+        """Ask the system about the nearest directory that exists."""
+        allowed = await asyncio.to_thread(is_writable, path)
+        return Allowed(allowed, allowed)
 
     async def set_time(self, path: str, modified: float) -> None:
         """Set the file's time, in one call in a thread."""

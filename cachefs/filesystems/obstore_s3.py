@@ -14,11 +14,12 @@ from obstore.store import S3Store
 
 from cachefs.concurrency import max_concurrent_calls
 from cachefs.errors import LocationError, StoreError
-from cachefs.filesystems.base import WHOLE, Filesystem
+from cachefs.filesystems.base import CHUNK_SIZE, WHOLE, Allowed, Filesystem
+from cachefs.filesystems.chunks import cut
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
-from cachefs.filesystems.s3_checksums import differs, is_plain, server_of
+from cachefs.filesystems.s3_checksums import differs, is_amazon, is_plain, server_of
 from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cachefs.digest import Digest
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.copies import Copied
+    from cachefs.filesystems.findings import Finding
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
     from cachefs.filesystems.versions import Past
@@ -169,9 +171,30 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         """List with s3fs: obstore does not tell storage classes."""
         return {stat.path for stat in await self._s3fs.list(prefix) if stat.archived}
 
+    async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
+        """Ask with s3fs: obstore does not tell checksums."""
+        return await self._s3fs.stated_digests(paths)
+
     async def keeps_versions(self, path: str) -> bool:
         """Ask with s3fs."""
         return await self._s3fs.keeps_versions(path)
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Ask with s3fs: obstore has none of these requests."""
+        return await self._s3fs.examine(blobs, manifests)
+
+    async def allowed(self, path: str) -> Allowed:
+        """Ask with s3fs, as above."""
+        return await self._s3fs.allowed(path)
+
+    async def try_out(self, path: str) -> Sequence[Finding]:
+        """Send the object in parts with obstore, the rest with s3fs."""
+        await self._put_parts(path, cut(b"written by cachefs doctor", CHUNK_SIZE), 0)
+        return await self._s3fs.try_requests(path)
+
+    async def erase(self, path: str) -> bool:
+        """Delete with s3fs, as obstore does not tell versions."""
+        return await self._s3fs.erase(path)
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """Use s3fs: obstore cannot list the multipart uploads of exports that were killed."""
@@ -326,10 +349,12 @@ def _config(connection: S3Connection) -> dict[str, Any]:
     for name, option in _ENCRYPTION.items():
         if name in connection.parameters:
             config[option] = connection.parameters[name]
-    if is_plain(connection.bucket_url):
-        # There is no TLS to notice damage. This hashes bodies once more, but in native code.
-        config["unsigned_payload"] = False
+    plain = is_plain(connection.bucket_url)
+    if plain or is_amazon(connection.bucket_url):
+        # This hashes bodies once more, but in native code. Amazon states the hash later.
         config["checksum_algorithm"] = "SHA256"
+    if plain:  # there is no TLS to notice damage
+        config["unsigned_payload"] = False
     _overrule_environment(config)
     return config
 

@@ -14,26 +14,29 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import closing, task_group
+from cachefs.concurrency import LOOKUP_PARALLELISM, closing, task_group
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, IntegrityError, StoreError
 from cachefs.filesystems.base import (
     CHUNK_SIZE,
     TEMPORARY,
     WHOLE,
+    Allowed,
     Folder,
     Page,
     Stat,
 )
-from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.chunks import cut, joined
 from cachefs.filesystems.copies import Copied
 from cachefs.filesystems.deleting import ComparingDeletes
+from cachefs.filesystems.findings import Finding
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
 from cachefs.filesystems.s3_answers import (
     BEYOND,
+    NOT_IMPLEMENTED,
     error_code,
     generation_in,
     headers_of,
@@ -53,6 +56,15 @@ from cachefs.filesystems.s3_checksums import (
     is_plain,
     server_of,
     sha256_header,
+    stated_digest,
+)
+from cachefs.filesystems.s3_examining import (
+    abortable,
+    erase_versions,
+    examined,
+    may_delete,
+    may_put,
+    versioning,
 )
 from cachefs.filesystems.s3_failures import is_archived
 from cachefs.filesystems.s3_uploads import unfinished_uploads
@@ -73,6 +85,7 @@ COPY_PART: Final = 1024**3
 
 RANGED: Final = 5 * 1024**2
 """S3 copies ranges only of objects of more bytes than this."""
+_TRIED: Final = b"written by cachefs doctor"
 
 _DAMAGED: Final = (
     "the bytes were damaged on their way, twice: try again, and use https or check the network"
@@ -140,12 +153,7 @@ class S3Filesystem(ComparingDeletes, PagedListing):
 
     async def keeps_versions(self, path: str) -> bool:
         """Send one GET of the bucket's versioning; False if it is not allowed or not known."""
-        bucket = path.partition("/")[0]
-        try:
-            answer = await self.fs._call_s3("get_bucket_versioning", Bucket=bucket)
-        except (OSError, NotImplementedError):
-            return False
-        return bool(answer.get("Status") == "Enabled")
+        return await versioning(self.fs, path.partition("/")[0]) == "Enabled"
 
     async def folder(self, path: str) -> Folder:
         """One LIST: the first 1,000 folders and objects."""
@@ -168,6 +176,21 @@ class S3Filesystem(ComparingDeletes, PagedListing):
         answer = await self.fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
         region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return region
+
+    async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
+        """One HEAD each, which asks for the checksum."""
+        return await self._each(paths, self._stated_digest, LOOKUP_PARALLELISM)
+
+    async def _stated_digest(self, path: str) -> Digest | None:
+        try:
+            head = await self._call("head_object", path, ChecksumMode="ENABLED")
+        except FileNotFoundError:
+            return None
+        except (OSError, NotImplementedError) as error:
+            if status_of(error) != NOT_IMPLEMENTED:
+                raise
+            return None
+        return stated_digest(headers_of(head))
 
     async def read(self, path: str, size: int | None = None) -> AsyncIterator[bytes]:
         """One GET, whose response has the size, or ranges of a large object."""
@@ -552,6 +575,62 @@ class S3Filesystem(ComparingDeletes, PagedListing):
         fs = type(self.fs)(**options | {"config_kwargs": config, "skip_instance_cache": True})
         fs.retries = 1
         return fs
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Ask for address, rules, versioning, and whether anyone may write."""
+        return await examined(self.fs, blobs, manifests)
+
+    async def allowed(self, path: str) -> Allowed:
+        """Two requests about what does not exist, and one for the bucket's versioning."""
+        fs = self._without_retries
+        return Allowed(await may_put(fs, path), await may_delete(fs, path))
+
+    async def try_out(self, path: str) -> Sequence[Finding]:
+        """Send the object in parts, begin and abort another upload, and compare checksums."""
+        await self._put_parts(path, cut(_TRIED, CHUNK_SIZE), 0)
+        return await self.try_requests(path)
+
+    async def try_requests(self, path: str) -> Sequence[Finding]:
+        """The part of it that is the same with every engine."""
+        return [await abortable(self.fs, path), *await self._try_checksums(path)]
+
+    async def _try_checksums(self, path: str) -> Sequence[Finding]:
+        found = []
+        try:
+            await self._put(path, [_TRIED], Digest.of(b"other bytes"))
+        except OSError as error:
+            if error_code(error) not in REFUSED:
+                raise
+            found.append(Finding("checksums", "good", "bytes damaged on their way are refused"))
+        else:
+            found.append(
+                Finding(
+                    "checksums",
+                    "mind",
+                    "the server stores bytes that do not have the announced checksum",
+                    "run 'cachefs verify --read-data=5%' in a schedule",
+                )
+            )
+        await self._put(path, [_TRIED], Digest.of(_TRIED))
+        if await self._stated_digest(path) == Digest.of(_TRIED):
+            words = "small blobs can be verified without reading them (verify --stored-checksums)"
+            return [*found, Finding("stored checksums", "good", words)]
+        return [
+            *found,
+            Finding(
+                "stored checksums",
+                "mind",
+                "the server has no SHA-256 of what is written here: verify has to read",
+                "run 'cachefs verify --read-data=5%' in a schedule",
+            ),
+        ]
+
+    async def erase(self, path: str) -> bool:
+        """Delete the object, and each version of it if the answer shows that there are some."""
+        answer = await self._call("delete_object", path)
+        if "VersionId" not in answer and "DeleteMarker" not in answer:
+            return True
+        return await erase_versions(self.fs, path)
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:
         """Also list multipart uploads of keys with the prefix, with the upload's ID as version.

@@ -12,6 +12,10 @@ BEYOND: Final = 416
 """The HTTP status for a range beyond the end of the object."""
 
 
+NOT_IMPLEMENTED: Final = 501
+"""The HTTP status for a request, or a header of one, that the server does not support."""
+
+
 def listed_stat(bucket: str, item: dict[str, Any]) -> Stat:
     """The object of an item of a LIST."""
     modified = item["LastModified"].timestamp()
@@ -51,7 +55,7 @@ def error_code(error: OSError) -> str:
     return code
 
 
-def status_of(error: OSError) -> int | None:
+def status_of(error: Exception) -> int | None:
     """The HTTP status behind an error of s3fs."""
     answer = getattr(error.__cause__, "response", None) or {}
     status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -58,6 +58,20 @@ def sha256_header(digest: Digest) -> str:
     return base64.b64encode(bytes.fromhex(digest.hex)).decode()
 
 
+def stated_digest(headers: Mapping[str, str]) -> Digest | None:
+    """The digest of a whole object that the headers of a response, in lower case, state.
+
+    The checksum of an object that was uploaded in parts is one of their checksums.
+    """
+    text = headers.get("x-amz-checksum-sha256", "")
+    if headers.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    try:
+        return Digest.from_hex(base64.b64decode(text, validate=True).hex())
+    except (ValueError, DigestError):
+        return None
+
+
 def content_md5(chunks: Iterable[bytes]) -> str:
     """The value of ``Content-MD5``."""
     found = hashlib.md5(usedforsecurity=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachefs.filesystems.base import Filesystem, Stat
 from cachefs.filesystems.files import spooled
+from cachefs.filesystems.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,6 +47,21 @@ class SFTPFilesystem(Filesystem):
     @property
     def _ftp(self) -> Any:
         return self.fs.sync_fs.ftp
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:
+        """Whether the server's key is compared with one that is known."""
+        del blobs, manifests
+        policy = type(self.fs.sync_fs.client._policy).__name__
+        if policy not in {"AutoAddPolicy", "WarningPolicy"}:
+            return [Finding("transport", "good", "ssh, to a server whose key is known")]
+        return [
+            Finding(
+                "transport",
+                "mind",
+                "ssh, but any key of the server is accepted: another could take its place",
+                "pass host_key_policy in storage_options from Python",
+            )
+        ]
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """Send the packets without waiting for responses; paramiko checks the size at the end."""

@@ -84,6 +84,7 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
         names: the names whose manifests were read.
         blobs: the blobs that they need, present or not, with the sizes they state.
         read: blobs whose bytes were read and hashed.
+        stated: blobs that were not read because the store states their digest.
         faults: sorted, manifests first.
         start: where the sampled part of the digest space begins, from 0 to 1.
         seconds: the whole time.
@@ -93,6 +94,7 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
     blobs: Amount
     read: Amount
     faults: list[Fault]
+    stated: Amount = Amount()
     start: float = 0.0
     seconds: float = 0.0
 
@@ -103,6 +105,7 @@ async def verify(
     *,
     read_data: float = 0.0,
     start: float | None = None,
+    stored_checksums: bool = False,
     callback: Callback = DEFAULT_CALLBACK,
     workers: Workers | None = None,
 ) -> VerifyReport:
@@ -115,6 +118,8 @@ async def verify(
             A blob of the wrong size is always read, to find out which of the two is wrong.
         start: where that share begins, from 0 to 1. By default it advances every day, so that
             daily runs read everything in about ``1 / read_data`` days.
+        stored_checksums: ask the store for the digests of all other blobs, and also read those of
+            which it states none, or another one.
         callback: an fsspec callback that receives the number of bytes read.
         workers: other processes or machines, which list and read slices of the digest space.
 
@@ -125,7 +130,7 @@ async def verify(
     start = rotation(read_data, time.time()) if start is None else start
     parts = sampled(read_data, start)
     needed = await _read_manifests(layout, names)
-    everything = bool(parts) and not names
+    everything = (bool(parts) or stored_checksums) and not names
     if not everything:
         there = await look_up(layout, needed.sizes)
     else:
@@ -136,11 +141,18 @@ async def verify(
     there |= {d: s._replace(archived=True) for d, s in there.items() if s.path in archived}
     reading = _Reading(layout, needed.sizes, callback)
     suspects = reading.judge(there, parts)
+    stated: dict[Digest, Stat] = {}
+    if stored_checksums:
+        others = {d: s for d, s in there.items() if d not in suspects and not s.archived}
+        stated = await _stated(layout, others)
+        suspects |= {digest: stat for digest, stat in others.items() if digest not in stated}
+    callback.set_size(sum(stat.size for stat in suspects.values()))
     await (reading.spread(suspects, workers) if workers else reading.read(suspects))
     return VerifyReport(
         names=needed.names,
         blobs=Amount.of(max(stated.values()) for stated in needed.sizes.values()),
         read=reading.amount,
+        stated=Amount.of(stat.size for stat in stated.values()),
         faults=sorted(needed.faults + reading.faults, key=_sort_key),
         start=start,
         seconds=time.perf_counter() - began,
@@ -276,14 +288,12 @@ class _Reading:
         for digest, stat in there.items():
             if stat.archived:
                 self._note("archived", digest, stat, IS_ARCHIVED)
-        suspects = {
+        return {
             digest: stat
             for digest, stat in there.items()
             if not stat.archived
             and (any(part.holds(digest) for part in parts) or self._disagreeing(digest, stat))
         }
-        self._callback.set_size(sum(stat.size for stat in suspects.values()))
-        return suspects
 
     async def read(self, suspects: Mapping[Digest, Stat]) -> None:
         """Read these blobs in this process."""
@@ -356,6 +366,13 @@ class _Reading:
                 stored=stat.size if stat else None,
             )
         )
+
+
+async def _stated(layout: Layout, blobs: Mapping[Digest, Stat]) -> dict[Digest, Stat]:
+    """Those of the blobs whose digest the store states itself."""
+    digests = list(blobs)
+    said = await layout.store.stated_digests([layout.blob_key(digest) for digest in digests])
+    return {one: blobs[one] for one, found in zip(digests, said, strict=True) if found == one}
 
 
 class PartRead(NamedTuple):

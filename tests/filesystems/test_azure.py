@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,82 @@ def test_a_blob_that_is_lost_on_azure_is_told_also_if_it_is_trusted(
     run(store.delete(source.layout.blob_key(cachefs.Digest(lost))))
     with pytest.raises(cachefs.CopyError, match=lost):
         cachefs.copy(source, location(account_url, "lost-copy"), trust_store=True)
+
+
+CHECKS = {"list", "transport", "versions", "put", "clock", "get", "touch", "delete", "conditions"}
+
+
+def of_each(found: cachefs.Examination) -> dict[str, str]:
+    """The verdict of each check but the speed, which depends on the machine."""
+    return {one.check: one.verdict for one in found.findings if one.check != "speed"}
+
+
+def blobs_in(cache: cachefs.Cache, container: str) -> list[str]:
+    fs = cache.layout.store.filesystem.fs
+
+    async def names() -> list[str]:
+        client = fs.service_client.get_container_client(container)
+        return [blob.name async for blob in client.list_blobs()]
+
+    return run(names())
+
+
+def with_rights(account_url: str, container: str, rights: str) -> cachefs.Cache:
+    """The cache with a signature that allows only this, such as ``rl`` for reading and listing."""
+    from azure.storage.blob import generate_container_sas
+
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    sas = generate_container_sas(
+        ACCOUNT, container, account_key=KEY, permission=rights, expiry=expiry
+    )
+    connection = f"BlobEndpoint={account_url};SharedAccessSignature={sas}"
+    from adlfs import AzureBlobFileSystem
+
+    fs = AzureBlobFileSystem(connection_string=connection, skip_instance_cache=True)
+    return cachefs.open(f"abfs://{container}/", fs=fs)
+
+
+def test_the_doctor_leaves_a_container_as_it_was(account_url: str) -> None:
+    cache = cachefs.open(location(account_url, "doctor"))
+    assert of_each(cache.examine())["put"] == "mind"  # there is no container, and none is made
+    with pytest.raises(Exception, match=r"ContainerNotFound|does not exist"):
+        blobs_in(cache, "doctor")
+    run(cache.layout.store.put("manifests/app", b"{}"))
+    found = cache.examine()
+    assert of_each(found) == dict.fromkeys(CHECKS, "good")
+    assert blobs_in(cache, "doctor") == ["manifests/app"]
+
+
+@pytest.mark.filterwarnings("ignore:Failed to fetch container properties:UserWarning")
+@pytest.mark.parametrize(
+    ("rights", "expected"),
+    [
+        ("rl", {"list": "good", "put": "bad", "delete": "bad"}),
+        ("rlcw", {"list": "good", "put": "good", "delete": "bad"}),
+        ("rlcwd", {"list": "good", "put": "good", "delete": "good"}),
+        ("rcwd", {"list": "bad", "put": "good", "delete": "good"}),
+    ],
+)
+def test_rights_of_a_signature(account_url: str, rights: str, expected: dict[str, str]) -> None:
+    container = f"rights-{rights}"
+    cache = cachefs.open(location(account_url, container))
+    run(cache.layout.store.put("manifests/app", b"{}"))
+    limited = with_rights(account_url, container, rights)
+    told = of_each(limited.examine(read_only=True))
+    assert {right: told[right] for right in expected} == expected
+    assert blobs_in(cache, container) == ["manifests/app"]
+    found = limited.examine()
+    tried = of_each(found)
+    assert {right: tried[right] for right in expected if right in tried} == {
+        right: verdict for right, verdict in expected.items() if right in tried
+    }
+    left = [name for name in blobs_in(cache, container) if name != "manifests/app"]
+    assert [f"{container}/{name}" for name in left] == found.left
+    assert len(left) == (expected["put"] == "good" and expected["delete"] == "bad")
+
+
+def test_no_checksum_is_stored_that_could_be_asked_for(account_url: str, recorded: Path) -> None:
+    there = location(account_url, "stored")
+    cachefs.copy(recorded / "s3" / "max", there)
+    report = cachefs.open(there).verify(stored_checksums=True)
+    assert (report.faults, report.stated.blobs, report.read.blobs) == ([], 0, 11)
