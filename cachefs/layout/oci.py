@@ -15,7 +15,7 @@ from cachefs.errors import NotFoundError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Manifest, NamedManifest
 from cachefs.layout.oci_index import INDEX, LIMIT, change_index, retagged, tagged
-from cachefs.layout.oci_manifests import OCIManifests
+from cachefs.layout.oci_manifests import Fetched, OCIManifests
 from cachefs.layout.tags import Held, Tags
 from cachefs.location.keys import check_name, natural_order
 from cachefs.wire import oci
@@ -180,6 +180,10 @@ class OCILayout(OCIManifests):
         if self._seen is None or self._seen[0] != raw:
             self._seen = raw, Tags(oci.decode_index(raw, self.max_records))
         return self._seen[1]
+
+    async def _fetch(self, name: str) -> Fetched:
+        top = await self._top(name)
+        return Fetched(top, await self._blob(top))
 
     async def _top(self, name: str) -> Descriptor:
         tags = await self._tags()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachefs.digest import Digest, verify
 from cachefs.errors import DigestError, IntegrityError, ManifestError
 from cachefs.layout.base import Layout, Manifest
+from cachefs.layout.inline import Inline, read_inline
 from cachefs.location.options import OCIOptions
 from cachefs.wire import cacheconfig, codec, oci, timestamps
 from cachefs.wire.bounds import max_bytes
@@ -22,7 +24,7 @@ from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 from cachefs.wire.oci import Descriptor, Index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cachefs.store import Store
 
@@ -35,6 +37,13 @@ class _Parts:
 
     config: Descriptor
     layers: list[Descriptor]
+
+
+class Fetched(NamedTuple):
+    """A name's manifest: what refers to it, and its bytes."""
+
+    top: Descriptor
+    raw: bytes
 
 
 class Described(NamedTuple):
@@ -66,31 +75,47 @@ class OCIManifests(Layout):
         self.digest = digest
 
     @abstractmethod
-    async def _top(self, name: str) -> Descriptor:
-        """The descriptor of the name's manifest. Raises NotFoundError."""
+    async def _fetch(self, name: str) -> Fetched:
+        """The name's manifest, verified.
 
-    async def _manifest(self, top: Descriptor) -> bytes:
-        """The bytes of a manifest, verified."""
-        return await self._blob(top)
+        Raises NotFoundError, StoreError, ManifestError and IntegrityError.
+        """
+
+    async def _manifest(self, descriptor: Descriptor) -> bytes:
+        """The bytes of a manifest that another one refers to, verified. Raises as that does."""
+        return await self._blob(descriptor)
 
     async def read(self, name: str) -> Manifest:
-        """The cache config of a tag, with its layers annotated from their descriptors."""
-        top = await self._top(name)
-        parts = await self._parts(top)
-        raw = await self._blob(parts.config)
-        try:
-            config, left_out = codec.decode_written(raw, self.max_records)
+        """The cache config of a name, with its layers annotated from their descriptors.
+
+        An image is read too if it has an inline cache, whose layers are those of the image.
+        """
+        top, raw = await self._fetch(name)
+        with self._naming(top.digest):
+            parts = _split(top, raw, self.max_records)
+        if parts is None:
+            found = await self._inline(top, raw)
+            return Manifest(name, found.config, version=top.digest)
+        config_raw = await self._blob(parts.config)
+        with self._naming(parts.config.digest):
+            config, left_out = codec.decode_written(config_raw, self.max_records)
             config = _annotated(config, parts.layers)
-            others = _others(parts.layers)
-            return Manifest(name, config, left_out=left_out, annotations=others, version=top.digest)
-        except ManifestError as error:
-            raise self._with_key(error, parts.config.digest) from error
+        others = _others(parts.layers)
+        return Manifest(name, config, left_out=left_out, annotations=others, version=top.digest)
 
     async def references(self, name: str) -> set[Digest]:
-        """The layers' blobs, the cache config and the manifest itself."""
-        top = await self._top(name)
-        parts = await self._parts(top)
+        """The layers' blobs, the cache config and the manifest itself; of an image, all of it."""
+        top, raw = await self._fetch(name)
+        with self._naming(top.digest):
+            parts = _split(top, raw, self.max_records)
+        if parts is None:
+            return (await self._inline(top, raw)).references
         return {Digest(d.digest) for d in (top, parts.config, *parts.layers)}
+
+    async def _inline(self, top: Descriptor, raw: bytes) -> Inline:
+        """The inline cache of an image. Raises ManifestError if it has none."""
+        with self._naming(top.digest):
+            return await read_inline(top, raw, self._manifest, self._blob, self.max_records)
 
     def _described(self, names: Sequence[str], manifest: Manifest) -> Described:
         """What a manifest is written as. Warns if builders refuse to import it under the names."""
@@ -116,30 +141,37 @@ class OCIManifests(Layout):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    async def _parts(self, top: Descriptor) -> _Parts:
-        raw = await self._manifest(top)
-        try:
-            return _split(top, raw, self.max_records)
-        except ManifestError as error:
-            raise self._with_key(error, top.digest) from error
-
     async def _blob(self, descriptor: Descriptor) -> bytes:
         try:
             digest = Digest(descriptor.digest)
         except DigestError as error:
             raise ManifestError(f"a descriptor's digest {error}") from error
-        raw = await self.store.read(self.blob_key(digest), max_bytes(self.max_records))
-        try:
-            verify(raw, digest, descriptor.size)
-        except IntegrityError as error:
-            error.operation, error.side = "read", self.store.side
-            error.key = self.store.root + self.blob_key(digest)
-            raise
+        key = self.blob_key(digest)
+        raw = await self.store.read(key, max_bytes(self.max_records))
+        self._verify(raw, digest, descriptor.size, key)
         return raw
 
-    def _with_key(self, error: ManifestError, digest: str) -> ManifestError:
-        key = self.store.root + self.blob_key(Digest(digest))
-        return ManifestError(error.reason, operation="read", side=self.store.side, key=key)
+    def _verify(self, raw: bytes, digest: Digest, size: int | None, key: str) -> None:
+        """Raise IntegrityError unless these are the bytes, as they were read from the key."""
+        try:
+            verify(raw, digest, size)
+        except IntegrityError as error:
+            error.operation, error.side = "read", self.store.side
+            error.key = self.store.root + key
+            raise
+
+    @contextmanager
+    def _naming(self, digest: str) -> Iterator[None]:
+        """Give a ManifestError without a key that of the blob that is not valid."""
+        try:
+            yield
+        except ManifestError as error:
+            if error.key:
+                raise
+            key = self.store.root + self.blob_key(Digest(digest))
+            raise ManifestError(
+                error.reason, operation="read", side=self.store.side, key=key
+            ) from error
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -175,19 +207,19 @@ def _descriptor(media_type: str, raw: bytes) -> Descriptor:
     return Descriptor(media_type=media_type, digest=str(Digest.of(raw)), size=len(raw))
 
 
-def _split(top: Descriptor, raw: bytes, max_records: int) -> _Parts:
-    if top.media_type in {oci.MANIFEST, oci.DOCKER_MANIFEST}:
+def _split(top: Descriptor, raw: bytes, max_records: int) -> _Parts | None:
+    """The parts of a cache's manifest, None for one of images. Raises ManifestError."""
+    if top.media_type in oci.IMAGE_MANIFESTS:
         manifest = oci.decode_manifest(raw, max_records)
-        if manifest.config.media_type != cacheconfig.MEDIA_TYPE:
-            raise ManifestError(
-                f"the config is of type {manifest.config.media_type!r}: an image, not a cache"
-            )
-        return _Parts(manifest.config, manifest.layers)
-    if top.media_type not in {oci.INDEX, oci.DOCKER_LIST}:
+        is_cache = manifest.config.media_type == cacheconfig.MEDIA_TYPE
+        return _Parts(manifest.config, manifest.layers) if is_cache else None
+    if top.media_type not in oci.INDEXES:
         raise ManifestError(f"{top.media_type!r} is neither an image manifest nor an index")
     items = oci.decode_index(raw, max_records).manifests
     configs = [item for item in items if item.media_type == cacheconfig.MEDIA_TYPE]
-    if len(configs) != 1:
+    if not configs:
+        return None
+    if len(configs) > 1:
         raise ManifestError(f"the index has {len(configs)} cache configs; a cache has one")
     return _Parts(configs[0], [item for item in items if item is not configs[0]])
 
