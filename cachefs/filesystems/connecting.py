@@ -98,8 +98,8 @@ def _registry(location: Location, registry: RegistryOptions) -> tuple[Filesystem
         raise LocationError(
             "type=registry needs a library; pip install 'buildcachefs[registry]'"
         ) from error
-    host, _, root = location.url.partition("://")[2].partition("/")
-    repository = root.removesuffix("/")
+    root = _root(location.url)
+    host, _, repository = root.removesuffix("/").partition("/")
     client = RegistryClient(host, repository, insecure=registry.registry_insecure)
     parallelism, patience = location.export.upload_parallelism, _patience(location)
     return RegistryFilesystem(client, parallelism, patience), root

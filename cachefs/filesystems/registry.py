@@ -1,7 +1,8 @@
 """Repositories of registries, whose objects have the paths of the registry's interface.
 
-``{repository}/blobs/sha256:{hex}`` is a blob, and ``{repository}/manifests/{tag or digest}`` is a
-manifest. Blobs can be written and read, but neither listed nor deleted nor dated.
+``{host}/{repository}/blobs/sha256:{hex}`` is a blob, and
+``{host}/{repository}/manifests/{tag or digest}`` is a manifest. Blobs can be written and read, but
+neither listed nor deleted nor dated.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ class RegistryFilesystem(Filesystem):
             raise
 
     def _url(self, path: str) -> URL:
-        return URL(f"{self._client.base}{path}")
+        return URL(f"{self._client.base}{path.removeprefix(self._client.host + '/')}")
 
 
 def _is_manifest(path: str) -> bool:

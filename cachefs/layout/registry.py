@@ -6,11 +6,11 @@ those with an inline cache.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
 from cachefs.digest import Digest
-from cachefs.errors import CacheNameError, NotFoundError, UsageError
+from cachefs.errors import CacheNameError, NotFoundError
 from cachefs.layout.base import Manifest, NamedManifest
 from cachefs.layout.oci_manifests import Fetched, OCIManifests
 from cachefs.location.keys import in_order
@@ -73,24 +73,20 @@ class RegistryLayout(OCIManifests):
         """Compare the digests."""
         return name.version == self._described((), manifest).top.digest
 
-    async def remove(self, names: Collection[str]) -> None:  # noqa: ARG002 - refused
-        """Not possible: see :meth:`remove_unchanged`."""
-        self._refuse_removal()
-
-    async def remove_unchanged(
-        self,
-        names: Sequence[NamedManifest],  # noqa: ARG002 - refused
-    ) -> list[str]:
+    async def remove(self, names: Collection[str]) -> None:
         """Not possible: many registries delete all tags of a manifest at once, or none."""
-        self._refuse_removal()
+        if names:
+            self.require_listing("remove")
 
-    def _refuse_removal(self) -> NoReturn:
-        raise UsageError(
-            "a registry's tags are deleted by its own means, such as its retention rules",
-            operation="remove",
-            side=self.store.side,
-            key=self.store.root,
-        )
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Not possible either."""
+        await self.remove([name.name for name in names])
+        return []
+
+    async def references(self, name: str) -> set[Digest]:
+        """The layers' blobs and the cache config; manifests are no blobs here."""
+        top, _ = await self._fetch(name)
+        return await super().references(name) - {Digest(top.digest)}
 
     async def _fetch(self, name: str) -> Fetched:
         reference = self.digest or _checked(name)

@@ -107,8 +107,7 @@ def decode_manifest(raw: bytes, max_records: int = MAX_RECORDS) -> Manifest:
 
 class _Sketch(Struct):
     media_type: str = field(name="mediaType", default="")
-    layers: msgspec.Raw | None = None
-    manifests: msgspec.Raw | None = None
+    manifests: msgspec.Raw = msgspec.Raw()
 
 
 _sketch_decoder: Final = msgspec.json.Decoder(_Sketch)
@@ -122,7 +121,7 @@ def media_type_of(raw: bytes) -> str:
         raise ManifestError(f"the manifest is not one of OCI's: {error}") from error
     if found.media_type:
         return found.media_type
-    return MANIFEST if found.manifests is None else INDEX
+    return INDEX if bytes(found.manifests) else MANIFEST
 
 
 def encode(value: Index | Manifest) -> bytes:
