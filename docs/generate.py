@@ -29,6 +29,7 @@ TYPE_TITLES: dict[Type, str] = {
     "s3": "`type=s3`: a bucket, as builders write it",
     "azblob": "`type=azblob`: an Azure container, as builders write it",
     "local": "`type=local`: an OCI image layout directory",
+    "registry": "`type=registry`: a repository of a registry",
     "fsspec": "`type=fsspec`, a URL or a path: any fsspec filesystem",
 }
 

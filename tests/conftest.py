@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 import cachefs
 from tests.damaging import Bucket, Folder, MakePlace, Place
 from tests.servers.proxy import RecordingProxy, recording_proxy
+from tests.servers.registry import PROGRAM, running_registry
 from tests.servers.s3 import S3Server
 from tests.servers.seaweed import shared_seaweed
 
@@ -107,6 +108,15 @@ def seaweed_s3(
     folder.mkdir(exist_ok=True)
     with shared_seaweed(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def registry(_nobodys_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The host and port of a real registry, one for each worker of the run."""
+    if PROGRAM is None:
+        pytest.skip("docker-registry is not installed")
+    with running_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 @pytest.fixture

@@ -92,7 +92,9 @@ def _print_cache(usage: CacheUsage) -> None:
         say(usage.fault)
     click.echo(f"stored      {blobs_and_bytes(usage.stored)}")
     click.echo(f"referenced  {blobs_and_bytes(usage.referenced)}")
-    if usage.uncertain.blobs:
+    if not usage.listed:
+        click.echo("orphaned    unknown: a registry does not list blobs")
+    elif usage.uncertain.blobs:
         reason = "orphaned, or needed by an unreadable manifest"
         click.echo(f"uncertain   {blobs_and_bytes(usage.uncertain)}: {reason}")
     else:

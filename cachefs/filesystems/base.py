@@ -116,6 +116,9 @@ class Filesystem:
     sets_times = False
     """Whether :meth:`set_time` works."""
 
+    lists_blobs = True
+    """Whether blobs can be listed; a registry lists only tags."""
+
     has_directories = False
     """Whether an object cannot have the path of a folder, as on a disk."""
 
@@ -141,6 +144,10 @@ class Filesystem:
         kind: Any = type(fs)
         find = kind._find if self.fs is fs else kind.find
         self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
+        self._prepare(parallelism, patience)
+
+    def _prepare(self, parallelism: int, patience: float) -> None:
+        """Set what every family has, with a filesystem of fsspec or without one."""
         self.parallelism = parallelism
         self.patience = Patience(patience if self.responds else None)
         self.permits = asyncio.Semaphore(parallelism)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Filesystem
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_options import S3Settings
-    from cachefs.location.options import AzureOptions, Location, S3Options
+    from cachefs.location.options import AzureOptions, Location, RegistryOptions, S3Options
 
 _HTTP: Final = ("http", "https")
 _EXTRAS: Final = {
@@ -48,6 +48,8 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
     StoreError if the filesystem connects immediately and fails.
     """
+    if location.registry is not None:
+        return _registry(location, location.registry)
     if location.s3 is not None:
         return _s3(location, location.s3), _root(location.url)
     kind = _filesystem_class(location.protocol)
@@ -84,6 +86,23 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     fs.dircache.use_listings_cache = False
     adapted = adapt(fs, location.export.upload_parallelism, _patience(location))
     return adapted, f"{root.rstrip('/')}/"
+
+
+def _registry(location: Location, registry: RegistryOptions) -> tuple[Filesystem, str]:
+    if location.storage_options:
+        raise LocationError("type=registry has no storage_options: leave them out")
+    try:
+        from cachefs.filesystems.registry import RegistryFilesystem  # noqa: PLC0415 - an extra
+        from cachefs.filesystems.registry_client import RegistryClient  # noqa: PLC0415
+    except ImportError as error:
+        raise LocationError(
+            "type=registry needs a library; pip install 'buildcachefs[registry]'"
+        ) from error
+    root = _root(location.url)
+    host, _, repository = root.removesuffix("/").partition("/")
+    client = RegistryClient(host, repository, insecure=registry.registry_insecure)
+    parallelism, patience = location.export.upload_parallelism, _patience(location)
+    return RegistryFilesystem(client, parallelism, patience), root
 
 
 def _s3(location: Location, s3: S3Options) -> Filesystem:

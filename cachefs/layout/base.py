@@ -142,6 +142,17 @@ class Layout(ABC):
                 key=self.store.root,
             )
 
+    def require_listing(self, operation: str) -> None:
+        """Raise UsageError if blobs cannot be listed and deleted here."""
+        if not self.store.filesystem.lists_blobs:
+            raise UsageError(
+                "a registry neither lists nor deletes blobs for others: set its own rules of "
+                "retention, or delete tags there",
+                operation=operation,
+                side=self.store.side,
+                key=self.store.root,
+            )
+
     def blob_key(self, digest: Digest) -> str:
         """The key of a blob."""
         return self.blob_prefix + digest.hex

@@ -14,6 +14,7 @@ from cachefs.filesystems.forking import again
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.layout.oci import OCILayout
+from cachefs.layout.registry import RegistryLayout
 from cachefs.store import Store
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ def open_layout(
         raise LocationError(f"{Path(root)} is a file, not a directory")
     store = Store(filesystem, root, side, partial(_reopened, location, fs))
     layout: Layout
-    if location.layout_kind == "oci" or (
+    if location.layout_kind == "registry":
+        layout = RegistryLayout(store, location.oci, location.digest)
+    elif location.layout_kind == "oci" or (
         location.layout_kind == "auto" and os.path.exists(os.path.join(root, "oci-layout"))  # noqa: PTH110, PTH118
     ):
         layout = OCILayout(store, location.oci, location.digest)

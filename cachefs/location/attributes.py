@@ -26,6 +26,7 @@ from cachefs.location.kinds import (
     NAME,
     NAMES,
     PATH,
+    REFERENCE,
     RESET,
     SECRET,
     TEXT,
@@ -36,10 +37,20 @@ from cachefs.location.kinds import (
 )
 
 Role = Literal["import", "export"]
-Type = Literal["s3", "azblob", "local", "fsspec"]
+Type = Literal["s3", "azblob", "local", "registry", "fsspec"]
 Scope = Literal["both", "import", "export"]
 Group = Literal[
-    "root", "names", "keys", "store", "s3", "engine", "azure", "oci", "reading", "export"
+    "root",
+    "names",
+    "keys",
+    "store",
+    "s3",
+    "engine",
+    "azure",
+    "registry",
+    "oci",
+    "reading",
+    "export",
 ]
 
 TYPES: Final[tuple[Type, ...]] = get_args(Type)
@@ -77,7 +88,7 @@ class Attribute:
     @property
     def keyword(self) -> str:
         """The name as a Python keyword and as a field of the options class."""
-        return self.name.replace("-", "_")
+        return self.name.replace("-", "_").replace(".", "_")
 
     @property
     def secret(self) -> bool:
@@ -101,8 +112,11 @@ class Attribute:
 _S3: Final[tuple[Type, ...]] = ("s3",)
 _AZURE: Final[tuple[Type, ...]] = ("azblob",)
 _LOCAL: Final[tuple[Type, ...]] = ("local",)
+_REGISTRY: Final[tuple[Type, ...]] = ("registry",)
+_OCI: Final[tuple[Type, ...]] = ("local", "registry")
 _S3_URL: Final[tuple[Type, ...]] = ("s3", "fsspec")
 _KEYED: Final[tuple[Type, ...]] = ("s3", "azblob", "fsspec")
+_REMOTE: Final[tuple[Type, ...]] = ("s3", "azblob", "registry", "fsspec")
 
 # Formatted by hand, so that it reads as a table.
 # fmt: off
@@ -118,6 +132,10 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "The OCI image layout directory to read.", scope="import"),
     Attribute("dest", _LOCAL, "root", PATH,
               "The OCI image layout directory to write.", scope="export"),
+    Attribute("ref", _REGISTRY, "root", REFERENCE,
+              "The repository and the tag, such as ghcr.io/org/app:cache. By default Docker Hub "
+              "and the tag latest; for import also @sha256:... in place of a tag.",
+              required=("registry",)),
     Attribute("url", ("fsspec",), "root", FOLDER,
               "The folder of the cache, as an fsspec URL or a path.", required=("fsspec",)),
     Attribute("name", _KEYED, "names", NAMES,
@@ -139,7 +157,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "The part of manifests' keys after prefix.", default="manifests/"),
     Attribute("manifests_prefix", _AZURE, "keys", TEXT,
               "The folder of manifests below prefix.", default="manifests"),
-    Attribute("patience", _KEYED, "store", WAIT,
+    Attribute("patience", _REMOTE, "store", WAIT,
               "How long the store may make no progress, retries included. By default 1m, and 10s "
               "for `cachefs run`. Builders do not have this attribute.",
               environ="CACHEFS_PATIENCE"),
@@ -192,6 +210,9 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME"),
     Attribute("secret_access_key", _AZURE, "azure", SECRET,
               "The key of the account. By default the Azure client finds credentials."),
+    Attribute("registry.insecure", _REGISTRY, "registry", FLAG,
+              "Whether the registry is reached by plain http. localhost always is.",
+              default=False),
     Attribute("upload_parallelism", _S3_URL, "export", COUNT,
               "How many blobs are uploaded at a time.", scope="export", default=4),
     Attribute("touch_refresh", _S3_URL, "export", DURATION,
@@ -202,16 +223,16 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               scope="export", default="min"),
     Attribute("ignore-error", TYPES, "export", FLAG,
               "Whether an export that fails is only a warning.", scope="export", default=False),
-    Attribute("oci-mediatypes", _LOCAL, "oci", FLAG,
+    Attribute("oci-mediatypes", _OCI, "oci", FLAG,
               "Whether media types are OCI's, not Docker's.", scope="export", default=True),
-    Attribute("image-manifest", _LOCAL, "oci", FLAG,
+    Attribute("image-manifest", _OCI, "oci", FLAG,
               "Whether an image manifest is written, not an index. By default as oci-mediatypes.",
               scope="export"),
-    Attribute("compression", _LOCAL, "oci", COMPRESSION,
+    Attribute("compression", _OCI, "oci", COMPRESSION,
               "How new layers are compressed.", scope="export", default="gzip"),
-    Attribute("compression-level", _LOCAL, "oci", LEVEL,
+    Attribute("compression-level", _OCI, "oci", LEVEL,
               "The level: 0 to 9 for gzip, 0 to 22 for zstd.", scope="export"),
-    Attribute("force-compression", _LOCAL, "oci", FLAG,
+    Attribute("force-compression", _OCI, "oci", FLAG,
               "Whether layers with another compression are compressed again.",
               scope="export", default=False),
     Attribute("reset", _LOCAL, "root", RESET,

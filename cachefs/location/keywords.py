@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LocationKeywords(TypedDict, total=False):
     """The attributes of a location with Python values. None means not given."""
 
-    type: Literal["s3", "azblob", "local", "fsspec"] | None
+    type: Literal["s3", "azblob", "local", "registry", "fsspec"] | None
     """The kind of store. A URL or a path alone means fsspec."""
 
     bucket: str | None
@@ -31,6 +31,10 @@ class LocationKeywords(TypedDict, total=False):
 
     dest: str | os.PathLike[str] | None
     """The OCI image layout directory to write."""
+
+    ref: str | None
+    """The repository and the tag, such as ghcr.io/org/app:cache. By default Docker Hub and the tag
+    latest; for import also @sha256:... in place of a tag."""
 
     url: str | os.PathLike[str] | None
     """The folder of the cache, as an fsspec URL or a path."""
@@ -122,6 +126,9 @@ class LocationKeywords(TypedDict, total=False):
 
     account_name: str | None
     """The name of the account. By default the first label of the host in account_url."""
+
+    registry_insecure: bool | None
+    """Whether the registry is reached by plain http. localhost always is."""
 
     upload_parallelism: int | None
     """How many blobs are uploaded at a time."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachefs.digest import Digest
 from cachefs.errors import DigestError, LocationError
 from cachefs.location.masking import Secret
+from cachefs.location.reference import Reference, parse_reference
 from cachefs.masking import MASK, mask_url
 
 if TYPE_CHECKING:
@@ -224,6 +225,10 @@ def _digest(value: object) -> str:
         raise ValueError("is not 'sha256:' and 64 lower-case hexadecimal digits") from None
 
 
+def _reference(value: object) -> Reference:
+    return value if isinstance(value, Reference) else parse_reference(_filled(value))
+
+
 def _compression(value: object) -> str:
     if value == "estargz":
         raise ValueError("is not supported: write gzip, zstd or uncompressed")
@@ -265,6 +270,7 @@ LEVEL: Final = Kind("whole number", "int", _whole)
 COUNT: Final = Kind("whole number, 1 or more", "int", _count)
 DURATION: Final = Kind("duration", "str | float | timedelta", _seconds)
 WAIT: Final = Kind("duration, more than 0", "str | float | timedelta", _wait)
+REFERENCE: Final = Kind("host/repository:tag", "str", _reference)
 DIGEST: Final = Kind("digest", "str", _digest)
 COMPRESSION: Final = replace(_COMPRESSIONS, read=_compression)
 RESET: Final = Kind("false", "bool", _reset)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cachefs.location.attributes import Type
     from cachefs.location.keys import Names
 
-LayoutKind = Literal["keyed", "oci", "auto"]
+LayoutKind = Literal["keyed", "oci", "registry", "auto"]
 Engine = Literal["s3fs", "obstore"]
 
 
@@ -73,8 +73,15 @@ class AzureOptions(Masked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryOptions:
+    """How to reach a registry. Credentials are those that Docker has for it."""
+
+    registry_insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OCIOptions:
-    """How an OCI image layout is written."""
+    """How manifests are written to an OCI image layout or a registry."""
 
     oci_mediatypes: bool = True
     image_manifest: bool = True
@@ -115,14 +122,15 @@ class Location(Masked):
             ``/`` (before its query, if any), and may contain a password: show ``str(location)``
             instead.
         protocol: the URL's, in lower case; ``"file"`` for a path.
-        layout_kind: ``"oci"`` for an OCI image layout, ``"keyed"`` for blobs and manifests by key,
-            ``"auto"`` if the content of the directory decides.
+        layout_kind: ``"oci"`` for an OCI image layout, ``"registry"`` for a repository, ``"keyed"``
+            for blobs and manifests by key, ``"auto"`` if the content of the directory decides.
         names: the names of manifests, or the tag, that were given.
         digest: the manifest to import instead of a tag.
         prefix, blobs_prefix, manifests_prefix: as given; see ``blobs`` and ``manifests``.
         s3: set if the protocol is S3's.
         azure: set for ``type=azblob``.
-        oci: set for ``type=local``.
+        registry: set for ``type=registry``.
+        oci: set for ``type=local`` and ``type=registry``.
         engine: the library for S3; not used for other protocols.
         patience: seconds that the store may go without progress; None for the default.
         max_records: how many records and layers a manifest may have to be read.
@@ -145,6 +153,7 @@ class Location(Masked):
     manifests_prefix: str = ""
     s3: S3Options | None = None
     azure: AzureOptions | None = None
+    registry: RegistryOptions | None = None
     oci: OCIOptions | None = None
     engine: Engine = "s3fs"
     patience: float | None = None

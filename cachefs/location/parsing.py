@@ -24,6 +24,7 @@ from cachefs.location.options import (
     LayoutKind,
     Location,
     OCIOptions,
+    RegistryOptions,
     S3Options,
 )
 from cachefs.location.syntax import URL, in_attribute_form, read_attributes, read_keywords
@@ -138,17 +139,17 @@ def _location(
     given: _Values, role: Role | None, storage_options: dict[str, Any], implied: set[str]
 ) -> Location:
     root = _root(given, role)
-    names = given.group("names")
+    names = _names(given, role)
     s3 = _s3(given, root.protocol)
     return Location(
         type=given.type,
         **root._asdict(),
-        names=names.get("name") or names.get("tag") or (),
-        digest=names.get("digest"),
+        **names,
         **given.group("keys"),
         s3=s3,
         azure=_azure(given) if given.type == "azblob" else None,
-        oci=_oci(given) if given.type == "local" else None,
+        registry=RegistryOptions(**given.group("registry")) if given.type == "registry" else None,
+        oci=_oci(given) if given.type in {"local", "registry"} else None,
         engine=given.group("engine")["engine"] if s3 else "s3fs",
         **given.group("store"),
         max_records=given.group("reading")["max_records"],
@@ -156,6 +157,18 @@ def _location(
         export=ExportOptions(**given.group("export")),
         given=frozenset(given.chosen) - implied,
     )
+
+
+def _names(given: _Values, role: Role | None) -> dict[str, Any]:
+    """The names and the digest that were given."""
+    if given.type != "registry":
+        values = given.group("names")
+        names = values.get("name") or values.get("tag") or ()
+        return {"names": names, "digest": values.get("digest")}
+    reference = given.group("root")["ref"]
+    if reference.digest is not None and role == "export":
+        raise LocationError("ref has a digest, which is for import: give a tag in its place")
+    return {"names": (reference.tag,) if reference.tag else (), "digest": reference.digest}
 
 
 class _Root(NamedTuple):
@@ -173,6 +186,10 @@ def _root(given: _Values, role: Role | None) -> _Root:
             return _Root(f"abfs://{values['container']}/", "abfs", "keyed")
         case "local":
             return _directory(_local_path(values["src"], values["dest"], role), "oci")
+        case "registry":
+            return _Root(
+                f"oci://{values['ref'].host}/{values['ref'].repository}/", "oci", "registry"
+            )
         case "fsspec":
             return _folder(values["url"])
 

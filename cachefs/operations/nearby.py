@@ -46,6 +46,10 @@ async def require_cache(layout: Layout) -> None:
             return
     except (ManifestError, IntegrityError):
         return  # it is there, and unreadable
+    if not layout.store.filesystem.lists_blobs:
+        raise NoCacheError(
+            await _in_repository(layout), side=layout.store.side, key=layout.store.root
+        )
     place = folder_of(layout.manifest_prefix)
     here = await layout.store.folder(place)
     if not place and _is_empty_bucket(layout.store, here):
@@ -54,6 +58,14 @@ async def require_cache(layout: Layout) -> None:
     if hint is not None:
         at = shown(layout.store, layout.store.root + place)
         raise NoCacheError(hint, side=layout.store.side, key=at)
+
+
+async def _in_repository(layout: Layout) -> str:
+    tags = [stat.path for stat in await layout.store.list(layout.manifest_prefix)]
+    if not tags:
+        return "the repository has no tags, or does not exist: check ref"
+    shown = ", ".join(tag.removeprefix(layout.manifest_prefix) for tag in tags[:SHOWN])
+    return f"the repository has images, but no caches (its tags: {shown}): check ref"
 
 
 def _is_empty_bucket(store: Store, here: Folder) -> bool:

@@ -127,5 +127,6 @@ def prefixes_of(layouts: Sequence[Layout]) -> list[str]:
             f"{', '.join(sorted(blobs))} have no blobs in common: prune them one by one"
         )
     for layout in layouts:
+        layout.require_listing("prune")
         layout.require_names("prune")
     return [*blobs, *(layout.store.root + layout.manifest_prefix for layout in layouts)]

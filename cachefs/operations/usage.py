@@ -16,7 +16,7 @@ from msgspec import Struct
 from cachefs.amount import Amount
 from cachefs.errors import CacheError, NotFoundError
 from cachefs.graph import RecordGraph
-from cachefs.transfer.lookup import list_blobs
+from cachefs.transfer.lookup import stored_blobs
 from cachefs.transfer.manifests import NAME_FAULTS, read_names
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class CacheUsage(Struct, frozen=True, kw_only=True):
         uncertain: stored blobs that no readable manifest needs, if there is an unreadable one that
             may need them; ``orphaned`` is then empty.
         missing: blobs that a manifest needs and that are not in the store.
+        listed: whether all blobs of the store were listed. A registry lists none: ``stored`` is
+            then those of ``referenced`` that are there, and what is orphaned is unknown.
         ages: stored blobs by age, the youngest first.
         undated: stored blobs whose age is unknown.
         oldest: when the oldest blob was written or touched, in seconds since 1970.
@@ -100,6 +102,7 @@ class CacheUsage(Struct, frozen=True, kw_only=True):
     oldest: float | None = None
     newest: float | None = None
     fault: str | None = None
+    listed: bool = True
 
 
 async def measure(
@@ -118,11 +121,11 @@ async def measure(
     """
     layout.require_names("measure")
     needs = await _read_needs(layout)
-    there = await list_blobs(layout)
-    for digest, stat in there.items():
-        needs.sizes[digest] = stat.size
     counts = Counter(digest for blobs in needs.names.values() for digest in blobs)
     referenced = counts.keys() | needs.unnamed
+    there = await stored_blobs(layout, referenced)
+    for digest, stat in there.items():
+        needs.sizes[digest] = stat.size
     unclaimed = needs.amount(there.keys() - referenced)
     shared = {digest for digest, count in counts.items() if count > 1} | needs.unnamed
     every_name = [_of_name(name, needs, shared) for name in needs.listed]
@@ -143,6 +146,7 @@ async def measure(
         oldest=min(times, default=None),
         newest=max(times, default=None),
         fault=needs.fault,
+        listed=layout.store.filesystem.lists_blobs,
     )
 
 

@@ -28,7 +28,7 @@ from cachefs.filesystems.s3_failures import IS_ARCHIVED
 from cachefs.graph import RecordGraph
 from cachefs.location.keys import in_order, natural_order
 from cachefs.transfer.importer import check_blob
-from cachefs.transfer.lookup import Slice, list_blobs, look_up, slices
+from cachefs.transfer.lookup import Slice, look_up, slices, stored_blobs
 from cachefs.transfer.manifests import NAME_FAULTS, read_names
 from cachefs.transfer.workers import PARTS, list_spread, spread
 
@@ -134,7 +134,7 @@ async def verify(
     if not everything:
         there = await look_up(layout, needed.sizes)
     else:
-        there = await (list_spread(workers) if workers else list_blobs(layout))
+        there = await (list_spread(workers) if workers else stored_blobs(layout, needed.sizes))
     reported = {fault.digest for fault in needed.faults}
     there = {digest: stat for digest, stat in there.items() if digest not in reported}
     archived = await layout.store.archived(layout.blob_prefix)

@@ -77,6 +77,16 @@ async def list_blobs(layout: Layout) -> dict[Digest, Stat]:
     return found
 
 
+async def stored_blobs(layout: Layout, needed: Collection[Digest]) -> dict[Digest, Stat]:
+    """Every blob of the cache; where blobs are not listed, those of the needed ones that it has.
+
+    Raises StoreError.
+    """
+    if layout.store.filesystem.lists_blobs:
+        return await list_blobs(layout)
+    return await look_up(layout, needed)
+
+
 async def look_up(layout: Layout, digests: Collection[Digest]) -> dict[Digest, Stat]:
     """Those of the blobs that the store has. Raises StoreError.
 

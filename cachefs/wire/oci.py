@@ -20,6 +20,9 @@ MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 
+IMAGE_MANIFESTS: Final = frozenset({MANIFEST, DOCKER_MANIFEST})
+INDEXES: Final = frozenset({INDEX, DOCKER_LIST})
+
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 """The annotation that holds a tag."""
 
@@ -100,6 +103,25 @@ def decode_manifest(raw: bytes, max_records: int = MAX_RECORDS) -> Manifest:
         return _manifest_decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ManifestError(f"the manifest is not an OCI image manifest: {error}") from error
+
+
+class _Sketch(Struct):
+    media_type: str = field(name="mediaType", default="")
+    manifests: msgspec.Raw = msgspec.Raw()
+
+
+_sketch_decoder: Final = msgspec.json.Decoder(_Sketch)
+
+
+def media_type_of(raw: bytes) -> str:
+    """The media type of a manifest, which OCI's may leave out. Raises ManifestError."""
+    try:
+        found = _sketch_decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ManifestError(f"the manifest is not one of OCI's: {error}") from error
+    if found.media_type:
+        return found.media_type
+    return INDEX if bytes(found.manifests) else MANIFEST
 
 
 def encode(value: Index | Manifest) -> bytes:

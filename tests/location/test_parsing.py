@@ -32,7 +32,14 @@ S3 = "type=s3,bucket=b,region=r"
 AZBLOB = "type=azblob,account_url=https://acc.blob.core.windows.net"
 LOCAL = "type=local"
 FSSPEC = "type=fsspec,url=s3://b/ci/"
-BASES = {"s3": S3, "azblob": AZBLOB, "local": f"{LOCAL},dest=/d", "fsspec": FSSPEC}
+REGISTRY = "type=registry,ref=ghcr.io/org/app:cache"
+BASES = {
+    "s3": S3,
+    "azblob": AZBLOB,
+    "local": f"{LOCAL},dest=/d",
+    "registry": REGISTRY,
+    "fsspec": FSSPEC,
+}
 
 
 def located(text: Any, **keywords: Any) -> Location:
@@ -95,6 +102,21 @@ TABLE = {
 }
 TABLE |= {("fsspec", n): row for (t, n), row in TABLE.items() if t == "s3" and n != "bucket"}
 TABLE |= {("fsspec", "url"): ("both", None)}
+TABLE |= {
+    ("registry", name): TABLE["local", name]
+    for name in (
+        "compression",
+        "compression-level",
+        "force-compression",
+        "oci-mediatypes",
+        "image-manifest",
+    )
+}
+TABLE |= {
+    ("registry", "ref"): ("both", None),
+    ("registry", "registry.insecure"): ("both", False),
+    ("registry", "patience"): ("both", None),
+}
 TABLE |= {(t, "type"): ("both", None) for t in BASES}
 TABLE |= {(t, "max_records"): ("both", 1_000_000) for t in BASES}
 TABLE |= {(t, "mode"): ("export", "min") for t in BASES}
@@ -133,6 +155,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "force-compression": ("TRUE", True),
     "oci-mediatypes": ("false", False),
     "image-manifest": ("F", False),
+    "registry.insecure": ("true", True),
 }
 
 
@@ -185,7 +208,7 @@ def test_attributes_of_the_other_side_are_refused(type_: str, row: Attribute) ->
     text, _ = VALUES[row.name]
     base = f"{LOCAL},src=/d" if row.scope == "import" else BASES[type_]
     if row.scope == "both":
-        neutral = {"s3": S3, "azblob": AZBLOB, "local": base, "fsspec": FSSPEC}[type_]
+        neutral = base if type_ == "local" else BASES[type_]
         located(f"{neutral},{row.name}={text}", role="export")
         return
     other = "import" if row.scope == "export" else "export"
@@ -358,7 +381,7 @@ def test_fields_are_csv_by_go_s_rules() -> None:
     [
         ("", "is empty"),
         ("bucket=b,region=r", "type= is missing"),
-        ("type=gha,scope=x", "write s3, azblob, local or fsspec"),
+        ("type=gha,scope=x", "write s3, azblob, local, registry or fsspec"),
         ("tpye=s3,bucket=b", "bucket= follows text that is not an attribute"),
         ("s3://b/ci,mode=max", "mode= follows"),
         ("./cache,mode=max", "mode= follows"),

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from tests.servers.s3 import S3Server
 
+_FORM = 4096
+"""Bytes of a body that is passed on."""
+
 
 class Answer(NamedTuple):
     """A status, headers, and a body that a HEAD does not get."""
@@ -40,15 +43,19 @@ EMPTY_LISTING = Answer(
 def answering(answer: Callable[[Message], Answer]) -> Iterator[S3Server]:
     """Run a server on a free port.
 
-    ``answer`` gets the headers of a request, with its path as ``x-asked``.
+    ``answer`` gets the headers of a request, with its path as ``x-asked``, its method as
+    ``x-method`` and a short body as ``x-body``.
     """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.headers["x-asked"] = self.path
+            self.headers["x-method"] = self.command
+            if len(body) < _FORM:
+                self.headers["x-body"] = body.decode("latin-1")
             status, body, headers = answer(self.headers)
             self.send_response(status)
             for name, text in headers.items():

@@ -1,0 +1,121 @@
+"""The layout of ``registry`` caches: a repository, where a tag is a name.
+
+A manifest is fetched and written by its tag, and all else is blobs. Images are no caches, except
+those with an inline cache.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
+from cachefs.digest import Digest
+from cachefs.errors import CacheNameError, NotFoundError
+from cachefs.layout.base import Manifest, NamedManifest
+from cachefs.layout.oci_manifests import Fetched, OCIManifests
+from cachefs.location.keys import in_order
+from cachefs.location.reference import TAG
+from cachefs.wire import cacheconfig, oci
+from cachefs.wire.bounds import max_bytes
+from cachefs.wire.oci import Descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+
+class RegistryLayout(OCIManifests):
+    """``manifests/{tag}`` and ``blobs/sha256:{hex}``, as a registry's interface names them."""
+
+    blob_prefix = "blobs/sha256:"
+    manifest_prefix = "manifests/"
+
+    async def names(self, prefix: str = "") -> list[NamedManifest]:
+        """The tags of caches: each tag's manifest is read, because others are of images."""
+        listed = await self.store.list(self.manifest_prefix + prefix)
+        tags = in_order(stat.path.removeprefix(self.manifest_prefix) for stat in listed)
+        found = await map_concurrently(tags, self._cache, LOOKUP_PARALLELISM)
+        return [each for each in found if each is not None]
+
+    async def find(self, name: str) -> NamedManifest | None:
+        """Look up the tag."""
+        stat = await self.store.stat(self.manifest_prefix + _checked(name))
+        return stat and NamedManifest(name, stat.path, stat.size, None, stat.version)
+
+    async def publish(
+        self, names: Sequence[str], manifest: Manifest, modified: float | None = None
+    ) -> None:
+        """Write the config, then the manifest under each tag. Registries keep no times."""
+        del modified
+        keys = [self.manifest_prefix + _checked(name) for name in names]
+        described = self._described(names, manifest)
+        key = self.blob_key(Digest(described.config.digest))
+        if await self.store.stat(key) is None:
+            await self.store.put(key, described.config_raw)
+        for each in keys:
+            await self.store.put(each, described.raw)
+
+    async def compares(self) -> bool:
+        """Never: registries have no conditions."""
+        return False
+
+    async def version(self, name: str) -> str:
+        """The digest of the tag's manifest."""
+        try:
+            return (await self._fetch(name)).top.digest
+        except NotFoundError:
+            return ""
+
+    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+        """Not called, because nothing can be compared here."""
+        raise NotImplementedError(f"a registry cannot compare before it writes {name}")
+
+    async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:
+        """Compare the digests."""
+        return name.version == self._described((), manifest).top.digest
+
+    async def remove(self, names: Collection[str]) -> None:
+        """Not possible: many registries delete all tags of a manifest at once, or none."""
+        if names:
+            self.require_listing("remove")
+
+    async def remove_unchanged(self, names: Sequence[NamedManifest]) -> list[str]:
+        """Not possible either."""
+        await self.remove([name.name for name in names])
+        return []
+
+    async def references(self, name: str) -> set[Digest]:
+        """The layers' blobs and the cache config; manifests are no blobs here."""
+        top, _ = await self._fetch(name)
+        return await super().references(name) - {Digest(top.digest)}
+
+    async def _fetch(self, name: str) -> Fetched:
+        reference = self.digest or _checked(name)
+        key = self.manifest_prefix + reference
+        raw = await self.store.read(key, max_bytes(self.max_records))
+        digest = Digest.of(raw)
+        if self.digest is not None:
+            self._verify(raw, Digest(self.digest), None, key)
+        with self._naming(digest):
+            media_type = oci.media_type_of(raw)
+        return Fetched(Descriptor(media_type=media_type, digest=digest, size=len(raw)), raw)
+
+    async def _manifest(self, descriptor: Descriptor) -> bytes:
+        key = self.manifest_prefix + descriptor.digest
+        raw = await self.store.read(key, max_bytes(self.max_records))
+        self._verify(raw, Digest(descriptor.digest), descriptor.size, key)
+        return raw
+
+    async def _cache(self, tag: str) -> NamedManifest | None:
+        """The tag, unless it is an image's."""
+        raw = await self.store.read(self.manifest_prefix + tag, max_bytes(self.max_records))
+        found = NamedManifest(tag, self.manifest_prefix + tag, len(raw), None, str(Digest.of(raw)))
+        return found if cacheconfig.MEDIA_TYPE.encode() in raw else None
+
+
+def _checked(tag: str) -> str:
+    if not TAG.fullmatch(tag):
+        raise CacheNameError(
+            f"the name {tag[:140]!r} is no tag: tags have up to 128 letters, digits, '_', '.' and "
+            "'-', and begin with none of the last two"
+        )
+    return tag
