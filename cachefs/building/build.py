@@ -17,7 +17,6 @@ from cachefs.building.outputs import Outputs
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import staged
 from cachefs.building.scratch import Scratch
-from cachefs.building.sending import Sender
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.building.taking import take_hit
 from cachefs.concurrency import run
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cachefs.building.actions import Action
+    from cachefs.building.sending import Sender
     from cachefs.building.states import State
     from cachefs.cache import Cache
     from cachefs.graph import Mode, RecordGraph
@@ -253,6 +253,8 @@ class Build:
         try:
             scratch = Scratch(self._root, *self._compression)
             if self._executor is not None:
+                from cachefs.building.sending import Sender  # noqa: PLC0415 - slow to load
+
                 shared = self.targets[0]
                 self._sender = Sender(self._executor, shared, self._caches, scratch, self._jobs)
             self._engine = self._made_engine(scratch)

@@ -18,6 +18,7 @@ from cachefs.cli.noise import silence
 from cachefs.cli.options import common_options
 from cachefs.cli.streams import finish, prepare
 from cachefs.errors import CacheError, NoCacheError
+from cachefs.io_loop import begin_without_fsspec
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -170,6 +171,7 @@ def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
     prepare()
     silence()
+    begin_without_fsspec()
     try:
         status = _run()
         fault = finish()

@@ -12,10 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from fsspec import AbstractFileSystem
-from fsspec.asyn import AsyncFileSystem
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
 from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
 from cachefs.filesystems.chunks import cut, joined
 from cachefs.filesystems.failures import is_absent
@@ -28,6 +24,8 @@ from cachefs.filesystems.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+
+    from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,7 +80,8 @@ class Filesystem:
     with a BatchError.
 
     Args:
-        fs: the filesystem. It is used as it is and never closed.
+        fs: the filesystem. It is used as it is and never closed. A family that calls none of its
+            methods, such as local files, needs none.
         parallelism: how many objects are written at a time.
         patience: how long calls may go without progress, in seconds. Whoever calls applies it.
 
@@ -117,13 +116,14 @@ class Filesystem:
     _threads_for_calls = LOOKUP_PARALLELISM
     """The number of threads for calls to a synchronous filesystem."""
 
+    fs: Any
+    """What is called: the filesystem if it is asynchronous, else its wrapper."""
+
     def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem | None, parallelism: int = 4, patience: float = PATIENCE
     ) -> None:
-        self.fs: Any = fs if fs.async_impl else self._asynchronous(fs)
-        kind: Any = type(fs)
-        find = kind._find if self.fs is fs else kind.find
-        self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
+        if fs is not None:
+            self._use(fs)
         self.parallelism = parallelism
         self.patience = Patience(patience if self.responds else None)
         self.permits = asyncio.Semaphore(parallelism)
@@ -345,8 +345,20 @@ class Filesystem:
 
         return await map_concurrently(items, noted, parallelism)
 
-    def _asynchronous(self, fs: AbstractFileSystem) -> AsyncFileSystemWrapper:
+    def _use(self, fs: AbstractFileSystem) -> None:
+        """Make calls to this filesystem object."""
+        from fsspec import AbstractFileSystem  # noqa: PLC0415 - slow to load, and seldom needed
+        from fsspec.asyn import AsyncFileSystem  # noqa: PLC0415
+
+        self.fs = fs if fs.async_impl else self._asynchronous(fs)
+        kind: Any = type(fs)
+        find = kind._find if self.fs is fs else kind.find
+        self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
+
+    def _asynchronous(self, fs: AbstractFileSystem) -> AbstractFileSystem:
         """Wrap a synchronous filesystem, so that its calls run in threads of its own."""
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper  # noqa: PLC0415
+
         wrapped = AsyncFileSystemWrapper(fs, asynchronous=False)
         self._calls = DaemonThreads(self._threads_for_calls, "cachefs-calls")
         for name in _CALLED:

@@ -13,7 +13,6 @@ from cachefs.filesystems.connecting import connect
 from cachefs.filesystems.forking import again
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.layout.oci import OCILayout
 from cachefs.store import Store
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ def open_layout(
     if location.layout_kind == "oci" or (
         location.layout_kind == "auto" and os.path.exists(os.path.join(root, "oci-layout"))  # noqa: PTH110, PTH118
     ):
+        from cachefs.layout.oci import OCILayout  # noqa: PLC0415 - seldom needed
+
         layout = OCILayout(store, location.oci, location.digest)
     else:
         layout = KeyedLayout(store, location.blobs, location.manifests, location.prefix)

@@ -63,9 +63,9 @@ def _is_empty_bucket(store: Store, here: Folder) -> bool:
 
 def shown(store: Store, path: str) -> str:
     """A path as a location that users can type, if the protocol is all that it lacks."""
-    protocol = store.filesystem.fs.protocol
     if path.startswith("/") or "://" in path:
         return path
+    protocol = store.filesystem.fs.protocol
     return f"{protocol if isinstance(protocol, str) else protocol[0]}://{path}"
 
 
