@@ -16,10 +16,8 @@ from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import as_names, key_fault
 from cachefs.sides import as_caches, located, resolved
-from cachefs.transfer import diff_ids, exporter, importer
+from cachefs.transfer import importer
 from cachefs.transfer.importer import CachedResult, Miss, load_manifests, missed
-from cachefs.transfer.publishing import Publisher
-from cachefs.transfer.sources import as_source
 from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
@@ -270,6 +268,9 @@ class Cache:
         then. With ``ignore-error`` all but the first are logged and set in the report.
         """
         from cachefs.operations.copy import unless_ignored
+        from cachefs.transfer import diff_ids, exporter
+        from cachefs.transfer.publishing import Publisher
+        from cachefs.transfer.sources import as_source
 
         self.location.require_no_recompression()
         targets = as_names(names) or self.default_names

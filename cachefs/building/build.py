@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from cachefs.building.actions import Command, Function
 from cachefs.building.engine import Engine
 from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.in_place import is_in_place, put_and_note
@@ -193,6 +192,8 @@ class Build:
 
         Raises UsageError.
         """
+        from cachefs.building.actions import Command, Function  # noqa: PLC0415 - slow to load
+
         done: Action
         if callable(action):
             done = Function(action, version, params or {})
