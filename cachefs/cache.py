@@ -267,8 +267,8 @@ class Cache:
         ConflictError, and with ``merge`` ManifestError for an unreadable name; it is unchanged
         then. With ``ignore-error`` all but the first are logged and set in the report.
         """
-        from cachefs.operations.copy import unless_ignored
         from cachefs.transfer import diff_ids, exporter
+        from cachefs.transfer.ignoring import unless_ignored
         from cachefs.transfer.publishing import Publisher
         from cachefs.transfer.sources import as_source
 
