@@ -72,7 +72,6 @@ NOT_FOR_A_HIT = {
     "importlib.metadata",
     "json",
     "multiprocessing",
-    "zstandard",
     # what makes a result, and what restores and explains one
     "cachefs.building.actions",
     "cachefs.building.executors",
