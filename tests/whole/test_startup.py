@@ -70,7 +70,6 @@ NOT_FOR_A_HIT = {
     "filelock",
     "fsspec",
     "importlib.metadata",
-    "json",
     "multiprocessing",
     # what makes a result, and what restores and explains one
     "cachefs.building.actions",
