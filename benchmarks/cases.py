@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import projects
 from benchmarks.contenders import (
+    ALONE,
     BARE_OBSTORE,
     BARE_REQUESTS,
     BUILDKIT,
     CACHEFS,
+    CCACHE,
+    DVC,
+    INCREMENTAL,
     INTERPRETER,
     OBSTORE,
     OBSTORE_LOOP,
     RCLONE,
+    RUN,
     S3FS,
     S3FS_LOOP,
     S5CMD,
+    SCCACHE,
     SHA256,
     SHELL,
     STARTING,
+    TURBOREPO,
     Contender,
 )
 from benchmarks.workloads import amount
@@ -30,6 +41,7 @@ from benchmarks.workloads import amount
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.projects import Project
     from benchmarks.stage import Stage
     from benchmarks.workloads import Sizes, Workload
 
@@ -256,6 +268,58 @@ def _builds(sizes: Sizes) -> Iterator[Case]:
             yield Case("build", f"unpack {what}", SHELL, "unpack", where, "tar, zstd", 1)
 
 
+def _projects(sizes: Sizes) -> Iterator[Case]:
+    everywhere = (ALONE, DVC, TURBOREPO, RUN, INCREMENTAL)
+    for project, tools in (
+        (projects.C, (ALONE, CCACHE, SCCACHE, *everywhere[1:])),
+        (projects.PYTHON, everywhere),
+    ):
+        about = f"{project.name}, {sizes.files} files"
+        for operation, work, prepare in (
+            ("cold", "nothing cached", _never_made),
+            ("cached", "all cached, outputs removed", _outputs_removed),
+            ("in_place", "all cached, outputs in place", _all_in_place),
+            ("edited", "one file edited", _one_edited),
+        ):
+            for who in tools:
+                if operation == "cached" and who in (ALONE, INCREMENTAL):
+                    continue  # they have nothing to take, or what "cachefs run" takes
+                where = prepare(project, who)
+                yield Case("step", f"{about}, {work}", who, operation, where, parallelism=2)
+
+
+def _never_made(project: Project, who: Contender) -> Prepare:
+    return lambda stage: stage.new_project(project, who)
+
+
+def _all_in_place(project: Project, who: Contender) -> Prepare:
+    return lambda stage: stage.made_project(project, who)
+
+
+def _outputs_removed(project: Project, who: Contender) -> Prepare:
+    @contextlib.contextmanager
+    def prepare(stage: Stage) -> Iterator[Arguments]:
+        with stage.made_project(project, who) as arguments:
+            shutil.rmtree(Path(arguments["folder"], project.output))
+            yield arguments
+            if not any(Path(arguments["folder"], project.output).iterdir()):
+                raise RuntimeError(f"{who.name} made nothing of {project.name}")
+
+    return prepare
+
+
+def _one_edited(project: Project, who: Contender) -> Prepare:
+    edits = itertools.count(1)
+
+    @contextlib.contextmanager
+    def prepare(stage: Stage) -> Iterator[Arguments]:
+        with stage.made_project(project, who) as arguments:
+            projects.edit(project, Path(arguments["folder"]), next(edits))
+            yield arguments
+
+    return prepare
+
+
 def _looking(twice: bool) -> Prepare:
     return _with(lambda stage: {"folder": str(stage.tree()), "twice": twice})
 
@@ -318,6 +382,7 @@ GROUPS: Final[dict[str, Callable[[Sizes], Iterator[Case]]]] = {
     "graph": _graphs,
     "care": _care,
     "build": _builds,
+    "step": _projects,
     "parallelism": _parallelisms,
     "blobs": _counts,
     "store": _stores,

@@ -8,6 +8,8 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -17,9 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cachefs
-from benchmarks.contenders import OBSTORE, SHELL, STARTING, Contender, Place
+from benchmarks.contenders import (
+    DVC,
+    OBSTORE,
+    SCCACHE,
+    SHELL,
+    STARTING,
+    Contender,
+    Place,
+    found,
+)
 from benchmarks.contenders.bare import native_store
 from benchmarks.processes import run
+from benchmarks.projects import write as write_project
 from benchmarks.workloads import (
     MIB,
     QUICK,
@@ -34,7 +46,10 @@ from benchmarks.workloads import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from benchmarks.projects import Project
     from tests.servers.s3 import S3Server
+
+    Arguments = dict[str, Any]
 
 _REQUESTS: Final = r'^SeaweedFS_s3_request_total{bucket="([^"]*)".*} (\S+)$'
 _CPU: Final = r"^process_cpu_seconds_total (\S+)$"
@@ -227,6 +242,63 @@ class Stage:
         blob = self.folder / "packed.tar.zst"
         run(SHELL, "pack", {"folder": str(folder), "blob": str(blob)}, self.folder)
         return blob
+
+    @contextlib.contextmanager
+    def new_project(self, project: Project, contender: Contender) -> Iterator[Arguments]:
+        """A project that was never made, for a tool whose cache is empty."""
+        with self.new_folder() as into:
+            write_project(project, into, self.sizes.files)
+            if contender is DVC:
+                self._init_dvc(into)
+            with self._serving(into, contender) as arguments:
+                yield {"folder": str(into), "project": project.name, **arguments}
+
+    @contextlib.contextmanager
+    def made_project(self, project: Project, contender: Contender) -> Iterator[Arguments]:
+        """A project that this tool has made: its results are in place and in the tool's cache."""
+        folder = self._laid_project(project, contender)
+        with self._serving(folder, contender) as arguments:
+            arguments |= {"folder": str(folder), "project": project.name}
+            self._make_once(project, contender, arguments)
+            yield arguments
+
+    @_once
+    def _laid_project(self, project: Project, contender: Contender) -> Path:
+        folder = Path(tempfile.mkdtemp(dir=self.folder)) / "project"
+        write_project(project, folder, self.sizes.files)
+        if contender is DVC:
+            self._init_dvc(folder)
+        return folder
+
+    def _make_once(self, project: Project, contender: Contender, arguments: Arguments) -> None:
+        if ("made", project, contender) not in self.made:
+            run(contender, "cold", arguments, self.folder)
+            self.made["made", project, contender] = True
+
+    def _init_dvc(self, folder: Path) -> None:
+        words = [found("dvc") or "dvc", "init", "--quiet", "--no-scm"]
+        subprocess.run(words, cwd=folder, env={**os.environ, "DVC_NO_ANALYTICS": "1"}, check=True)
+
+    @contextlib.contextmanager
+    def _serving(self, folder: Path, contender: Contender) -> Iterator[Arguments]:
+        """The server that sccache needs; it ends with the block."""
+        if contender is not SCCACHE:
+            yield {}
+            return
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        about = {"SCCACHE_DIR": f"{folder}-cache", "SCCACHE_SERVER_PORT": str(port)}
+        sccache, environment = found("sccache") or "sccache", {**os.environ, **about}
+        subprocess.run(
+            [sccache, "--start-server"], env=environment, check=True, capture_output=True
+        )
+        try:
+            yield {"port": port}
+        finally:
+            subprocess.run(
+                [sccache, "--stop-server"], env=environment, check=True, capture_output=True
+            )
 
     @_once
     def step(self) -> Path:

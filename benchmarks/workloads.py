@@ -75,6 +75,7 @@ class Sizes:
     names: int = 1000
     tree: int = 50_000
     output: int = 2 * GIB
+    files: int = 60
 
 
 FULL: Final = Sizes()
@@ -93,6 +94,7 @@ QUICK: Final = Sizes(
     names=5,
     tree=50,
     output=MIB,
+    files=3,
 )
 
 

@@ -12,12 +12,13 @@ from cachefs.concurrency import run
 from cachefs.errors import LocationError, NoCacheError, UsageError
 from cachefs.location.keys import as_names
 from cachefs.operations import merge as merging
-from cachefs.operations.copy import Copy, CopyPlan, Senders, renamed, unless_ignored
+from cachefs.operations.copy import Copy, CopyPlan, Senders, renamed
 from cachefs.operations.merge import MergePlan, MergeSource
 from cachefs.operations.mirror import require_whole
 from cachefs.operations.prune import default_grace
 from cachefs.sides import as_caches, resolved
 from cachefs.transfer.exporter import ExportReport
+from cachefs.transfer.ignoring import unless_ignored
 from cachefs.transfer.publishing import checked
 
 if TYPE_CHECKING:

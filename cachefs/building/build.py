@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from cachefs.building.actions import Command, Function
 from cachefs.building.engine import Engine
 from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.in_place import is_in_place, put_and_note
@@ -17,7 +16,6 @@ from cachefs.building.outputs import Outputs
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import staged
 from cachefs.building.scratch import Scratch
-from cachefs.building.sending import Sender
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.building.taking import take_hit
 from cachefs.concurrency import run
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cachefs.building.actions import Action
+    from cachefs.building.sending import Sender
     from cachefs.building.states import State
     from cachefs.cache import Cache
     from cachefs.graph import Mode, RecordGraph
@@ -193,6 +192,8 @@ class Build:
 
         Raises UsageError.
         """
+        from cachefs.building.actions import Command, Function  # noqa: PLC0415 - slow to load
+
         done: Action
         if callable(action):
             done = Function(action, version, params or {})
@@ -253,6 +254,8 @@ class Build:
         try:
             scratch = Scratch(self._root, *self._compression)
             if self._executor is not None:
+                from cachefs.building.sending import Sender  # noqa: PLC0415 - slow to load
+
                 shared = self.targets[0]
                 self._sender = Sender(self._executor, shared, self._caches, scratch, self._jobs)
             self._engine = self._made_engine(scratch)

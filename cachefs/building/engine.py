@@ -17,9 +17,8 @@ from msgspec.structs import replace
 
 from cachefs.building.describing import describe
 from cachefs.building.executing import UNUSABLE, execute
-from cachefs.building.executors import ExecutorLostError
 from cachefs.building.history import History, take_apart
-from cachefs.building.remote import RemoteInputError
+from cachefs.building.losses import ExecutorLostError, RemoteInputError
 from cachefs.building.results import Results
 from cachefs.building.scratch import UnusableInputError, part_content
 from cachefs.building.states import Output, State, input_keys

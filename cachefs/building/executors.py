@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from cachefs.building.losses import ExecutorLostError, NotSentError, WorkerLostError
 from cachefs.building.remote import RemoteResult, RemoteStep, work
 from cachefs.errors import UsageError
 
@@ -18,18 +19,6 @@ logger = logging.getLogger("cachefs")
 
 _KILLED: Final = "KilledWorker"
 """Dask's error for work that several workers were lost with."""
-
-
-class WorkerLostError(Exception):
-    """The worker that ran a step was lost."""
-
-
-class ExecutorLostError(Exception):
-    """The executor takes no more work."""
-
-
-class NotSentError(Exception):
-    """The step cannot be pickled."""
 
 
 class StepExecutor(Protocol):

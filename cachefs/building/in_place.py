@@ -62,10 +62,10 @@ def are_in_place(directory: Path, outputs: Iterable[str], members: Mapping[bytes
             if not _looks_same(tree, name, status, listed, found):
                 return False
             if listed.kind == FILE:
-                digest = index.get(name, status)
-                if digest is None:
+                seen = index.get(name, status)
+                if seen is None:
                     unknown.append(name)
-                elif digest != listed.value:
+                elif seen.digest != listed.value:
                     return False
         same = _same_contents(tree, unknown, members, index)
         index.save()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cachefs.building.losses import RemoteInputError
 from cachefs.building.processes import ended
 from cachefs.building.scratch import Scratch, part_content
 from cachefs.building.steps import failure
@@ -103,20 +104,6 @@ class RemoteResult:
         self.layers = layers
         self.created_at = created_at
         self.parts = parts
-
-
-class RemoteInputError(CacheError):
-    """An input cannot be read or laid out by a worker.
-
-    Attributes:
-        name: the input.
-        error: why.
-    """
-
-    def __init__(self, reason: str, name: str = "", error: Exception | None = None) -> None:
-        super().__init__(reason)
-        self.name = name
-        self.error = error
 
 
 def work(step: RemoteStep) -> RemoteResult:

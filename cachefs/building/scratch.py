@@ -16,10 +16,8 @@ from cachefs.building.steps import Source, Step, StepError, failure
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LayerError, UsageError
 from cachefs.keying.sources import read_part
-from cachefs.layers import leftovers, packing
+from cachefs.layers import leftovers
 from cachefs.layers.beneath import Beneath, split
-from cachefs.layers.extracting import LayerSource, extract_chain
-from cachefs.layers.limits import DEFAULT_LIMITS, Limits
 from cachefs.layers.listing import Listing
 from cachefs.user_cache.index import clock
 from cachefs.user_cache.listings import keep_listing, keep_log
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 
     from cachefs.building.steps import Named
     from cachefs.layers.compression import Compression
+    from cachefs.layers.limits import Limits
     from cachefs.layers.packing import PackedLayer
     from cachefs.wire.description import Description
 
@@ -38,7 +37,6 @@ logger = logging.getLogger("cachefs")
 
 _SHOWN: Final = 5
 _LOG_DIRECTORY: Final = "log"
-_LOG_LIMITS: Final = Limits(max_entries=1, max_depth=1)
 
 
 class UnusableInputError(Exception):
@@ -101,7 +99,10 @@ class Scratch:
 
         Raises the errors of extract_chain.
         """
-        self.extract(Outputs([log.NAME]), layers, directory, limits=_LOG_LIMITS)
+        from cachefs.layers.limits import Limits
+
+        limits = Limits(max_entries=1, max_depth=1)
+        self.extract(Outputs([log.NAME]), layers, directory, limits=limits)
         if facts := layers[0][1].annotations:
             with log.opened(directory) as file:
                 keep_log(facts.diff_id, file)
@@ -121,13 +122,16 @@ class Scratch:
         layers: Sequence[tuple[Path, Layer]],
         directory: Path,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits | None = None,
         listing: Listing | None = None,
     ) -> None:
         """Extract a result whose blobs are on disk; all required outputs must be in it.
 
         ``listing`` receives its members. Raises the errors of extract_chain.
         """
+        from cachefs.layers.extracting import LayerSource, extract_chain
+        from cachefs.layers.limits import DEFAULT_LIMITS
+
         with ExitStack() as stack:
             extract_chain(
                 (
@@ -138,7 +142,7 @@ class Scratch:
                     if (facts := layer.annotations)
                 ),
                 directory,
-                limits=limits,
+                limits=limits or DEFAULT_LIMITS,
                 listing=listing,
             )
         with Beneath.at(directory) as tree:
@@ -189,6 +193,8 @@ class Scratch:
 
     def pack_source(self, source: Source, path: str, name: str) -> tuple[Layer, Path]:
         """A source, or the part at a path, as a layer that holds it at a name; and its blob."""
+        from cachefs.layers import packing
+
         with self.directory() as directory:
             source.lay_out(path, directory / name)
             layer = _layer(self._pack(directory, packing.tree(directory, [name])), timestamps.ZERO)
@@ -196,6 +202,8 @@ class Scratch:
 
     def collect(self, step: Named, directory: Path, outside: Path) -> tuple[tuple[Layer, ...], str]:
         """Pack a step's declared outputs. Raises StepError if a required one is missing."""
+        from cachefs.layers import packing
+
         with Beneath.at(directory) as tree:
             for output in step.outputs.missing(tree):
                 raise failure(step, f"made no {output!r}, which is one of its outputs", 0)
@@ -230,6 +238,8 @@ class Scratch:
     def _pack(
         self, directory: Path, names: Sequence[str], listing: Listing | None = None
     ) -> PackedLayer:
+        from cachefs.layers import packing
+
         descriptor, temporary = tempfile.mkstemp(dir=self._blobs)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -7,7 +7,8 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building.executors import NotSentError, WorkerLostError, as_executor
+from cachefs.building.executors import as_executor
+from cachefs.building.losses import NotSentError, WorkerLostError
 from cachefs.building.outputs import Outputs
 from cachefs.building.remote import INLINE, RemoteInput, RemoteStep, bring
 from cachefs.building.steps import Source, Step, failure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import ChainMap
 from contextlib import chdir, contextmanager, suppress
@@ -20,6 +19,7 @@ from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 from cachefs.running.project import find_project
+from cachefs.similar import most_similar
 from cachefs.user_cache.directory import CACHE_VARIABLE, own_cache
 
 if TYPE_CHECKING:
@@ -253,9 +253,8 @@ def _missing(name: str, there: list[str]) -> str:
     what = f"there is no name {name}"
     if parts := several(name, there.__contains__):
         return f"{what}: {repeat('--name', parts)}"
-    near = difflib.get_close_matches(name, there, 1)
-    if near:
-        return f"{what}: did you mean {near[0]}?"
+    if near := most_similar(name, there):
+        return f"{what}: did you mean {near}?"
     if len(there) > MANY:
         return f"{what}; 'cachefs ls' lists those that are there"
     return f"{what}; there are: {', '.join(there)}" if there else f"{what}, nor any other"

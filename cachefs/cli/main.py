@@ -18,6 +18,8 @@ from cachefs.cli.noise import silence
 from cachefs.cli.options import common_options
 from cachefs.cli.streams import finish, prepare
 from cachefs.errors import CacheError, NoCacheError
+from cachefs.io_loop import begin_without_fsspec
+from cachefs.similar import most_similar
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -95,12 +97,10 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            near = most_similar(args[0], COMMANDS)
             if not near:
                 raise
-            message = f"{error.message.rstrip('.')}. Did you mean {near[0]!r}?"
+            message = f"{error.message.rstrip('.')}. Did you mean {near!r}?"
             raise click.UsageError(message, ctx) from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -171,6 +171,7 @@ def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
     prepare()
     silence()
+    begin_without_fsspec()
     try:
         status = _run()
         fault = finish()

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from cachefs.filesystems.azure import AzureFilesystem
 from cachefs.filesystems.base import Filesystem
-from cachefs.filesystems.gcs import GCSFilesystem
-from cachefs.filesystems.http import HTTPFilesystem
-from cachefs.filesystems.local import LocalFilesystem
-from cachefs.filesystems.memory import MemoryFilesystem
-from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
-from cachefs.filesystems.s3 import S3Filesystem
-from cachefs.filesystems.sftp import SFTPFilesystem
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# By name, so that no back end is imported only to compare with its class.
-_FAMILIES: Final[dict[str, type[Filesystem]]] = {
-    "adlfs.spec.AzureBlobFileSystem": AzureFilesystem,
-    "fsspec.implementations.http.HTTPFileSystem": HTTPFilesystem,
-    "fsspec.implementations.local.LocalFileSystem": LocalFilesystem,
-    "fsspec.implementations.memory.MemoryFileSystem": MemoryFilesystem,
-    "fsspec.implementations.sftp.SFTPFileSystem": SFTPFilesystem,
-    "gcsfs.core.GCSFileSystem": GCSFilesystem,
-    "obstore.fsspec.FsspecStore": ObstoreFilesystem,
-    "s3fs.core.S3FileSystem": S3Filesystem,
+# By name, so that no back end is imported only to compare with its class, and no other family.
+_FAMILIES: Final = {
+    "adlfs.spec.AzureBlobFileSystem": ("azure", "AzureFilesystem"),
+    "fsspec.implementations.http.HTTPFileSystem": ("http", "HTTPFilesystem"),
+    "fsspec.implementations.local.LocalFileSystem": ("local", "LocalFilesystem"),
+    "fsspec.implementations.memory.MemoryFileSystem": ("memory", "MemoryFilesystem"),
+    "fsspec.implementations.sftp.SFTPFileSystem": ("sftp", "SFTPFilesystem"),
+    "gcsfs.core.GCSFileSystem": ("gcs", "GCSFilesystem"),
+    "obstore.fsspec.FsspecStore": ("obstore", "ObstoreFilesystem"),
+    "s3fs.core.S3FileSystem": ("s3", "S3Filesystem"),
 }
+"""The class for each family of filesystems, and its module in this package."""
 
 
 _FOLDER: Final = "fsspec.implementations.dirfs.DirFileSystem"
@@ -52,7 +46,9 @@ def adapt(fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIEN
     renamed, and old blobs are uploaded again rather than touched.
     """
     for kind in type(fs).__mro__:
-        family = _FAMILIES.get(f"{kind.__module__}.{kind.__name__}")
-        if family is not None:
+        place = _FAMILIES.get(f"{kind.__module__}.{kind.__name__}")
+        if place is not None:
+            module, name = place
+            family: type[Filesystem] = getattr(import_module(f"{__package__}.{module}"), name)
             return family(fs, parallelism, patience)
     return Filesystem(fs, parallelism, patience)

@@ -12,10 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from fsspec import AbstractFileSystem
-from fsspec.asyn import AsyncFileSystem
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
 from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
 from cachefs.filesystems.chunks import cut, joined
 from cachefs.filesystems.copies import Copied
@@ -30,6 +26,8 @@ from cachefs.filesystems.versions import Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+
+    from fsspec import AbstractFileSystem
 
     from cachefs.digest import Digest
     from cachefs.filesystems.findings import Finding
@@ -96,7 +94,8 @@ class Filesystem:
     with a BatchError.
 
     Args:
-        fs: the filesystem. It is used as it is and never closed.
+        fs: the filesystem. It is used as it is and never closed. A family that calls none of its
+            methods, such as local files, needs none.
         parallelism: how many objects are written at a time.
         patience: how long calls may go without progress, in seconds. Whoever calls applies it.
 
@@ -137,17 +136,14 @@ class Filesystem:
     _threads_for_calls = LOOKUP_PARALLELISM
     """The number of threads for calls to a synchronous filesystem."""
 
-    def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
-    ) -> None:
-        self.fs: Any = fs if fs.async_impl else self._asynchronous(fs)
-        kind: Any = type(fs)
-        find = kind._find if self.fs is fs else kind.find
-        self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
-        self._prepare(parallelism, patience)
+    fs: Any
+    """What is called: the filesystem if it is asynchronous, else its wrapper."""
 
-    def _prepare(self, parallelism: int, patience: float) -> None:
-        """Set what every family has, with a filesystem of fsspec or without one."""
+    def __init__(
+        self, fs: AbstractFileSystem | None, parallelism: int = 4, patience: float = PATIENCE
+    ) -> None:
+        if fs is not None:
+            self._use(fs)
         self.parallelism = parallelism
         self.patience = Patience(patience if self.responds else None)
         self.permits = asyncio.Semaphore(parallelism)
@@ -452,8 +448,20 @@ class Filesystem:
 
         return await map_concurrently(items, noted, parallelism)
 
-    def _asynchronous(self, fs: AbstractFileSystem) -> AsyncFileSystemWrapper:
+    def _use(self, fs: AbstractFileSystem) -> None:
+        """Make calls to this filesystem object."""
+        from fsspec import AbstractFileSystem  # noqa: PLC0415 - slow to load, and seldom needed
+        from fsspec.asyn import AsyncFileSystem  # noqa: PLC0415
+
+        self.fs = fs if fs.async_impl else self._asynchronous(fs)
+        kind: Any = type(fs)
+        find = kind._find if self.fs is fs else kind.find
+        self._finds_by_walking = find in {AsyncFileSystem._find, AbstractFileSystem.find}
+
+    def _asynchronous(self, fs: AbstractFileSystem) -> AbstractFileSystem:
         """Wrap a synchronous filesystem, so that its calls run in threads of its own."""
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper  # noqa: PLC0415
+
         wrapped = AsyncFileSystemWrapper(fs, asynchronous=False)
         self._calls = DaemonThreads(self._threads_for_calls, "cachefs-calls")
         for name in _CALLED:

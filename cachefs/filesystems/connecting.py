@@ -6,22 +6,19 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import fsspec
-from fsspec.config import apply_config
-
 from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.http_credentials import with_credentials_apart
-from cachefs.filesystems.obstore import used_before_fork
+from cachefs.filesystems.local import LocalFilesystem
 from cachefs.filesystems.patience import PATIENCE
-from cachefs.filesystems.s3 import S3Filesystem
-from cachefs.filesystems.s3_options import s3_settings
+from cachefs.io_loop import loaded_fsspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cachefs.filesystems.base import Filesystem
+    from cachefs.filesystems.s3 import S3Filesystem
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_options import S3Settings
     from cachefs.location.options import AzureOptions, Location, RegistryOptions, S3Options
@@ -48,6 +45,11 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
     StoreError if the filesystem connects immediately and fails.
     """
+    parallelism = location.export.upload_parallelism
+    if location.protocol == "file":
+        root = f"{location.url.rstrip('/')}/"
+        return LocalFilesystem(None, parallelism, _patience(location)), root
+    loaded_fsspec()
     if location.registry is not None:
         return _registry(location, location.registry)
     if location.s3 is not None:
@@ -76,6 +78,8 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         options |= dict.fromkeys(limits, _patience(location))
     options |= location.storage_options
     if location.protocol in _HTTP:
+        from fsspec.config import apply_config  # noqa: PLC0415 - slow to load
+
         from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
 
         options = with_headers_kept(apply_config(kind, options))
@@ -84,7 +88,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         fs = kind(**options)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
-    adapted = adapt(fs, location.export.upload_parallelism, _patience(location))
+    adapted = adapt(fs, parallelism, _patience(location))
     return adapted, f"{root.rstrip('/')}/"
 
 
@@ -106,6 +110,11 @@ def _registry(location: Location, registry: RegistryOptions) -> tuple[Filesystem
 
 
 def _s3(location: Location, s3: S3Options) -> Filesystem:
+    # All of this is needed for S3 alone.
+    from cachefs.filesystems.obstore import used_before_fork  # noqa: PLC0415
+    from cachefs.filesystems.s3 import S3Filesystem  # noqa: PLC0415
+    from cachefs.filesystems.s3_options import s3_settings  # noqa: PLC0415
+
     settings = s3_settings(location, s3)
     parallelism, patience = location.export.upload_parallelism, _patience(location)
     # The threads of obstore do not survive a fork, and it cannot start others. It also drops the
@@ -164,7 +173,7 @@ def _require_nothing_of_s3fs(settings: S3Settings, storage_options: Mapping[str,
 
 def _filesystem_class(protocol: str) -> Any:
     try:
-        return fsspec.get_filesystem_class(protocol)
+        return loaded_fsspec().get_filesystem_class(protocol)
     except ValueError as error:
         raise LocationError(
             f"fsspec knows no filesystem for {protocol}://: check the URL"

@@ -7,10 +7,9 @@ or use the connections of the parent. ``gunicorn --preload``, Celery and ``multi
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Final
-
-from fsspec.asyn import AsyncFileSystem
 
 from cachefs.errors import UsageError
 
@@ -76,6 +75,10 @@ def _keep_connections() -> None:
     Filesystems register this with ``weakref.finalize``. adlfs even waits for the parent's IO loop.
     fsspec refuses to use these filesystems in this process.
     """
+    if "fsspec.asyn" not in sys.modules:
+        return
+    from fsspec.asyn import AsyncFileSystem  # noqa: PLC0415 - slow to load, and loaded already
+
     for finalizer in [*getattr(weakref.finalize, "_registry", ())]:
         alive = finalizer.peek()
         if alive is not None and isinstance(alive[0], AsyncFileSystem):

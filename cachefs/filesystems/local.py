@@ -47,8 +47,8 @@ With it, large uploads by s3fs take an eighth less CPU time than if larger chunk
 class LocalFilesystem(BlockingFilesystem):
     """Files by system calls, in threads.
 
-    fsspec's own methods are not used: they show a partial file under its final name, move *into* an
-    existing directory, and open a file again for every range.
+    fsspec is not used, so it need not be loaded: its methods show a partial file under its final
+    name, move *into* an existing directory, and open a file again for every range.
     """
 
     touches = True

@@ -6,11 +6,11 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from filelock import FileLock, Timeout
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from filelock import FileLock
 
 _POLL: Final = 0.02
 """Seconds between two attempts to acquire a lock."""
@@ -19,6 +19,8 @@ _POLL: Final = 0.02
 @asynccontextmanager
 async def locked(path: Path) -> AsyncIterator[None]:
     """Hold the lock. Its file is made, with its directory, and stays."""
+    from filelock import FileLock  # noqa: PLC0415 - slow to load, and not needed to read
+
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     lock = FileLock(path)
     while not _acquired(lock):  # noqa: ASYNC110 - another process may hold it
@@ -31,6 +33,8 @@ async def locked(path: Path) -> AsyncIterator[None]:
 
 def _acquired(lock: FileLock) -> bool:
     """Try once. Waiting in a thread could leave none for the task that holds the lock."""
+    from filelock import Timeout  # noqa: PLC0415
+
     try:
         lock.acquire(blocking=False)
     except Timeout:

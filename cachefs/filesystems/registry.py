@@ -55,7 +55,7 @@ class RegistryFilesystem(Filesystem):
     def __init__(
         self, client: RegistryClient, parallelism: int = 4, patience: float = PATIENCE
     ) -> None:
-        self._prepare(parallelism, patience)
+        super().__init__(None, parallelism, patience)
         self._client = client
 
     async def list(self, prefix: str) -> list[Stat]:

@@ -109,13 +109,14 @@ class Walk:
             entries = dict(self._scan(above))
             if self._ignore:
                 rules = [*rules, *self._rules_among(entries, above)]
+            weightiest_first = [*rules, *self._exclude][::-1]
             for last, status in entries.items():
                 if last.startswith(PREFIXES):
                     continue
                 name = f"{above}/{last}" if above else last
                 is_directory = stat.S_ISDIR(status.st_mode)
                 shown = name + "/" if is_directory else name
-                if why := self._why_not(name, shown, rules):
+                if why := self._why_not(name, shown, weightiest_first):
                     self.left_out[why] += 1
                     self.emptied.add(above)
                     continue
@@ -134,12 +135,12 @@ class Walk:
                 yield _Rules(_read(path), os.path.relpath(path, self._base), skipped=skipped)
 
     def _why_not(self, name: str, shown: str, rules: Sequence[_Rules]) -> str:
-        """Why an entry does not count; empty if it does."""
+        """Why an entry does not count, by the rules, the weightiest first; empty if it does."""
         if name in self._without:
             return self._without[name]
         if self._ignore and name.rpartition("/")[2] in _NOT_CONTENT:
             return "default"
-        for rule in [*rules, *self._exclude][::-1]:
+        for rule in rules:
             decided = rule.decide(shown)
             if decided is not None:
                 return rule.where if decided else ""

@@ -207,11 +207,11 @@ class _Reader:
     def _add(self, name: bytes, status: os.stat_result) -> None:
         mode = status.st_mode
         if stat.S_ISREG(mode):
-            digest = self._index.get(name, status) if self._index else None
-            if digest is None:
+            seen = self._index.get(name, status) if self._index else None
+            if seen is None:
                 self._unknown.append(name)
             else:
-                self._add_file(name, status, digest)
+                self._add_file(name, mode, seen)
         elif stat.S_ISDIR(mode):
             self._entries[name] = Entry("d", b"")
         elif stat.S_ISLNK(mode):
@@ -278,14 +278,13 @@ class _Reader:
                     path = root / os.fsdecode(name)
                     raise SourceChangedError(f"{path} changed while it was read") from error
                 else:
-                    self._add_file(name, status, digest)
+                    self._add_file(name, status.st_mode, as_seen(status, digest))
                     if self._index:
                         self._index.remember(name, status, digest, read_at)
 
-    def _add_file(self, name: bytes, status: os.stat_result, digest: bytes) -> None:
-        kind = "x" if status.st_mode & stat.S_IXUSR else "f"
-        self._entries[name] = Entry(kind, digest)
-        self._signatures[name] = as_seen(status, digest)
+    def _add_file(self, name: bytes, mode: int, seen: Seen) -> None:
+        self._entries[name] = Entry("x" if mode & stat.S_IXUSR else "f", seen.digest)
+        self._signatures[name] = seen
 
 
 class _ChangingError(Exception):

@@ -13,8 +13,6 @@ from cachefs.filesystems.connecting import connect
 from cachefs.filesystems.forking import again
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.layout.oci import OCILayout
-from cachefs.layout.registry import RegistryLayout
 from cachefs.store import Store
 
 if TYPE_CHECKING:
@@ -46,10 +44,14 @@ def open_layout(
     store = Store(filesystem, root, side, partial(_reopened, location, fs))
     layout: Layout
     if location.layout_kind == "registry":
+        from cachefs.layout.registry import RegistryLayout  # noqa: PLC0415 - likewise
+
         layout = RegistryLayout(store, location.oci, location.digest)
     elif location.layout_kind == "oci" or (
         location.layout_kind == "auto" and os.path.exists(os.path.join(root, "oci-layout"))  # noqa: PTH110, PTH118
     ):
+        from cachefs.layout.oci import OCILayout  # noqa: PLC0415 - seldom needed
+
         layout = OCILayout(store, location.oci, location.digest)
     else:
         layout = KeyedLayout(store, location.blobs, location.manifests, location.prefix)

@@ -6,7 +6,6 @@ keywords and the command line's help are generated from it.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal, get_args
@@ -35,6 +34,7 @@ from cachefs.location.kinds import (
     one_of,
     quoted,
 )
+from cachefs.similar import most_similar
 
 Role = Literal["import", "export"]
 Type = Literal["s3", "azblob", "local", "registry", "fsspec"]
@@ -266,7 +266,7 @@ def unknown(name: str, where: str, *, show: bool = True) -> LocationError:
     A name that does not look like an attribute, or must not be shown, is replaced by its position,
     because it may be a part of a secret that was not quoted.
     """
-    near = difflib.get_close_matches(name, NAMES_KNOWN, 1)
-    hint = f": did you mean {near[0]}?" if near else ""
+    near = most_similar(name, NAMES_KNOWN)
+    hint = f": did you mean {near}?" if near else ""
     shown = repr(name) if show and _WORD.fullmatch(name) else f"in {where}"
     return LocationError(f"unknown attribute {shown}{hint}")

@@ -25,7 +25,7 @@ LayoutKind = Literal["keyed", "oci", "registry", "auto"]
 Engine = Literal["s3fs", "obstore"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class S3Options(Masked):
     """How to reach an S3 server. What is None here, the AWS client finds in its configuration."""
 
@@ -63,7 +63,7 @@ class S3Options(Masked):
             raise LocationError("sse_kms_key_id needs server_side_encryption=aws:kms: give both")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AzureOptions(Masked):
     """How to reach an Azure storage account. Without a key, the Azure client finds credentials."""
 
@@ -72,14 +72,14 @@ class AzureOptions(Masked):
     secret_access_key: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RegistryOptions:
     """How to reach a registry. Credentials are those that Docker has for it."""
 
     registry_insecure: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OCIOptions:
     """How manifests are written to an OCI image layout or a registry."""
 
@@ -102,7 +102,7 @@ class OCIOptions:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """How to export. ``touch_refresh`` is in seconds."""
 
@@ -112,7 +112,7 @@ class ExportOptions:
     ignore_error: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Location(Masked):
     """A location, checked. It can be pickled. ``str`` and ``repr`` show no secrets.
 

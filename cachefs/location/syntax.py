@@ -16,7 +16,6 @@ as a whole (``"name=a,b"``), and quotes inside are doubled. Names are trimmed an
 
 from __future__ import annotations
 
-import csv
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -120,6 +119,8 @@ def read_keywords(keywords: Mapping[str, object]) -> dict[str, object]:
 
 
 def _fields(text: str) -> list[str]:
+    import csv  # noqa: PLC0415 - paths and URLs need none
+
     if _RECORD.fullmatch(text):
         try:
             return next(csv.reader([text], strict=True))

@@ -22,6 +22,7 @@ from cachefs.operations.publication import without_refused
 from cachefs.operations.publishing import Publishing
 from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
+from cachefs.transfer.ignoring import PartlyDoneError
 from cachefs.transfer.lookup import slices
 from cachefs.transfer.manifests import read_manifests
 from cachefs.transfer.publishing import Publisher
@@ -29,14 +30,13 @@ from cachefs.transfer.sources import LayoutSource
 from cachefs.transfer.workers import PARTS, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Executor
 
     from fsspec.callbacks import Callback
 
     from cachefs.digest import Digest
     from cachefs.layout.base import Layout, Manifest
-    from cachefs.location.options import Location
     from cachefs.transfer.exporter import Publish
     from cachefs.transfer.publishing import OnConflict
     from cachefs.transfer.workers import CacheSpec
@@ -44,10 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cachefs")
 
 
-class CopyError(CacheError):
+class CopyError(PartlyDoneError):
     """Some names could not be copied; :attr:`report` covers the others, which were copied."""
-
-    report: ExportReport
 
     @classmethod
     def of(cls, refused: Sequence[str], report: ExportReport) -> CopyError:
@@ -377,19 +375,3 @@ async def renamed(
         f"{len(chosen)} names of the source ({', '.join(chosen[:5])}) cannot all become "
         f"{';'.join(new_names)}; give the source's name, or leave out the target's"
     )
-
-
-async def unless_ignored(
-    work: Callable[[], Awaitable[ExportReport]], target: Location
-) -> ExportReport:
-    """The report of an export or copy; with ``ignore-error``, also if it failed."""
-    try:
-        return await work()
-    except UsageError:
-        raise
-    except CacheError as error:
-        if not target.export.ignore_error:
-            raise
-        logger.warning("the export to %s failed and is ignored: %s", target, error)
-        done = error.report if isinstance(error, CopyError) else ExportReport(names=[])
-        return replace(done, error=str(error))

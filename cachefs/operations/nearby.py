@@ -5,7 +5,6 @@ Only called once no names were found, so a location that is right costs no reque
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Final, Literal
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
@@ -75,9 +74,9 @@ def _is_empty_bucket(store: Store, here: Folder) -> bool:
 
 def shown(store: Store, path: str) -> str:
     """A path as a location that users can type, if the protocol is all that it lacks."""
-    protocol = store.filesystem.fs.protocol
     if path.startswith("/") or "://" in path:
         return path
+    protocol = store.filesystem.fs.protocol
     return f"{protocol if isinstance(protocol, str) else protocol[0]}://{path}"
 
 
@@ -201,6 +200,8 @@ async def _above(store: Store, path: str) -> str | None:
     if _kind(content, above) is not None:
         return f"the cache is one folder up, at {shown(store, above)}"
     names = {folder[len(above) : -1]: folder for folder in content.folders}
+    import difflib  # noqa: PLC0415 - slow to load, and needed only for errors
+
     for near in difflib.get_close_matches(path[len(above) : -1], names, SHOWN):
         if _kind(await _look(store, names[near]), names[near]) is not None:
             return f"did you mean {shown(store, names[near])}?"

@@ -23,7 +23,6 @@ from cachefs.location.parsing import parse
 from cachefs.masking import mask_words
 from cachefs.running.before import Before, recover
 from cachefs.running.exclusive import VARIABLE, exclusive
-from cachefs.running.explaining import explain
 from cachefs.running.foreground import ForegroundProcess
 from cachefs.running.inputs import as_sources, changes, declared_variables, left_out, links
 from cachefs.running.naming import command_prefix, result_name
@@ -31,7 +30,6 @@ from cachefs.running.standard_input import NAME, UNDECLARED, DeclaredInput, watc
 from cachefs.running.staying import own_paths, staying
 from cachefs.running.tiers import Tiers
 from cachefs.user_cache import statistics
-from cachefs.user_cache.bounding import keep_bound
 from cachefs.user_cache.statistics import Saving
 
 if TYPE_CHECKING:
@@ -307,6 +305,8 @@ def _finish(build: Build, tiers: Tiers, action: UserCommand, report: StepReport)
         )
     )
     if tiers.own is not None and (export := build.exported(tiers.own)) is not None:
+        from cachefs.user_cache.bounding import keep_bound  # noqa: PLC0415 - slow to load
+
         keep_bound(export.uploaded.bytes)
 
 
@@ -358,6 +358,8 @@ def _why(build: Build, step: Step, tiers: Tiers, policy: Policy) -> list[str]:
         return [FORCED]
     if (lost := build.state(step).lost) or not (policy.explain or policy.dry_run):
         return lost
+    from cachefs.running.explaining import explain  # noqa: PLC0415 - slow to load
+
     prefix = command_prefix(step)
     places = (
         (cache, name)

@@ -6,7 +6,6 @@ nothing and opens no cache.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path, PurePath
@@ -17,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from cachefs.errors import UsageError
 from cachefs.keying.selection import repository
+from cachefs.similar import most_similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -297,8 +297,8 @@ def _converted(path: Path, where: str, table: object, kind: type[S], more: Seque
     known = [*kind.__struct_encode_fields__, *more]
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+            near = most_similar(key, known, 0.5)
+            hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(known)}"
             raise UsageError(f"{path}: {shown}has an unknown key {key!r}; {hint}")
     try:
         return msgspec.convert(table, kind)
@@ -352,7 +352,6 @@ def _faults(project: Project) -> Iterator[str]:
 
 def unknown(name: str, steps: Mapping[str, NamedStep]) -> str:
     """That there is no such step, and which there are."""
-    near = difflib.get_close_matches(name, steps, 1)
-    if near:
-        return f"there is no step {name!r}; did you mean {near[0]!r}?"
+    if near := most_similar(name, steps):
+        return f"there is no step {name!r}; did you mean {near!r}?"
     return f"there is no step {name!r}; there are: {', '.join(steps)}"

@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -173,7 +172,7 @@ class Transfer:
         self,
         layout: Layout,
         source: BlobSource,
-        callback: Callback = DEFAULT_CALLBACK,
+        callback: Callback | None = None,
         *,
         tolerant: bool = False,
         clock: Callable[[], float] = time.time,
@@ -193,9 +192,7 @@ class Transfer:
         self._touched: dict[Digest, int] = {}
         self._kept: dict[Digest, int] = {}
         self._replaced: dict[Digest, int] = {}
-        self._copies = StoreCopies(
-            layout, source, trust_store=trust_store, copied=callback.relative_update
-        )
+        self._copies = StoreCopies(layout, source, trust_store=trust_store, copied=self._progressed)
 
     async def bring(self, blobs: Mapping[Digest, int], touch_refresh: float) -> None:
         """Send the blobs that the target lacks, touch the old ones, and look them up once more.
@@ -257,7 +254,7 @@ class Transfer:
         )
 
     async def _execute(self, plan: ExportPlan) -> None:
-        self._callback.set_size(_bytes_of(plan.upload))
+        self._expect(_bytes_of(plan.upload))
         self._kept = {blob.digest: blob.size or 0 for blob in plan.keep}
         self._replaced = {blob.digest: blob.size or 0 for blob in plan.replace}
         gone: list[Blob] = []
@@ -298,7 +295,8 @@ class Transfer:
 
     async def _upload_also(self, blobs: Sequence[Blob]) -> None:
         """Send blobs that the plan did not expect to send."""
-        self._callback.set_size((self._callback.size or 0) + _bytes_of(blobs))
+        if self._callback is not None:
+            self._expect((self._callback.size or 0) + _bytes_of(blobs))
         await self._upload_all(blobs)
 
     async def _upload_all(self, blobs: Iterable[Blob]) -> None:
@@ -367,7 +365,7 @@ class Transfer:
             if blob.digest in self._unknown:
                 with suppress(IntegrityError):
                     self.diff_ids[blob.digest] = await asyncio.to_thread(diff_id_of, data)
-        self._callback.relative_update(_bytes_of(sending))
+        self._progressed(_bytes_of(sending))
 
     def _note_or_raise(self, blob: Blob, error: CacheError) -> None:
         """Note the error of a blob of the source, or raise it, as for a source that is silent."""
@@ -391,7 +389,17 @@ class Transfer:
         async with closing(verified_chunks) as chunks:
             async for chunk in chunks:
                 yield chunk
-                self._callback.relative_update(len(chunk))
+                self._progressed(len(chunk))
+
+    def _expect(self, size: int) -> None:
+        """Tell the callback how many bytes will be sent in all."""
+        if self._callback is not None:
+            self._callback.set_size(size)
+
+    def _progressed(self, size: int) -> None:
+        """Tell the callback that so many more bytes were sent."""
+        if self._callback is not None:
+            self._callback.relative_update(size)
 
 
 def _batched(blobs: Sequence[Blob]) -> tuple[list[Blob], list[list[Blob]]]:
@@ -441,7 +449,7 @@ async def export(
     names: Sequence[str],
     *,
     touch_refresh: float,
-    callback: Callback = DEFAULT_CALLBACK,
+    callback: Callback | None = None,
     clock: Callable[[], float] = time.time,
     learned: Callable[[Mapping[Digest, str]], None] | None = None,
     publish: Publish | None = None,

@@ -60,13 +60,13 @@ class DigestIndex:
         except msgspec.DecodeError:
             return {}
 
-    def get(self, name: bytes, status: os.stat_result) -> bytes | None:
-        """The SHA-256 of the file, or None if it may have changed."""
+    def get(self, name: bytes, status: os.stat_result) -> Seen | None:
+        """The file with its SHA-256, or None if it may have changed."""
         seen = self._seen.get(name)
         if seen is None or seen != as_seen(status, seen.digest):
             return None
         self._now[name] = seen
-        return seen.digest
+        return seen
 
     def remember(self, name: bytes, status: os.stat_result, digest: bytes, read_at: int) -> None:
         """Keep a digest of a file that was read at ``read_at`` (:func:`clock`).

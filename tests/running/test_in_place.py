@@ -13,6 +13,7 @@ import pytest
 
 import cachefs
 from cachefs.building import in_place as checking
+from cachefs.keying import sources
 from cachefs.layers.beneath import Beneath, Parts
 from tests import trees
 from tests.running.in_place import run
@@ -90,6 +91,22 @@ def test_a_hit_in_place_costs_a_stat_a_file_and_one_look_at_the_cache(
         assert _state(place) == state
     assert counts == Counter(stat=BELOW_OUT)
     assert len(proxy.requests) == 1, proxy.requests
+
+
+def test_unchanged_inputs_cost_a_stat_each_and_are_not_read(
+    place: Path, counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {str(n): File(b"%d" % n) for n in range(30)}
+    trees.write(place / "src", {str(n): dict(files) for n in range(7)})
+    time.sleep(0.1)  # longer than a tick of the clock of files
+    run(place, SCRIPT, "out", "single", inputs=("src",))
+    read: list[object] = []
+    monkeypatch.setattr(sources, "_hash_file", lambda *about: read.append(about))
+    for _ in range(2):
+        counts.clear()
+        assert run(place, SCRIPT, "out", "single", inputs=("src",)).outcome == "hit"
+    assert counts == Counter(stat=BELOW_OUT + 7 * (1 + 30))
+    assert not read
 
 
 def test_a_hit_that_was_restored_is_in_place(place: Path, counts: Counter[str]) -> None:

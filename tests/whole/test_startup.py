@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.servers.s3 import S3Server
 
 BACK_ENDS = {
     "adlfs",
@@ -31,13 +34,18 @@ except SystemExit as ended:
 """
 
 
-def loaded(program: str) -> set[str]:
-    """The top-level modules that a program has loaded when it ends."""
+def modules(program: str) -> set[str]:
+    """The modules that a program has loaded when it ends."""
     told = f"{program}\nimport json, sys\nprint(json.dumps(list(sys.modules)), file=sys.stderr)"
     ended = subprocess.run(
         [sys.executable, "-c", told], check=True, text=True, capture_output=True, timeout=60
     )
-    return {name.partition(".")[0] for name in json.loads(ended.stderr.splitlines()[-1])}
+    return set(json.loads(ended.stderr.splitlines()[-1]))
+
+
+def loaded(program: str) -> set[str]:
+    """The top-level modules among them."""
+    return {name.partition(".")[0] for name in modules(program)}
 
 
 def test_import_loads_neither_the_command_line_nor_a_filesystem() -> None:
@@ -54,3 +62,63 @@ def test_help_loads_no_filesystem_and_nothing_that_draws(arguments: list[str]) -
     found = loaded(HELP.format(arguments=arguments))
     assert "click" in found
     assert not found & (BACK_ENDS | DRAWING | {"fsspec", "msgspec"})
+
+
+NOT_FOR_A_HIT = {
+    # libraries that take long to load
+    "difflib",
+    "filelock",
+    "fsspec",
+    "importlib.metadata",
+    "multiprocessing",
+    # what makes a result, and what restores and explains one
+    "cachefs.building.actions",
+    "cachefs.building.executors",
+    "cachefs.building.remote",
+    "cachefs.layers.extracting",
+    "cachefs.layers.packing",
+    "cachefs.running.explaining",
+    "cachefs.user_cache.bounding",
+    # other kinds of caches, and what is done to whole caches
+    "cachefs.filesystems.obstore",
+    "cachefs.filesystems.s3",
+    "cachefs.layout.oci",
+    "cachefs.operations",
+}
+
+
+def test_a_hit_in_a_directory_with_its_outputs_in_place_loads_only_what_it_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text("content")
+    words = ["run", "--cache=cache", "--input=in", "--output=out", "--", "cp", "in", "out"]
+    stored = modules(HELP.format(arguments=words))
+    assert "cachefs.layers.packing" in stored
+    assert not {name.partition(".")[0] for name in stored} & (BACK_ENDS | DRAWING | {"fsspec"})
+    hit = modules(HELP.format(arguments=[*words[:1], "--explain", *words[1:]]))
+    assert "cachefs.running.command" in hit
+    assert not hit & NOT_FOR_A_HIT
+
+
+def test_a_command_begins_in_a_directory_and_goes_on_with_a_server(
+    tmp_path: Path, moto_s3: S3Server
+) -> None:
+    """fsspec is loaded in the middle, and takes over the loop in which the command began."""
+    (tmp_path / "in").write_text("content")
+    shared = moto_s3.attributes(moto_s3.bucket())
+    words = ["--input=in", "--output=out", "--", "cp", "in", "out"]
+
+    def told(local: str) -> str:
+        caches = [f"--cache={local}", f"--cache={shared}"]
+        program = [sys.executable, "-m", "cachefs", "run", "--explain", *caches, *words]
+        ended = subprocess.run(
+            program, check=True, text=True, capture_output=True, timeout=60, cwd=tmp_path
+        )
+        return ended.stderr
+
+    assert "cachefs: hit" not in told("one")
+    (tmp_path / "out").unlink()
+    assert "cachefs: hit" in told("other")  # which is empty, so it is the server's
+    assert (tmp_path / "out").read_text() == "content"
+    assert any((tmp_path / "other" / "manifests").iterdir())
