@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
+import functools
 import subprocess
 import sys
 import uuid
@@ -180,3 +181,78 @@ def test_tables_and_arrays_count_by_content() -> None:
         with pytest.raises(NoKeyError, match=r"^it[: .]") as caught:
             canonical(value, "it")
         assert "\n" not in str(caught.value)
+
+
+class Derived(Point):
+    """No dataclass itself, so that ``z`` is no field."""
+
+    def __init__(self, x: Any, z: Any) -> None:
+        super().__init__(x, 0)
+        self.z = z
+
+
+class Slotted(Point):
+    __slots__ = ("__hidden", "z")
+
+    def __init__(self, x: Any, z: Any) -> None:
+        super().__init__(x, 0)
+        self.z, self.__hidden = 0, z
+
+
+class Open(msgspec.Struct, dict=True):
+    x: Any
+
+    @classmethod
+    def of(cls, x: Any, z: Any) -> Open:
+        made = cls(x)
+        made.z = z  # type: ignore[attr-defined]
+        return made
+
+
+class Longer(Pair):
+    @classmethod
+    def of(cls, x: Any, z: Any) -> Longer:
+        made = cls(x, 0)
+        made.z = z  # type: ignore[attr-defined]
+        return made
+
+
+@pytest.mark.parametrize("make", [Derived, Slotted, Open.of, Longer.of])
+def test_attributes_that_are_no_fields_count(make: Any) -> None:
+    assert canonical(make(1, 2), "it") == canonical(make(1, 2), "it")
+    assert canonical(make(1, 2), "it") != canonical(make(1, 3), "it")
+    with pytest.raises(NoKeyError, match=r"it\..*z|hidden"):
+        canonical(make(1, object()), "it")
+
+
+@dataclass
+class WithProperty:
+    x: int
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.x
+
+
+def test_what_a_cached_property_keeps_does_not_count() -> None:
+    used, unused = WithProperty(1), WithProperty(1)
+    assert used.double == 2
+    assert canonical(used, "it") == canonical(unused, "it")
+
+
+@dataclass
+class TableAndField(dict[str, int]):
+    x: int
+
+
+@dataclass
+class TextAndField(str):  # noqa: SLOT000 - a dataclass has no slots unless it is told to
+    x: int
+
+
+def test_a_dataclass_that_is_a_builtin_too_is_refused() -> None:
+    table = TableAndField(1)
+    table["a"] = 1
+    for value in (table, TextAndField("a")):
+        with pytest.raises(NoKeyError, match="has no key"):
+            canonical(value, "it")
