@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from cachefs.errors import UsageError
-from cachefs.keying.patterns import is_pattern
+from cachefs.keying.patterns import is_pattern, may_overlap
 from cachefs.keying.selection import IGNORE_FILES, Selection, Walk
 from cachefs.running.inputs import root_and_pattern
 from cachefs.running.project import unknown
@@ -142,6 +142,12 @@ def _reader(directory: Path, step: NamedStep, output: str) -> str | None:
     for text in step.inputs:
         root, pattern = root_and_pattern(directory, text)
         root = Path(os.path.normpath(root))
+        if is_pattern(output):
+            if not may_overlap(os.path.relpath(root / pattern.strip("/"), directory), output):
+                continue
+            if not path.is_relative_to(root):
+                return text  # ignore files know no patterns above the input
+            pattern = ""
         if path != root and path.is_relative_to(root):
             selection = Selection((), step.exclude, step.ignore, {}, directory)
             parts = path.relative_to(root).parts

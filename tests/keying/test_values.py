@@ -256,3 +256,28 @@ def test_a_dataclass_that_is_a_builtin_too_is_refused() -> None:
     for value in (table, TextAndField("a")):
         with pytest.raises(NoKeyError, match="has no key"):
             canonical(value, "it")
+
+
+def objects(items: list[Any]) -> Any:
+    pd = pytest.importorskip("pandas")
+    return pd.DataFrame({"a": pd.Series(items, dtype=object)})
+
+
+def test_what_arrow_takes_for_the_same_differs() -> None:
+    np, pd = map(pytest.importorskip, ("numpy", "pandas"))
+    nan = float("nan")
+    for group in (
+        [["x", None], ["x", nan], ["x", pd.NA], ["x", pd.NaT]],
+        [["x", None, nan], ["x", nan, None]],
+        [[[1], [2]], [(1,), (2,)], [np.array([1]), np.array([2])]],
+        [[{"a": 1}, {"b": 2}], [{"a": 1, "b": None}, {"a": None, "b": 2}]],
+        [[1, 2], [np.int64(1), np.int64(2)], [True, False]],
+        [[decimal.Decimal("1.0"), decimal.Decimal("2.00")], [decimal.Decimal("1.00")] * 2],
+    ):
+        frames = [objects(items) for items in group]
+        indexed = [frame.set_index("a") for frame in frames]
+        for values in (frames, [frame["a"] for frame in frames]):
+            assert len({canonical(value, "it") for value in values}) == len(group), group
+        if not isinstance(group[0][0], list | dict):
+            assert len({canonical(value, "it") for value in indexed}) == len(group), group
+    assert canonical(objects(["x", nan]), "it") == canonical(objects(["x", nan]), "it")

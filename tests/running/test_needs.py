@@ -56,6 +56,17 @@ CASES = {
     ("dist/app.js/x", "dist/*.js"): True,
     ("dist/app.css", "dist/*.js"): False,
     ("dist", "dist/*.js"): True,
+    ("dist/*.js", "dist/app.*"): True,
+    ("dist/**/*.js", "dist/app.*"): True,
+    ("dist/*.js", "dist/*.css"): False,
+    ("dist/*.js", "*/app.*"): True,
+    ("dist/app.js", "*/app.*"): True,
+    ("dist", "*/app.js"): True,
+    ("./", "*/app.js"): True,
+    ("src/**/*.py", "src/*.so"): False,
+    ("src/**/*.py", "src/*/x.so"): False,
+    ("src/*.c", "src/ignored.*"): True,
+    ("src/*", "src/*.o"): False,
     ("src", "dist/*.js"): False,
 }
 
