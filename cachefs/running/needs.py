@@ -58,8 +58,9 @@ class Placed(Struct, frozen=True, kw_only=True):
 
     def inputs_in(self, directory: Path) -> list[str]:
         """The inputs, without those that no step has made."""
-        with Beneath.at(directory) as tree:
-            return [text for text in self.inputs if text not in self.perhaps or matches(tree, text)]
+        return [
+            text for text in self.inputs if text not in self.perhaps or _is_there(directory, text)
+        ]
 
 
 def _is_there(directory: Path, output: str) -> bool:
