@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
+    from cachefs.filesystems.versions import Past
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
 """A header for "copy if not exists", which lets S3 copy an object onto itself.
@@ -39,20 +40,12 @@ kind of copy is a plain one with a header of our choice, signed with the others.
 """
 
 
-class _ResolvedFilesystem(ObstoreFilesystem):
-    """Stores whose URLs were found out for their buckets."""
-
-    def _check(self, store: Any, bucket: str) -> None:
-        pass
-
-
-class ObstoreS3Filesystem(_ResolvedFilesystem):
+class ObstoreS3Filesystem(ObstoreFilesystem):
     """A bucket through obstore, connected by cachefs.
 
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
         reading: another one for the same bucket, for requests without a body: it limits silence.
-        without_retries: one that does not retry either.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
         connection: how the location's bucket is reached.
         parallelism: how many objects are written at a time.
@@ -64,7 +57,6 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         self,
         fs: AbstractFileSystem,
         reading: AbstractFileSystem,
-        without_retries: AbstractFileSystem,
         s3fs: Callable[[], S3Filesystem],
         connection: S3Connection,
         parallelism: int = 4,
@@ -77,8 +69,10 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         self._region = connection.region
         self._plain = is_plain(connection.bucket_url)
         self._with_headers = with_headers
-        self._without_retries = _ResolvedFilesystem(without_retries)
         self._connect_s3fs = s3fs
+
+    def _check(self, store: Any, bucket: str) -> None:
+        """Do not check: the URLs of the stores were found out for their buckets."""
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Send a multipart upload; with s3fs if it has headers, as obstore would add them to each.
@@ -173,10 +167,22 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         await self._s3fs.abandon(stat)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """Send one DELETE, without retries if the object may have changed."""
+        """One DELETE; with s3fs if the object may have changed, as obstore has no conditions."""
         if unless_changed is not None:
-            return await self._without_retries.delete(path)
+            return await self._s3fs.delete(path, unless_changed)
         return await super().delete(path)
+
+    async def past(self, path: str) -> Past:
+        """List the versions of the object with s3fs."""
+        return await self._s3fs.past(path)
+
+    async def reveal(self, path: str, marker: str) -> None:
+        """Delete the marker with s3fs."""
+        await self._s3fs.reveal(path, marker)
+
+    async def read_past(self, path: str, version: str, limit: int) -> bytes:
+        """One GET of the version with s3fs."""
+        return await self._s3fs.read_past(path, version, limit)
 
 
 DONE_IN: Final = timedelta(minutes=10)
@@ -220,7 +226,6 @@ def connect_obstore(
     return ObstoreS3Filesystem(
         connected(retries, headers),
         connected(retries, {}, patience),
-        connected(0, {}),
         s3fs,
         connection,
         parallelism,
