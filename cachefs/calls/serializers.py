@@ -18,18 +18,32 @@ import msgspec
 
 from cachefs.errors import CacheError, UsageError
 from cachefs.keying.functions import unwrapped
-from cachefs.keying.tables import arrow_table
+from cachefs.keying.tables import arrow_table, columns_with_nan
 from cachefs.keying.values import NoKeyError, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KIND: Final = b"cachefs.kind"
-_FROM_ARROW: Final[dict[str, Callable[[Any], Any]]] = {
-    "pyarrow.Table": lambda table: table,
-    "pandas.DataFrame": lambda table: table.to_pandas(),
-    "pandas.Series": lambda table: table.to_pandas().iloc[:, 0],
-    "polars.DataFrame": lambda table: importlib.import_module("polars").from_arrow(table),
+_NAN: Final = b"cachefs.nan"
+
+
+def _to_pandas(table: Any, with_nan: list[int]) -> Any:
+    """The DataFrame, in whose columns of objects None is NaN again where it was."""
+    frame = table.to_pandas()
+    for position in with_nan:
+        column = frame.iloc[:, position].copy()
+        if column.dtype == object:
+            column[column.isna()] = float("nan")
+            frame.isetitem(position, column)
+    return frame
+
+
+_FROM_ARROW: Final[dict[str, Callable[[Any, list[int]], Any]]] = {
+    "pyarrow.Table": lambda table, _: table,
+    "pandas.DataFrame": _to_pandas,
+    "pandas.Series": lambda table, with_nan: _to_pandas(table, with_nan).iloc[:, 0],
+    "polars.DataFrame": lambda table, _: importlib.import_module("polars").from_arrow(table),
 }
 _TABLES: Final = frozenset(_FROM_ARROW)
 
@@ -112,9 +126,8 @@ class Table:
         if table is None:
             known = ", ".join(sorted(_TABLES))
             raise ChangedError(f"it is a {kind}, which is no table: those are {known}")
-        noted = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), _KIND: kind.encode()}
-        )
+        notes = {_KIND: kind.encode(), _NAN: json.dumps(columns_with_nan(value)).encode()}
+        noted = table.replace_schema_metadata({**(table.schema.metadata or {}), **notes})
         data = self._written(noted)
         require_same(value, self.loads(data), self.name)
         return data
@@ -136,7 +149,8 @@ class Table:
             table = importlib.import_module("pyarrow").ipc.open_file(data).read_all()
         metadata = dict(table.schema.metadata or {})
         kind = metadata.pop(_KIND, b"").decode()
-        return _FROM_ARROW[kind](table.replace_schema_metadata(metadata or None))
+        with_nan = json.loads(metadata.pop(_NAN, b"[]"))
+        return _FROM_ARROW[kind](table.replace_schema_metadata(metadata or None), with_nan)
 
 
 class Array:

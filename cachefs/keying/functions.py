@@ -1,8 +1,9 @@
 """What identifies a Python function: its name, its code, and the values that its code uses.
 
-Code is the text of the function's definition, without decorators; without text, or for a lambda,
-whose text is that of whole lines, it is the compiled code. Neither contains line numbers or names
-of files.
+Code is the text of the function's definition, without decorators. It is the compiled code if there
+is no such text: for a lambda, whose text is that of whole lines, and if the file was edited after
+it was imported, so that it has the text of other code than this process runs. Neither contains line
+numbers or names of files.
 """
 
 from __future__ import annotations
@@ -27,9 +28,17 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 1000
 """How many functions' code is kept in memory."""
 
+_FILES: Final = 30
+"""For how many files it is kept which code they have."""
+
 _CODE: Final = (types.ModuleType, type, types.GenericAlias, types.UnionType, logging.Logger)
 
 _MUTABLE: Final = (list, dict, set, bytearray)
+
+_READS: Final = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+
+_OF_MODULES: Final = frozenset(name for name in vars(builtins) if name.startswith("__"))
+"""What every module has, such as ``__name__``. Other names of builtins may be those of globals."""
 
 _ADVICE: Final = "pass it as an argument, or give version= and change it when that changes"
 
@@ -171,16 +180,32 @@ def _code(code: types.CodeType) -> bytes:
 
 
 def _text(code: types.CodeType) -> str | None:
-    """The text of a definition without its decorators; None if there is none."""
+    """The text of a definition without its decorators; None if there is none of this code."""
     try:
         text = textwrap.dedent(inspect.getsource(code))
         definition = ast.parse(text).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
+        whole = "".join(inspect.findsource(code)[0])
+        if code not in _codes(whole):
+            return None
+    except (OSError, TypeError, ValueError, SyntaxError, IndexError):
         return None
     if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
         return None
     lines = text.splitlines(keepends=True)
     return "".join(lines[definition.lineno - 1 : definition.end_lineno])
+
+
+@functools.lru_cache(_FILES)
+def _codes(text: str) -> frozenset[types.CodeType]:
+    """The code of everything that a file defines, which has no names of files when compared."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # for cells of notebooks
+    waiting = [compile(text, "", "exec", flags, dont_inherit=True)]
+    found = set()
+    while waiting:
+        code = waiting.pop()
+        found.add(code)
+        waiting += [one for one in code.co_consts if isinstance(one, types.CodeType)]
+    return frozenset(found)
 
 
 def _compiled(code: types.CodeType) -> tuple[Any, ...]:
@@ -235,7 +260,7 @@ def _used(function: types.FunctionType, name: str) -> Iterator[tuple[str, object
         defaults = (function.__defaults__ or (), function.__kwdefaults__ or {})
         yield f"a default value of {name}", defaults
     for variable in _globals_read(function.__code__):
-        value = function.__globals__.get(variable, function)
+        value = function.__globals__.get(variable, function)  # it may be a builtin
         if not _is_code(value):
             yield f"the global {variable!r}, which {name} reads,", value
 
@@ -246,12 +271,12 @@ def _globals_read(code: types.CodeType) -> tuple[str, ...]:
     names = {
         str(instruction.argval)
         for instruction in dis.get_instructions(code)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+        if instruction.opname in _READS
     }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names.update(_globals_read(constant))
-    return tuple(sorted(names - vars(builtins).keys()))
+    return tuple(sorted(names - _OF_MODULES))
 
 
 def _is_code(value: object) -> bool:

@@ -21,6 +21,11 @@ TABLES: Final = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 _VOLATILE: Final = ("pandas_version", "creator")
 """What pandas notes in a table that says nothing about its content."""
 
+_MISSING: Final = ("NoneType", "float", "NAType", "NaTType")
+"""The types of what stands for missing values in pandas; among text a float can only be NaN."""
+
+_EXACT: Final = ({bool}, {int}, {float})
+
 
 def encoded_table(value: Any, inner: Callable[[Any, str], list[Any]]) -> list[Any] | None:
     """The value as nested lists of plain data; None if it is no table or array.
@@ -34,8 +39,25 @@ def encoded_table(value: Any, inner: Callable[[Any, str], list[Any]]) -> list[An
         return _encoded_array(value, inner)
     if package == "pandas" and type(value).__name__ in ("Timestamp", "Timedelta"):
         return [value.isoformat(), str(getattr(value, "tz", None))]
+    if package == "pandas" and type(value).__name__ in _MISSING:
+        return []
     table = arrow_table(value)
-    return None if table is None else [_table_digest(table)]
+    if table is None:
+        return None
+    return [_table_digest(table), *(_encoded_objects(one, inner) for one in _of_objects(value))]
+
+
+def columns_with_nan(value: Any) -> list[int]:
+    """The columns of text or bytes as objects in a pandas table in which NaN is what is missing.
+
+    Arrow takes it for the same as None.
+    """
+    frame = _frame(value)
+    return [
+        position
+        for position, column in enumerate([] if frame is None else _columns(frame))
+        if column.dtype == object and set(map(type, column)) in ({str, float}, {bytes, float})
+    ]
 
 
 def arrow_table(value: Any) -> Any:
@@ -68,6 +90,40 @@ def _arrow_table(value: Any, pyarrow: Any) -> Any:
     if kind == "Series":
         return pyarrow.Table.from_pandas(value.to_frame())
     return pyarrow.Table.from_pandas(value) if kind == "DataFrame" else None
+
+
+def _frame(value: Any) -> Any:
+    """A DataFrame or Series of pandas as a DataFrame; None for anything else."""
+    if type(value).__module__.partition(".")[0] != "pandas":
+        return None
+    return value.to_frame() if type(value).__name__ == "Series" else value
+
+
+def _columns(frame: Any) -> list[Any]:
+    return [frame.iloc[:, position] for position in range(frame.shape[1])]
+
+
+def _of_objects(value: Any) -> list[Any]:
+    """The columns of Python objects in a table of pandas, those of its index included."""
+    frame = _frame(value)
+    if frame is None:
+        return []
+    levels = [frame.index.get_level_values(level) for level in range(frame.index.nlevels)]
+    return [column for column in (*_columns(frame), *levels) if column.dtype == object]
+
+
+def _encoded_objects(column: Any, inner: Callable[[Any, str], list[Any]]) -> list[Any]:
+    """What Arrow takes for the same in such a column: None and NaN, lists, tuples and arrays.
+
+    Usually the types of the items say it; if not, every item counts.
+    """
+    kinds = set(map(type, column))
+    names = sorted(kind.__name__ for kind in kinds)
+    missing = {kind for kind in kinds if kind.__name__ in _MISSING}
+    is_text = any(kinds - missing <= {text} for text in (str, bytes))
+    if kinds in _EXACT or (is_text and len(missing) <= 1):
+        return names
+    return [names, [inner(item, f"[{place}]") for place, item in enumerate(column)]]
 
 
 def _table_digest(table: Any) -> bytes:

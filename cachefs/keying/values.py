@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
+import functools
+import inspect
 import os
 import re
 import uuid
@@ -24,7 +26,7 @@ from cachefs.keying.sources import read_tree
 from cachefs.keying.tables import TABLES, encoded_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 MAX_DEPTH: Final = 64
 """How deep values may be nested: deeper ones are most likely part of themselves."""
@@ -44,7 +46,8 @@ def encoded(value: Any, where: str, *, files: bool = True, depth: int = 0) -> li
             pattern, or a member of an enum; a tuple, list, dict, set, dataclass or msgspec Struct
             of such values; a ``Path``, which counts by its name and by what it contains, or a
             ``PurePath``, which is just text; a table or array of NumPy, pandas, PyArrow or Polars.
-            Not an object of a class derived from one of these.
+            Not an object of a class derived from a builtin type, unless it is an enum or named
+            tuple. Attributes that are not fields count too, except those of a ``cached_property``.
         where: what the value is, for messages, such as ``argument 'rows'``.
         files: whether a ``Path`` has a key. Without, it is refused.
         depth: how deep this value is nested in others.
@@ -148,6 +151,8 @@ _COLLECTIONS: Final[Mapping[type, Callable[[Any, Any], list[Any]]]] = {
     frozenset: lambda value, inner: ["frozenset", _unordered(value, inner)],
 }
 
+_BUILTIN: Final = tuple({*_PLAIN, *_COLLECTIONS} - {type(None), type(Ellipsis)})
+
 
 def _items(value: Any, inner: Callable[[Any, str], list[Any]]) -> list[Any]:
     return [inner(item, f"[{index}]") for index, item in enumerate(value)]
@@ -165,12 +170,14 @@ def _kind_of_class(value: Any) -> Callable[[Any, Any], list[Any]] | None:
     """How objects of classes that users define become data."""
     if isinstance(value, enum.Enum):
         return _member
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return _fields_of_tuple
+    if isinstance(value, _BUILTIN):
+        return None  # it has content besides its fields
     if isinstance(value, msgspec.Struct):
         return _fields_of_struct
     if is_dataclass(value) and not isinstance(value, type):
         return _fields_of_dataclass
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return _fields_of_tuple
     return None
 
 
@@ -191,8 +198,29 @@ def _fields_of_tuple(value: Any, inner: Callable[[Any, str], list[Any]]) -> list
 
 
 def _fields(kind: str, value: Any, names: Any, inner: Callable[[Any, str], list[Any]]) -> list[Any]:
-    parts = [[name, inner(getattr(value, name), f".{name}")] for name in names]
+    every = [*names, *sorted(_other_attributes(value, names))]
+    parts = [[name, inner(getattr(value, name), f".{name}")] for name in every]
     return [kind, _name(type(value)), parts]
+
+
+def _other_attributes(value: Any, names: Collection[str]) -> Iterator[str]:
+    """The attributes of an object that are no fields: a derived class may have some.
+
+    What a ``cached_property`` keeps does not count: it follows from the others.
+    """
+    kind = type(value)
+    slots = {slot for one in kind.__mro__ for slot in _slots(one) if hasattr(value, slot)}
+    for name in slots | getattr(value, "__dict__", {}).keys():
+        kept_by = inspect.getattr_static(kind, name, None)
+        if name not in names and not isinstance(kept_by, functools.cached_property):
+            yield name
+
+
+def _slots(kind: type) -> Collection[str]:
+    slots = kind.__dict__.get("__slots__", ())
+    names = [name for name in ([slots] if isinstance(slots, str) else slots) if name[-2:] != "__"]
+    private = f"_{kind.__name__.lstrip('_')}"  # as Python renames what begins with two underscores
+    return [private + name if name.startswith("__") else name for name in names]
 
 
 def _name(kind: type) -> str:

@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cachefs.building.steps import Source
 from cachefs.errors import UsageError
 from cachefs.keying.patterns import is_pattern, split_pattern
 from cachefs.keying.selection import Selection
+from cachefs.keying.sources import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -55,9 +57,22 @@ def as_sources(
         )
         source = Source(root, selection)
         if not os.path.lexists(root) or (include and not source.content.entries):
-            raise UsageError(f"the input {text!r} does not exist, and no file matches it")
+            raise UsageError(_missing(text, root, source, selection))
         sources[name] = source
     return sources
+
+
+def _missing(text: str, root: Path, source: Source, selection: Selection) -> str:
+    """Why an input is an error: nothing is there, or only what is left out."""
+    if selection.ignore and os.path.lexists(root):
+        every = read_tree(root, replace(selection, ignore=False))
+        if every.entries:
+            where = ", ".join(source.content.left_out)
+            return (
+                f"all that the input {text!r} matches is left out ({where}); name the files "
+                "themselves, or count what is ignored (--no-ignore, ignore = false)"
+            )
+    return f"the input {text!r} does not exist, and no file matches it"
 
 
 def root_and_pattern(directory: Path, text: str) -> tuple[Path, str]:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from cachefs.building.outputs import matches
 from cachefs.errors import UsageError
-from cachefs.keying.patterns import is_pattern
+from cachefs.keying.patterns import fixed_part, is_pattern, may_overlap
 from cachefs.keying.selection import IGNORE_FILES, Selection, Walk
+from cachefs.layers.beneath import Beneath
 from cachefs.running.inputs import root_and_pattern
 from cachefs.running.project import unknown
 
@@ -57,8 +59,19 @@ class Placed(Struct, frozen=True, kw_only=True):
     def inputs_in(self, directory: Path) -> list[str]:
         """The inputs, without those that no step has made."""
         return [
-            text for text in self.inputs if text not in self.perhaps or any(directory.glob(text))
+            text for text in self.inputs if text not in self.perhaps or _is_there(directory, text)
         ]
+
+
+def _is_there(directory: Path, output: str) -> bool:
+    """Whether something is at an output, also behind a link of the user's."""
+    if not is_pattern(output):
+        return os.path.lexists(directory / output)
+    above = fixed_part(output)
+    if not (directory / above).is_dir():
+        return False
+    with Beneath.at(directory / above) as tree:
+        return bool(matches(tree, os.path.relpath(output, above or ".")))
 
 
 def placed(project: Project, names: Sequence[str]) -> dict[str, Placed]:
@@ -142,6 +155,12 @@ def _reader(directory: Path, step: NamedStep, output: str) -> str | None:
     for text in step.inputs:
         root, pattern = root_and_pattern(directory, text)
         root = Path(os.path.normpath(root))
+        if is_pattern(output):
+            if not may_overlap(os.path.relpath(root / pattern.strip("/"), directory), output):
+                continue
+            if not path.is_relative_to(root):
+                return text  # ignore files know no patterns above the input
+            pattern = ""
         if path != root and path.is_relative_to(root):
             selection = Selection((), step.exclude, step.ignore, {}, directory)
             parts = path.relative_to(root).parts

@@ -6,6 +6,7 @@ nothing and opens no cache.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path, PurePath
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from cachefs.errors import UsageError
+from cachefs.keying.patterns import is_pattern, may_overlap
 from cachefs.keying.selection import repository
 from cachefs.similar import most_similar
 
@@ -341,6 +343,11 @@ def _faults(project: Project) -> Iterator[str]:
             if output in outputs:
                 yield f"steps {outputs[output]!r} and {name!r} make the same output {output!r}"
             outputs[output] = name
+    yield from _overlapping(outputs)
+
+
+def _overlapping(outputs: Mapping[str, str]) -> Iterator[str]:
+    """Which outputs are inside others, or may be, of the names of steps by their outputs."""
     for output, name in outputs.items():
         for above in map(str, PurePath(output).parents):
             if above in outputs:
@@ -348,6 +355,14 @@ def _faults(project: Project) -> Iterator[str]:
                     f"the output {output!r} of step {name!r} is inside the output {above!r} of "
                     f"step {outputs[above]!r}; each step needs outputs of its own"
                 )
+    for (one, name), (other, other_name) in itertools.combinations(outputs.items(), 2):
+        patterns = is_pattern(one) or is_pattern(other)
+        if name != other_name and patterns and may_overlap(one, other):
+            yield (
+                f"the output {one!r} of step {name!r} and the output {other!r} of step "
+                f"{other_name!r} may be the same file, or one inside the other; each step needs "
+                "outputs of its own"
+            )
 
 
 def unknown(name: str, steps: Mapping[str, NamedStep]) -> str:

@@ -59,18 +59,23 @@ def staying(
     """
     needed = [*_user_cache(), Path(tempfile.gettempdir()), Path(sys.prefix), directory]
     needed += [*_local(locations), *(directory / name for name in inputs)]
-    real = [Path(os.path.realpath(path)) for path in needed]
+    real = {Path(os.path.realpath(path)) for path in needed} | set(map(_located, needed))
     return [output for output in outputs if any(_holds(directory, output, path) for path in real)]
 
 
 def _holds(directory: Path, output: str, path: Path) -> bool:
-    """Whether a path is at or below an output."""
+    """Whether a path is at or below an output. What an output links to is not below it."""
     if not is_pattern(output):
-        return path.is_relative_to(os.path.realpath(directory / output))
+        return path.is_relative_to(_located(directory / output))
     if not path.is_relative_to(os.path.realpath(directory)):
         return False
     with Beneath.at(directory) as tree:
         return any(
-            path.is_relative_to(os.path.realpath(directory.joinpath(*map(os.fsdecode, match))))
+            path.is_relative_to(_located(directory.joinpath(*map(os.fsdecode, match))))
             for match in matches(tree, output)
         )
+
+
+def _located(path: Path) -> Path:
+    """Where a path is, whether or not a link is there."""
+    return Path(os.path.realpath(path.parent), path.name)

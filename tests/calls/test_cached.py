@@ -16,6 +16,7 @@ import pytest
 import cachefs
 from cachefs import Files, UsageError, cached
 from cachefs.calls import store as call_store
+from cachefs.calls.serializers import ChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,6 +254,43 @@ def test_tables_come_back_exactly(cache: str, stored_as: Any) -> None:
         assert make.calls == [index]
         assert type(results[1]) is type(table)
         assert results[1].equals(table)
+
+
+@pytest.mark.parametrize("stored_as", ["arrow", "parquet"])
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["x", None],
+        ["x", float("nan")],
+        [float("nan"), "x", None],
+        [b"x", float("nan")],
+        [[1], [2]],
+        [(1,), (2,)],
+        [{"a": 1}, {"b": 2}],
+        [float("nan"), float("nan")],
+        [None, None],
+    ],
+)
+@pytest.mark.parametrize("kind", ["object", None])
+def test_columns_of_objects_come_back_exactly_or_are_refused(
+    stored_as: Any, items: list[Any], kind: str | None
+) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    table = cachefs.Table(stored_as)
+    column = pd.Series(items, dtype=kind)
+    frame = pd.DataFrame({"n": [1, 2, 3][: len(items)], "a": column})
+    for before in (frame, frame["a"]):
+        try:
+            after = table.loads(table.dumps(before))
+        except ChangedError:
+            assert column.dtype == object, "others are always exact"
+            continue
+        if before is frame:
+            pd.testing.assert_frame_equal(after, before)
+            after = after["a"]
+        assert after.dtype == column.dtype
+        assert repr(list(after)) == repr(list(column))
 
 
 def test_arrays_come_back_exactly(cache: str, caplog: pytest.LogCaptureFixture) -> None:

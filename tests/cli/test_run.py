@@ -114,6 +114,15 @@ def test_an_input_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
     assert b"no file matches" in done.stderr
 
 
+def test_a_pattern_whose_files_are_all_ignored_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "in.c").write_text("a")
+    (tmp_path / ".gitignore").write_text("*.c\n")
+    done = _run(tmp_path, "--input", "*.c", "--", "true")
+    assert done.returncode == 2
+    assert b"all that the input '*.c' matches is left out (.gitignore)" in done.stderr
+    assert _run(tmp_path, "--input", "*.c", "--no-ignore", "--", "true").returncode == 0
+
+
 # --- reports ------------------------------------------------------------------------------------
 
 

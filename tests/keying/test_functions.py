@@ -23,7 +23,8 @@ def made(text: str, name: str = "f", file: Path | None = None, **variables: Any)
     vars(module).update(variables)
     if file is not None:
         file.write_text(text)
-    exec(compile(text, str(file or "<none>"), "exec"), vars(module))  # noqa: S102 - as a module is
+    code = compile(text, str(file or "<none>"), "exec", dont_inherit=True)
+    exec(code, vars(module))  # noqa: S102 - as a module is
     return vars(module)[name]
 
 
@@ -219,3 +220,45 @@ def test_a_wrong_call_is_told_in_one_line_when_it_is_declared(
     with pytest.raises(UsageError, match=match) as caught:
         Build().step(function, params=params, outputs=["out"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["format", "input", "id", "license"])
+def test_a_global_with_the_name_of_a_builtin_counts(name: str) -> None:
+    text = f"def f(d): return {name}"
+    keys = {key(text, **{name: value}) for value in ("csv", "json", 1)}
+    assert len(keys) == 3
+    assert key(text) not in keys, "there it is the builtin"
+
+
+def test_a_file_that_was_edited_after_its_import_does_not_say_what_its_code_was(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "steps.py"
+    old = made("def f(d): return 1\n", file=file)
+    file.write_text("def f(d): return 20\n")
+    still_old = function_key(old)
+    new = made("def f(d): return 20\n", file=file)
+    assert still_old != function_key(new)
+    assert still_old == function_key(made("def f(d): return 1\n"))
+
+
+def test_a_file_that_lost_lines_after_its_import_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "steps.py"
+    old = made("\n\n\n\ndef f(d): return 1\n", file=file)
+    for left in ("", "def f(d):", "def g(d): return 1\n", "x = '\\0'\n\0"):
+        file.write_text(left)
+        assert function_key(old) == function_key(made("def f(d): return 1\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from __future__ import annotations\ndef f(d: int) -> None: return d  # kept",
+        "class C:\n    @staticmethod\n    def f(d):\n        return _C__x  # kept\nf = C.f",
+        "def around():\n    def f(d):\n        return d  # kept\n    return f\nf = around()",
+        "async def g(): pass\nawaited = g\ndef f(d):\n    assert d, 'x'\n    return d  # kept",
+    ],
+)
+def test_text_counts_where_it_is_that_of_the_code(tmp_path: Path, text: str) -> None:
+    found = function_key(made(text + "\n", file=tmp_path / "one.py"), "version")
+    assert any(b"# kept" in part for part in found), "only the text has the comment"

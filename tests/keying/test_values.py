@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
+import functools
 import subprocess
 import sys
 import uuid
@@ -180,3 +181,103 @@ def test_tables_and_arrays_count_by_content() -> None:
         with pytest.raises(NoKeyError, match=r"^it[: .]") as caught:
             canonical(value, "it")
         assert "\n" not in str(caught.value)
+
+
+class Derived(Point):
+    """No dataclass itself, so that ``z`` is no field."""
+
+    def __init__(self, x: Any, z: Any) -> None:
+        super().__init__(x, 0)
+        self.z = z
+
+
+class Slotted(Point):
+    __slots__ = ("__hidden", "z")
+
+    def __init__(self, x: Any, z: Any) -> None:
+        super().__init__(x, 0)
+        self.z, self.__hidden = 0, z
+
+
+class Open(msgspec.Struct, dict=True):
+    x: Any
+
+    @classmethod
+    def of(cls, x: Any, z: Any) -> Open:
+        made = cls(x)
+        made.z = z  # type: ignore[attr-defined]
+        return made
+
+
+class Longer(Pair):
+    @classmethod
+    def of(cls, x: Any, z: Any) -> Longer:
+        made = cls(x, 0)
+        made.z = z  # type: ignore[attr-defined]
+        return made
+
+
+@pytest.mark.parametrize("make", [Derived, Slotted, Open.of, Longer.of])
+def test_attributes_that_are_no_fields_count(make: Any) -> None:
+    assert canonical(make(1, 2), "it") == canonical(make(1, 2), "it")
+    assert canonical(make(1, 2), "it") != canonical(make(1, 3), "it")
+    with pytest.raises(NoKeyError, match=r"it\..*z|hidden"):
+        canonical(make(1, object()), "it")
+
+
+@dataclass
+class WithProperty:
+    x: int
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.x
+
+
+def test_what_a_cached_property_keeps_does_not_count() -> None:
+    used, unused = WithProperty(1), WithProperty(1)
+    assert used.double == 2
+    assert canonical(used, "it") == canonical(unused, "it")
+
+
+@dataclass
+class TableAndField(dict[str, int]):
+    x: int
+
+
+@dataclass
+class TextAndField(str):  # noqa: SLOT000 - a dataclass has no slots unless it is told to
+    x: int
+
+
+def test_a_dataclass_that_is_a_builtin_too_is_refused() -> None:
+    table = TableAndField(1)
+    table["a"] = 1
+    for value in (table, TextAndField("a")):
+        with pytest.raises(NoKeyError, match="has no key"):
+            canonical(value, "it")
+
+
+def objects(items: list[Any]) -> Any:
+    pd = pytest.importorskip("pandas")
+    return pd.DataFrame({"a": pd.Series(items, dtype=object)})
+
+
+def test_what_arrow_takes_for_the_same_differs() -> None:
+    np, pd = map(pytest.importorskip, ("numpy", "pandas"))
+    nan = float("nan")
+    for group in (
+        [["x", None], ["x", nan], ["x", pd.NA], ["x", pd.NaT]],
+        [["x", None, nan], ["x", nan, None]],
+        [[[1], [2]], [(1,), (2,)], [np.array([1]), np.array([2])]],
+        [[{"a": 1}, {"b": 2}], [{"a": 1, "b": None}, {"a": None, "b": 2}]],
+        [[1, 2], [np.int64(1), np.int64(2)], [True, False]],
+        [[decimal.Decimal("1.0"), decimal.Decimal("2.00")], [decimal.Decimal("1.00")] * 2],
+    ):
+        frames = [objects(items) for items in group]
+        indexed = [frame.set_index("a") for frame in frames]
+        for values in (frames, [frame["a"] for frame in frames]):
+            assert len({canonical(value, "it") for value in values}) == len(group), group
+        if not isinstance(group[0][0], list | dict):
+            assert len({canonical(value, "it") for value in indexed}) == len(group), group
+    assert canonical(objects(["x", nan]), "it") == canonical(objects(["x", nan]), "it")

@@ -56,6 +56,17 @@ CASES = {
     ("dist/app.js/x", "dist/*.js"): True,
     ("dist/app.css", "dist/*.js"): False,
     ("dist", "dist/*.js"): True,
+    ("dist/*.js", "dist/app.*"): True,
+    ("dist/**/*.js", "dist/app.*"): True,
+    ("dist/*.js", "dist/*.css"): False,
+    ("dist/*.js", "*/app.*"): True,
+    ("dist/app.js", "*/app.*"): True,
+    ("dist", "*/app.js"): True,
+    ("./", "*/app.js"): True,
+    ("src/**/*.py", "src/*.so"): False,
+    ("src/**/*.py", "src/*/x.so"): False,
+    ("src/*.c", "src/ignored.*"): True,
+    ("src/*", "src/*.o"): False,
     ("src", "dist/*.js"): False,
 }
 
@@ -90,6 +101,17 @@ def test_what_a_listed_step_makes_is_an_input_in_whole(tmp_path: Path) -> None:
     steps = _placed(tmp_path, make=make, use={"inputs": ["src", "dist/a"], "needs": ["make"]})
     assert steps["use"].inputs == ["src", "dist/a", "other"]
     assert steps["use"].whole == {"dist/a", "other"}
+
+
+@pytest.mark.parametrize("output", ["dist/[^a]*", "dist/**.map", "dist/b.map", "dist/*"])
+def test_an_optional_output_is_an_input_once_it_is_there(tmp_path: Path, output: str) -> None:
+    make = {"outputs": ["made"], "optional_outputs": [output]}
+    use = _placed(tmp_path, make=make, use={"needs": ["make"]})["use"]
+    assert use.inputs_in(tmp_path) == ["made"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dist").symlink_to("elsewhere")
+    (tmp_path / "dist" / "b.map").touch()
+    assert use.inputs_in(tmp_path) == ["made", output]
 
 
 def test_a_step_does_not_need_itself_for_an_output_below_its_input(tmp_path: Path) -> None:

@@ -154,6 +154,26 @@ def test_outputs_behind_links_of_the_user_are_not_kept(
     assert trees.read(place) == {"in": File(b"1"), "out": Link("real"), "real": names}
 
 
+@pytest.mark.parametrize("output", ["out", "o*"])
+def test_a_link_from_an_output_to_an_input_is_moved_aside(place: Path, output: str) -> None:
+    """Left in place, it would lead the command into its input."""
+    (place / "out").symlink_to("in")
+    assert run(place, "cat in in > out", output, inputs=("in",)).outcome == "ran"
+    assert trees.read(place) == {"in": File(b"1"), "out": File(b"11")}
+    (place / "out").unlink()
+    (place / "out").symlink_to("in")
+    assert run(place, "cat in in > out", output, inputs=("in",)).outcome == "hit"
+    assert trees.read(place) == {"in": File(b"1"), "out": File(b"11")}
+
+
+@pytest.mark.parametrize("target", ["in", "elsewhere"])
+def test_a_link_that_is_input_and_output_stays(place: Path, target: str) -> None:
+    (place / "elsewhere").write_text("1")
+    (place / "out").symlink_to(target)
+    assert run(place, "cat out; : > made", "out", "made", inputs=("out",)).said == b"1"
+    assert (place / "out").readlink() == Path(target)
+
+
 def test_a_link_that_the_command_makes_is_an_output(place: Path) -> None:
     trees.write(place / "v1", {})
     for outcome in ("ran", "hit", "hit"):

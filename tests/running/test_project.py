@@ -106,6 +106,31 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("dist/*.js", "dist/app.js"), ("dist", "*/app.js"), ("*/app.*", "dist/*.js")]
+)
+def test_two_steps_cannot_have_outputs_that_may_be_the_same(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    """Each would move aside and replace what the other made."""
+    _write(
+        tmp_path,
+        f"[steps.a]\ncommand = 'x'\noutputs = ['{one}']\n"
+        f"[steps.b]\ncommand = 'x'\noutputs = ['{other}']\n",
+    )
+    with pytest.raises(UsageError, match=r"of step 'a' and .* of step 'b' may be the same file"):
+        find_project(tmp_path)
+
+
+def test_one_step_may_have_patterns_for_the_same_and_others_different_ones(tmp_path: Path) -> None:
+    _write(
+        tmp_path,
+        "[steps.a]\ncommand = 'x'\noutputs = ['dist/*.js', 'dist/app.*s']\n"
+        "[steps.b]\ncommand = 'x'\noutputs = ['dist/*.html', 'dist2']\n",
+    )
+    assert find_project(tmp_path) is not None
+
+
 @pytest.mark.parametrize("text", MISTAKES)
 def test_mistakes_in_a_step_name_file_table_and_key(tmp_path: Path, text: str) -> None:
     path = _write(tmp_path, f"[steps.a]\n{text}\n")
