@@ -43,7 +43,9 @@ def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, st
     return fs, path
 
 
-def adapt(fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE) -> Filesystem:
+def adapt(
+    fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
+) -> Filesystem:
     """Wrap the filesystem object in the class for its family; subclasses belong to it as well.
 
     All others are used through fsspec's general methods: files are written to temporary files and
@@ -52,5 +54,5 @@ def adapt(fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIEN
     for kind in type(fs).__mro__:
         family = _FAMILIES.get(f"{kind.__module__}.{kind.__name__}")
         if family is not None:
-            return family(fs, parallelism, patience)
-    return Filesystem(fs, parallelism, patience)
+            return family(fs, bound, patience)
+    return Filesystem(fs, bound, patience)

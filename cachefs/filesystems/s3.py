@@ -72,15 +72,16 @@ class S3Filesystem(PagedListing):
     touches = True
     compares = True
     _prefetches = True
+    _finds_levels = True
     copy_limit = COPY_LIMIT
     copy_part = COPY_PART
 
     def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(fs, parallelism, patience)
+        super().__init__(fs, bound, patience)
         # For the parts of all uploads together, so that many large blobs need the memory of one.
-        self._parts = asyncio.Semaphore(parallelism)
+        self._parts = asyncio.Semaphore(self.parallelism)
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         bucket, _, key = path.partition("/")

@@ -61,6 +61,21 @@ IS_ARCHIVED: Final = (
     "it is archived: restore it, or export again; and let no lifecycle rule archive a cache"
 )
 
+REFUSED_STATUS: Final = (429, 503)
+"""The HTTP statuses of a server that has too much to do for now."""
+
+_REFUSED: Final = {
+    *map(str, REFUSED_STATUS),
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "SlowDown",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+_REFUSED_IN_TEXT: Final = re.compile(
+    rf"status(?: code)?:? ({'|'.join(map(str, REFUSED_STATUS))})\b"
+)
+
 _RIGHTS: Final = {
     "list": "s3:ListBucket",
     "look up": "s3:GetObject, and s3:ListBucket for what is absent",
@@ -104,6 +119,15 @@ def by_code(error: BaseException, operation: str) -> Finding | None:
 def is_archived(error: BaseException) -> bool:
     """Whether an S3 server refused a request because the object is archived."""
     return code_of(error) in ARCHIVED
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether an S3 server refused a request because it has too much to do for now."""
+    if code_of(error) in _REFUSED:
+        return True
+    # obstore has no attribute for the status, which is all that the response to a HEAD has.
+    of_obstore = any(type(one).__module__.startswith("obstore") for one in causes(error))
+    return of_obstore and bool(_REFUSED_IN_TEXT.search(str(error)))
 
 
 def is_explained(error: BaseException) -> bool:
