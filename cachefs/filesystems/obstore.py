@@ -23,7 +23,8 @@ from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import part_size
 from cachefs.filesystems.patience import CLEANUP, PATIENCE
-from cachefs.filesystems.s3_failures import is_refused
+from cachefs.filesystems.s3_answers import BEYOND
+from cachefs.filesystems.s3_failures import is_refused, status_in_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -316,7 +317,7 @@ _CHANGED: Final = {"AlreadyExistsError", "PreconditionError"}
 
 def _is_beyond(error: Exception) -> bool:
     """Whether a range is beyond the end of the object, for which obstore has no error class."""
-    return not isinstance(error, FileNotFoundError) and "416" in str(error)
+    return status_in_text(error) == BEYOND
 
 
 def _just_before(key: str) -> str | None:

@@ -72,9 +72,7 @@ _REFUSED: Final = {
     "ThrottlingException",
     "TooManyRequests",
 }
-_REFUSED_IN_TEXT: Final = re.compile(
-    rf"status(?: code)?:? ({'|'.join(map(str, REFUSED_STATUS))})\b"
-)
+_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})\b")
 
 _RIGHTS: Final = {
     "list": "s3:ListBucket",
@@ -125,9 +123,15 @@ def is_refused(error: BaseException) -> bool:
     """Whether an S3 server refused a request because it has too much to do for now."""
     if code_of(error) in _REFUSED:
         return True
-    # obstore has no attribute for the status, which is all that the response to a HEAD has.
-    of_obstore = any(type(one).__module__.startswith("obstore") for one in causes(error))
-    return of_obstore and bool(_REFUSED_IN_TEXT.search(str(error)))
+    return status_in_text(error) in REFUSED_STATUS
+
+
+def status_in_text(error: BaseException) -> int | None:
+    """The HTTP status that obstore states in the text of its errors, as it has no attribute."""
+    if not type(error).__module__.startswith("obstore"):
+        return None
+    found = _STATUS.search(str(error).partition("\n\nDebug source:")[0])
+    return int(found[1]) if found else None
 
 
 def is_explained(error: BaseException) -> bool:
