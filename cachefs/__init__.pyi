@@ -1,12 +1,11 @@
 from .amount import Amount
 from .between import copy, merge, plan_copy, plan_merge
 from .building.build import Build
-from .building.cached import Cached, CallStatistics, cached
 from .building.report import BuildReport, StepReport
-from .building.serializers import Array, Files, Json, Pickle, Serializer, Table
-from .building.statistics import Saving
 from .building.steps import Part, Source, Step, StepError
 from .cache import Cache, open
+from .calls.cached import Cached, CallStatistics, cached
+from .calls.serializers import Array, Files, Json, Pickle, Serializer, Table
 from .digest import Digest
 from .errors import (
     AccessError,
@@ -43,6 +42,7 @@ from .operations.verify import Fault, VerifyReport
 from .transfer.exporter import ExportReport
 from .transfer.importer import CachedResult, Miss
 from .transfer.sources import BlobSource
+from .user_cache.statistics import Saving
 from .wire.cacheconfig import LayerIndex, RecordIndex
 from .wire.description import Description
 

@@ -25,6 +25,7 @@ Errors of filesystem libraries are mapped to these in one place,
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cachefs.masking import mask_text
@@ -144,3 +145,11 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
+
+
+def reason(error: Exception) -> str:
+    """What went wrong as part of a sentence: without the number that OSError begins with."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    name = error.filename
+    return error.strerror if name is None else f"{os.fsdecode(name)}: {error.strerror}"

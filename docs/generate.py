@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from cachefs.building.project import NamedStep, Settings
 from cachefs.cli.exits import MEANINGS
 from cachefs.cli.main import program as command_line
 from cachefs.location.attributes import ATTRIBUTES, TYPES
+from cachefs.running.project import NamedStep, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -126,7 +126,7 @@ def sha256(folder: str) -> Work:
 
 def look(folder: str, twice: bool) -> Work:
     """Read a tree as a source: every file the first time, then only what has changed."""
-    from cachefs.building.sources import read_tree
+    from cachefs.keying.sources import read_tree
 
     if twice:
         read_tree(Path(folder))

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cachefs.building.functions import check_call, function_key, is_deferred, label, unwrapped
 from cachefs.building.processes import Process
-from cachefs.building.values import canonical
 from cachefs.errors import UsageError
+from cachefs.keying.functions import check_call, function_key, is_deferred, label, unwrapped
+from cachefs.keying.values import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,25 +8,26 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from cachefs.building import keys, leftovers
 from cachefs.building.actions import Command, Function
 from cachefs.building.engine import Engine
 from cachefs.building.exporting import MALFORMED, Exporter
 from cachefs.building.in_place import is_in_place, put_and_note
-from cachefs.building.leftovers import SCRATCH
 from cachefs.building.opening import all_opened, compression_of, joinable
 from cachefs.building.outputs import Outputs
-from cachefs.building.patterns import is_pattern
 from cachefs.building.report import BuildReport
 from cachefs.building.restoring import staged
 from cachefs.building.scratch import Scratch
-from cachefs.building.selection import Selection
 from cachefs.building.sending import Sender
 from cachefs.building.steps import Node, Part, Source, Step, as_part, check_apart, checked_path
 from cachefs.building.taking import take_hit
 from cachefs.concurrency import run
 from cachefs.errors import UsageError
+from cachefs.keying import keys
+from cachefs.keying.patterns import is_pattern
+from cachefs.keying.selection import Selection
+from cachefs.layers import leftovers
 from cachefs.layers.beneath import Beneath
+from cachefs.layers.leftovers import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

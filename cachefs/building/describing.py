@@ -19,7 +19,7 @@ from cachefs.wire.description import Description
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cachefs.building.keys import Entry
+    from cachefs.keying.keys import Entry
 
 MOST_FILES: Final = 400
 """How many digests of files a description has; for more, those of whole directories."""

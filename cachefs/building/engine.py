@@ -19,7 +19,6 @@ from cachefs.building.describing import describe
 from cachefs.building.executing import UNUSABLE, execute
 from cachefs.building.executors import ExecutorLostError
 from cachefs.building.history import History, take_apart
-from cachefs.building.reasons import reason
 from cachefs.building.remote import RemoteInputError
 from cachefs.building.results import Results
 from cachefs.building.scratch import UnusableInputError, part_content
@@ -27,6 +26,7 @@ from cachefs.building.states import Output, State, input_keys
 from cachefs.building.steps import Source, Step, failure
 from cachefs.building.threads import in_thread
 from cachefs.concurrency import task_group
+from cachefs.errors import reason
 from cachefs.graph import RecordGraph, output_key
 from cachefs.wire import timestamps
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building.reasons import ended, reason
+from cachefs.building.processes import ended
 from cachefs.building.states import Output
 from cachefs.building.steps import failure
 from cachefs.building.threads import in_thread
-from cachefs.errors import CacheError
+from cachefs.errors import CacheError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,12 +13,12 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from cachefs.building.user_cache import read_checked, sweep, write_checked
+from cachefs.user_cache.directory import read_checked, sweep, write_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cachefs.building.keys import Definition, Entry
+    from cachefs.keying.keys import Definition, Entry
 
 _SHOWN: Final = 5
 _NO_RUN: Final = "no earlier run is known on this machine"

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building.index import DigestIndex, as_seen, clock
-from cachefs.building.listings import kept_listing
 from cachefs.building.outputs import matches
 from cachefs.building.restoring import put_in_place
 from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.listing import DIRECTORY, FILE, HARD_LINK, SYMLINK, Listed, kept_mode
 from cachefs.layers.sparse import hash_stored
+from cachefs.user_cache.index import DigestIndex, as_seen, clock
+from cachefs.user_cache.listings import kept_listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from cachefs.building.patterns import fixed_part, is_pattern, split_pattern
-from cachefs.building.selection import Selection, Walk
 from cachefs.errors import UsageError
+from cachefs.keying.patterns import fixed_part, is_pattern, split_pattern
+from cachefs.keying.selection import Selection, Walk
 from cachefs.layers.beneath import split
 
 if TYPE_CHECKING:

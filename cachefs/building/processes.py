@@ -184,3 +184,8 @@ def _is_binary(program: Path) -> bool:
     """Whether a file is no script: as in shells, if there is a NUL byte in its first line."""
     with program.open("rb") as file:
         return b"\0" in file.read(256).partition(b"\n")[0]
+
+
+def ended(status: int) -> str:
+    """How a command failed, by its exit status, which is negative for a signal."""
+    return f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"

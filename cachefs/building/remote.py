@@ -14,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachefs.building import leftovers
-from cachefs.building.reasons import ended
+from cachefs.building.processes import ended
 from cachefs.building.scratch import Scratch, part_content
 from cachefs.building.steps import failure
 from cachefs.concurrency import run
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, NotFoundError
+from cachefs.layers import leftovers
 from cachefs.transfer.exporter import Blob, Transfer
 from cachefs.transfer.importer import fetch_blob
 from cachefs.transfer.sources import MappingSource

@@ -9,9 +9,9 @@ import stat
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachefs.building import leftovers
 from cachefs.building.outputs import Place, by_filesystem, matches
 from cachefs.errors import UsageError
+from cachefs.layers import leftovers
 from cachefs.layers.beneath import Beneath
 
 if TYPE_CHECKING:

@@ -9,20 +9,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cachefs.building import leftovers, log
+from cachefs.building import log
 from cachefs.building.in_place import note
-from cachefs.building.index import clock
-from cachefs.building.listings import keep_listing, keep_log
 from cachefs.building.outputs import Outputs
-from cachefs.building.sources import read_part
 from cachefs.building.steps import Source, Step, StepError, failure
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, LayerError, UsageError
-from cachefs.layers import packing
+from cachefs.keying.sources import read_part
+from cachefs.layers import leftovers, packing
 from cachefs.layers.beneath import Beneath, split
 from cachefs.layers.extracting import LayerSource, extract_chain
 from cachefs.layers.limits import DEFAULT_LIMITS, Limits
 from cachefs.layers.listing import Listing
+from cachefs.user_cache.index import clock
+from cachefs.user_cache.listings import keep_listing, keep_log
 from cachefs.wire import description, timestamps
 from cachefs.wire.cacheconfig import NO_PARENT, Annotations, Layer
 

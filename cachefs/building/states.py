@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from cachefs.building.keys import content_key
 from cachefs.building.report import StepReport
 from cachefs.building.steps import Source, Step
 from cachefs.graph import Key
+from cachefs.keying.keys import content_key
 from cachefs.wire import description, timestamps
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cachefs.building.keys import Definition, selector
-from cachefs.building.selection import EVERYTHING, Selection
-from cachefs.building.sources import Content, bytes_content, lay_out, read_tree
 from cachefs.errors import CacheError, UsageError
+from cachefs.keying.keys import Definition, selector
+from cachefs.keying.selection import EVERYTHING, Selection
+from cachefs.keying.sources import Content, bytes_content, lay_out, read_tree
 from cachefs.layers.tarformat import shown
 
 if TYPE_CHECKING:

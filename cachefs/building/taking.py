@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cachefs.building.executing import UNUSABLE
 from cachefs.building.in_place import is_in_place, put_and_note
-from cachefs.building.listings import kept_log
 from cachefs.building.log import opened
 from cachefs.building.restoring import staged
 from cachefs.building.threads import in_thread
 from cachefs.concurrency import run
+from cachefs.user_cache.listings import kept_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from cachefs.building.actions import Sink
-    from cachefs.building.needs import Placed
+    from cachefs.running.needs import Placed
 
 _IN_MEMORY: Final = 1 << 20
 """Bytes of output that a step may have before they are kept in a temporary file."""

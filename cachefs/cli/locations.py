@@ -13,22 +13,22 @@ import click
 from click.shell_completion import CompletionItem
 
 import cachefs
-from cachefs.building.project import find_project
-from cachefs.building.user_cache import CACHE_VARIABLE, own_cache
 from cachefs.cli.hints import repeat, several
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
+from cachefs.running.project import find_project
+from cachefs.user_cache.directory import CACHE_VARIABLE, own_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cachefs import Cache
-    from cachefs.building.project import Project
     from cachefs.location.attributes import Role
     from cachefs.location.keys import Names
+    from cachefs.running.project import Project
 
 MANY: Final = 5
 """Maximum number of names that an error lists."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cachefs.building.policy import Policy
-from cachefs.building.user_cache import CACHE_VARIABLE
 from cachefs.cli import quantities
 from cachefs.cli.locations import (
     LOCATION,
@@ -19,12 +17,14 @@ from cachefs.cli.locations import (
 )
 from cachefs.cli.output import say
 from cachefs.errors import LocationError, UsageError
+from cachefs.running.policy import Policy
+from cachefs.user_cache.directory import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachefs.building.project import NamedStep, Project
     from cachefs.location.options import Location
+    from cachefs.running.project import NamedStep, Project
 
 _OPTIONS = (
     click.option(

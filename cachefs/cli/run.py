@@ -10,7 +10,6 @@ from typing import Any
 import click
 import msgspec
 
-from cachefs.building.running import UserCommand, run_cached
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of_step
 from cachefs.cli.failing import tell
@@ -21,6 +20,7 @@ from cachefs.cli.policies import cache_options, chosen_policy
 from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
 from cachefs.cli.words import PROJECT, RunCommand, WordType, list_steps, named_steps
+from cachefs.running.command import UserCommand, run_cached
 
 
 @click.command(

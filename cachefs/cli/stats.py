@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cachefs.amount import counted
-from cachefs.building import statistics
-from cachefs.building.statistics import Saving
 from cachefs.cli.exits import Exit
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import age, is_terminal, print_json, print_table, say, size
 from cachefs.filesystems.system import system_error
+from cachefs.user_cache import statistics
+from cachefs.user_cache.statistics import Saving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cachefs.amount import counted
-from cachefs.building.foreseeing import foresee
-from cachefs.building.needs import placed
-from cachefs.building.running import UserCommand, run_cached
-from cachefs.building.side_by_side import CURRENT, SideBySide
 from cachefs.building.steps import StepError
 from cachefs.cli.exits import Exit, status_of, status_of_step
 from cachefs.cli.failing import tell
@@ -26,16 +22,20 @@ from cachefs.cli.run_reports import tell_report, write_report
 from cachefs.cli.signals import forwarded
 from cachefs.errors import CacheError
 from cachefs.masking import mask_text
+from cachefs.running.command import UserCommand, run_cached
+from cachefs.running.foreseeing import foresee
+from cachefs.running.needs import placed
+from cachefs.running.side_by_side import CURRENT, SideBySide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cachefs.building.actions import Sink
-    from cachefs.building.needs import Placed
-    from cachefs.building.policy import Policy
-    from cachefs.building.project import Project
     from cachefs.building.report import StepReport
-    from cachefs.building.side_by_side import Ended
+    from cachefs.running.needs import Placed
+    from cachefs.running.policy import Policy
+    from cachefs.running.project import Project
+    from cachefs.running.side_by_side import Ended
 
 logger = logging.getLogger("cachefs")
 

@@ -8,16 +8,16 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from cachefs.building.project import unknown
 from cachefs.cli.locations import project_here
 from cachefs.cli.output import print_table
 from cachefs.errors import CacheError, UsageError
 from cachefs.masking import mask_text
+from cachefs.running.project import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cachefs.building.project import Project
+    from cachefs.running.project import Project
 
 OF_STEPS: Final = ("jobs", "keep_going")
 """Options for named steps only."""

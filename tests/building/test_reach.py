@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import cachefs
 from cachefs import CacheError
-from cachefs.building.policy import Policy
-from cachefs.building.running import UserCommand, run_cached
 from cachefs.layers.compression import decompressed
+from cachefs.running.command import UserCommand, run_cached
+from cachefs.running.policy import Policy
 from tests import trees
 from tests.poisoning import archive, poison
 from tests.trees import File, Link, Tree

@@ -217,7 +217,7 @@ def test_a_restore_killed_while_it_extracts_leaves_the_old_output(
     tmp_path: Path, shape: str
 ) -> None:
     target = "out" if shape == "file" else "out/large"
-    script = f"test {shape} = file || mkdir out; head -c 200000000 /dev/zero > {target}"
+    script = f"test {shape} = file || mkdir out; yes | head -c 200000000 > {target}"
     words = ("--output", "out", "--", "sh", "-c", script)
     assert _run(tmp_path, *words).returncode == 0
     (tmp_path / target).write_text("old")
@@ -230,7 +230,7 @@ def test_a_restore_killed_while_it_extracts_leaves_the_old_output(
     assert running.returncode == -signal.SIGKILL
     assert (tmp_path / target).read_text() == "old"
     assert _left(tmp_path)
-    assert _run(tmp_path, "--explain", *words).stderr == b"cachefs: hit\n"
+    assert _run(tmp_path, "--explain", *words).stderr.startswith(b"cachefs: hit")
     assert (tmp_path / target).stat().st_size == 200_000_000
     assert not _left(tmp_path)
 
@@ -358,7 +358,7 @@ def test_concurrent_runs_of_one_command_lose_no_results(tmp_path: Path) -> None:
     _all_at_once([(checkout, (*words, script)) for checkout in checkouts])
     assert len(_names(tmp_path)) == len(checkouts)
     for checkout in checkouts:
-        assert _run(checkout, "--explain", *words, script).stderr == b"cachefs: hit\n"
+        assert _run(checkout, "--explain", *words, script).stderr.startswith(b"cachefs: hit")
 
 
 def test_a_name_that_is_given_gathers_results(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_name_that_is_given_gathers_results(tmp_path: Path) -> None:
         assert b"miss" in _run(tmp_path, *words).stderr
     for content in ("a", "b"):
         (tmp_path / "in").write_text(content)
-        assert _run(tmp_path, *words).stderr == b"cachefs: hit\n"
+        assert _run(tmp_path, *words).stderr.startswith(b"cachefs: hit")
     assert _names(tmp_path) == ["mine"]
 
 

@@ -255,7 +255,7 @@ def test_the_output_of_steps_side_by_side_is_not_mixed(project: Path) -> None:
     """The second one ends while the first, which writes as it goes, still runs."""
     (project / "cachefs.toml").write_text(
         "[steps.first]\n"
-        'command = "echo 1; touch one; until [ -e two ]; do sleep 0.01; done; sleep 0.2; echo 3"\n'
+        'command = "echo 1; touch one; until [ -e two ]; do sleep 0.01; done; sleep 1; echo 3"\n'
         "[steps.second]\n"
         'command = "until [ -e one ]; do sleep 0.01; done; echo a; echo b; touch two"\n'
     )

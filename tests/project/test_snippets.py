@@ -34,8 +34,8 @@ import yaml
 from markdown_it import MarkdownIt
 
 import cachefs
-from cachefs.building.project import FILE
 from cachefs.cli.main import program
+from cachefs.running.project import FILE
 from tests.servers.s3 import S3Server
 
 ROOT = Path(__file__).parents[2]

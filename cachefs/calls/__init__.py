@@ -1,0 +1,1 @@
+"""Cached functions: calls whose results are kept in a cache, and the serializers of results."""

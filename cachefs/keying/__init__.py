@@ -1,0 +1,1 @@
+"""Cache keys: what identifies files, directories, values and functions."""
