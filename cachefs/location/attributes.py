@@ -194,8 +194,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("secret_access_key", _AZURE, "azure", SECRET,
               "The key of the account. By default the Azure client finds credentials."),
     Attribute("upload_parallelism", _S3_URL, "export", COUNT,
-              "How many blobs are uploaded at a time. If it is not given, this many large ones, and as "
-              "many small ones as the store takes.", scope="export", default=4),
+              "How many blobs are uploaded at a time. If it is not given, this many large ones, "
+              "and as many small ones as the store takes.", scope="export", default=4),
     Attribute("touch_refresh", _S3_URL, "export", DURATION,
               "The age at which the time of an existing blob is renewed.",
               scope="export", default=86400.0),

@@ -14,7 +14,7 @@ import pytest
 
 import cachefs
 from cachefs.filesystems.level import START
-from tests.building.in_place import run
+from tests.running.in_place import run
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 from tests.whole.test_lean_requests import blobs_of, export, graph_of
