@@ -241,9 +241,10 @@ class Levels(NamedTuple):
 
     @classmethod
     def found(cls, bound: int | None) -> Levels:
-        """Levels that are found; that of writes is at most ``bound``, if that is given."""
+        """Levels that are found; that of writes begins with ``bound`` and is never higher."""
         look_ups, touches = (Level(MOST, LOOKUP_PARALLELISM) for _ in range(2))
-        return cls(look_ups, Level(MOST), Level(bound or MOST), touches)
+        writes = Level(MOST) if bound is None else Level(bound, bound)
+        return cls(look_ups, Level(MOST), writes, touches)
 
 
 REFUSALS: Final = 16
