@@ -91,7 +91,9 @@ class Level:
         self._halvings: list[tuple[int, float]] = []
         self._usual_share = 0.0
         self._valid_from = -float("inf")
+        self._running = 0
         self._begin()
+        self._idle_since = self._since
 
     @classmethod
     def fixed(cls, number: int) -> Level:
@@ -100,7 +102,12 @@ class Level:
 
     def call(self) -> Call:
         """Note that a call begins."""
-        return Call(self, self._clock())
+        now = self._clock()
+        with self._lock:
+            if not self._running:
+                self._since += now - self._idle_since  # a time without calls says nothing
+            self._running += 1
+        return Call(self, now)
 
     def _refused(self, began: float) -> None:
         """Note that the server refused a request that was sent at this time."""
@@ -113,6 +120,8 @@ class Level:
         """Note the end of a call, and when its last request was sent."""
         now = self._clock()
         with self._lock:
+            self._running -= 1
+            self._idle_since = now
             self._busy += now - began
             if sent < self._valid_from:
                 return
@@ -144,13 +153,15 @@ class Level:
             self._undisturbed, self._measured_at = mean, self._since
             self.limit, self._resumes_at = min(self._resumes_at, self._ceiling), None
             return
+        if self._undisturbed == float("inf"):
+            self._measured_at = self._since
         self._undisturbed = min(self._undisturbed, mean)
-        if self._since - self._measured_at > AGAIN_AFTER:
-            self._resumes_at, self.limit = self.limit, max(self._least, self.limit // 4)
-            return
         used = min(float(self.limit), self._busy / elapsed if elapsed else float(self.limit))
         if used < self.limit / 2:
             return  # nothing had to wait for a call to end
+        if self._since - self._measured_at > AGAIN_AFTER:
+            self._resumes_at, self.limit = self.limit, max(self._least, self.limit // 4)
+            return
         enough = GAIN * used * (self._undisturbed / mean if mean else 1.0)
         self.limit = self._within(int(max(enough, self.limit * FALL)))
 

@@ -136,6 +136,14 @@ def test_a_call_may_end_in_no_time() -> None:
     assert LEAST <= level.limit <= 64
 
 
+def test_a_time_without_calls_says_nothing() -> None:
+    world = World(0.02, 1e6)
+    level = level_of(world)
+    world.now += 3600.0
+    world.run(level, START + 1)
+    assert level.limit > 1.5 * START
+
+
 def test_a_fixed_level_stays() -> None:
     world = World(0.02, 10.0)
     level = Level.fixed(3)
