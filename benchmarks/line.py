@@ -153,13 +153,25 @@ class _End(asyncio.Protocol):
             self.other._blocked = False
             self.other._schedule()
 
+    def end(self) -> None:
+        """Say that nothing more comes, and hang up if nothing more goes either."""
+        transport, other = self.transport, self.other
+        if transport is None or other is None or other.transport is None:
+            return
+        if transport.is_closing():
+            other.transport.close()
+        elif self._closing and not self._under_way:
+            transport.close()
+        else:
+            transport.write_eof()
+
     def _schedule(self) -> None:
         if self._timer is not None or self._blocked or self.other is None:
             return
         if self._under_way:
             self._timer = self._loop.call_at(self._under_way[0][0], self._deliver)
-        elif self._closing and self.other.transport is not None:
-            self._loop.call_later(self._direction.delay, self.other.transport.close)
+        elif self._closing:
+            self._loop.call_later(self._direction.delay, self.other.end)
 
     def _deliver(self) -> None:
         self._timer = None

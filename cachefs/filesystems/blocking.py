@@ -108,9 +108,11 @@ class BlockingFilesystem(Filesystem):
 
         def measured(item: T) -> R | E:
             try:
-                return self._measured(level, call, item)
+                found = self._measured(level, call, item)
             except returned as error:
                 return error
+            self.patience.progressed()
+            return found
 
         return await self._crew(level).each(items, measured)
 
@@ -133,7 +135,6 @@ class BlockingFilesystem(Filesystem):
                 time.sleep(pause)
         finally:
             running.ended()
-            self.patience.progressed()
 
     def _may_succeed(self, error: Exception) -> bool:  # noqa: ARG002 - for those that try again
         """Whether a call that failed with this error may succeed if it is tried again."""
