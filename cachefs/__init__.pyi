@@ -26,6 +26,7 @@ from .errors import (
 from .graph import Found, Key, Matches, RecordGraph, output_key
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
+from .operations.backup import Backup
 from .operations.copy import CopyError, CopyPlan
 from .operations.delete import BlobRemoval
 from .operations.describe import DescribedResult
@@ -37,6 +38,7 @@ from .operations.prune import Leftover, MissingBlobs, NameRemoval, PrunePlan, Pr
 from .operations.publication import Publication
 from .operations.repair import Fetch, RepairPlan, RepairReport
 from .operations.retention import PrunePolicy
+from .operations.undo import UndoPlan, UndoReport
 from .operations.usage import AgeClass, CacheUsage, NameUsage
 from .operations.verify import Fault, VerifyReport
 from .transfer.exporter import ExportReport
@@ -54,6 +56,7 @@ __all__ = [
     "Amount",
     "ArchivedError",
     "Array",
+    "Backup",
     "BlobRemoval",
     "BlobSource",
     "Build",
@@ -123,6 +126,8 @@ __all__ = [
     "StepReport",
     "StoreError",
     "Table",
+    "UndoPlan",
+    "UndoReport",
     "UnreachableError",
     "UsageError",
     "VerifyReport",

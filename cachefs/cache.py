@@ -18,10 +18,12 @@ from cachefs.layout.base import Manifest
 from cachefs.layout.opening import open_layout
 from cachefs.location.keys import as_names, key_fault
 from cachefs.operations import diff, draw, inspect, usage
+from cachefs.operations.backup import BackupTarget
 from cachefs.operations.copy import unless_ignored
 from cachefs.operations.nearby import require_cache
 from cachefs.operations.prune import PrunePlan, PruneReport, default_grace, plan_prune
 from cachefs.operations.repair import RepairPlan, RepairReport, plan_repair
+from cachefs.operations.undo import UndoPlan, UndoReport, plan_undo
 from cachefs.operations.verify import VerifyReport, verify
 from cachefs.sides import as_caches, located, resolved
 from cachefs.transfer import diff_ids, exporter, importer
@@ -324,6 +326,8 @@ class Cache:
         also: CacheLike | Sequence[CacheLike] = (),
         grace: float | None = None,
         executor: Executor | None = None,
+        backup_to: CacheLike | None = None,
+        backup_blobs: bool = False,
     ) -> PrunePlan:
         """Find the names that a policy removes, and the orphaned blobs. Deletes nothing.
 
@@ -333,6 +337,9 @@ class Cache:
             grace: the grace period: seconds that a blob is left alone after it was written or
                 touched; by default 72 hours, and more if ``touch_refresh`` is more than a day.
             executor: other processes or machines that list the blobs, as for :meth:`verify`.
+            backup_to: another cache, to which names are copied before they are removed.
+            backup_blobs: copy also the blobs that no other name needs. Without it, the copies are
+                of use as long as this cache has those blobs.
 
         Raises NoCacheError, UsageError, ManifestError, IntegrityError and StoreError: anything that
         is not understood stops it, and so do manifests beside these that need the same blobs and
@@ -341,7 +348,15 @@ class Cache:
         if grace is None:
             grace = default_grace(self.location.export.touch_refresh)
         layouts = [self._layout, *(resolved(one, None, None).layout for one in as_caches(also))]
-        return run(plan_prune(layouts, policy, grace=grace, workers=self._workers(executor)))
+        backup = None
+        if backup_to is not None:
+            goal = resolved(backup_to, "export", "target")
+            refresh = goal.location.export.touch_refresh
+            backup = BackupTarget(goal.layout, backup_blobs, refresh)
+        elif backup_blobs:
+            raise UsageError("backup_blobs without backup_to: say where blobs are to be copied")
+        workers = self._workers(executor)
+        return run(plan_prune(layouts, policy, grace=grace, workers=workers, backup=backup))
 
     def prune(
         self,
@@ -350,9 +365,34 @@ class Cache:
         also: CacheLike | Sequence[CacheLike] = (),
         grace: float | None = None,
         executor: Executor | None = None,
+        backup_to: CacheLike | None = None,
+        backup_blobs: bool = False,
     ) -> PruneReport:
         """Make a plan as :meth:`plan_prune` does, and execute it."""
-        return self.plan_prune(policy, also=also, grace=grace, executor=executor).execute()
+        plan = self.plan_prune(
+            policy,
+            also=also,
+            grace=grace,
+            executor=executor,
+            backup_to=backup_to,
+            backup_blobs=backup_blobs,
+        )
+        return plan.execute()
+
+    def plan_undo_prune(self) -> UndoPlan:
+        """Find what comes back of the last prune that was not taken back. Nothing is written.
+
+        This works for a keyed cache in a bucket that keeps versions, as long as it keeps them: a
+        prune there records what it removes. What was written since stays as it is, and a name whose
+        blobs are not all kept does not come back.
+
+        Raises UsageError if there is no prune that can be taken back, and StoreError.
+        """
+        return run(plan_undo(self._layout, self.location.export.touch_refresh))
+
+    def undo_prune(self) -> UndoReport:
+        """Make a plan as :meth:`plan_undo_prune` does, and execute it."""
+        return self.plan_undo_prune().execute()
 
     def plan_repair(
         self,

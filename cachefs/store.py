@@ -22,6 +22,8 @@ from cachefs.filesystems.patience import NoProgressError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
+    from cachefs.filesystems.versions import Past
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -323,6 +325,23 @@ class Store:
         """Whether the store keeps what is deleted as an earlier version."""
         with mapped("look up", self.root, self.side):
             return await self._bound(self.filesystem.keeps_versions(self.root))
+
+    async def past(self, key: str) -> Past:
+        """What the store still has of an object that may have been deleted."""
+        with mapped("look up", self.root + key, self.side):
+            found = await self._bound(self.filesystem.past(self.root + key))
+        return found._replace(path=key)
+
+    async def reveal(self, key: str, marker: str) -> None:
+        """Remove a marker that hides an object. If it has been written since, nothing changes."""
+        with mapped("restore", self.root + key, self.side):
+            await self._bound(self.filesystem.reveal(self.root + key, marker))
+
+    async def read_past(self, key: str, version: str, limit: int) -> bytes:
+        """Read a version of an object that may be hidden. Raises IntegrityError above the limit."""
+        with mapped("read", self.root + key, self.side):
+            data = await self._bound(self.filesystem.read_past(self.root + key, version, limit))
+        return self._within(limit, key, data)
 
     async def abandon(self, stat: Stat) -> None:
         """Delete or abort an unfinished write that :meth:`unfinished` found."""

@@ -15,6 +15,7 @@ from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, location_argument
 from cachefs.cli.options import common_options
 from cachefs.cli.output import age, blobs_and_bytes, print_table, say, size
+from cachefs.cli.undo import require_alone, undo_prune
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
@@ -68,6 +69,22 @@ SHOWN: Final = 20
     help="Grace period: keep blobs younger than this (default: 72h). Less is safe only while "
     "nothing writes.",
 )
+@click.option(
+    "--backup-to",
+    type=LOCATION,
+    metavar="LOCATION",
+    help="Copy names to this cache before they are removed.",
+)
+@click.option(
+    "--blobs",
+    is_flag=True,
+    help="With --backup-to, copy also the blobs that no other name needs.",
+)
+@click.option(
+    "--undo",
+    is_flag=True,
+    help="Take back the last prune instead, in a bucket that keeps versions.",
+)
 @confirmation_options
 @common_options
 def command(
@@ -79,8 +96,11 @@ def command(
     max_size: int | None,
     also: tuple[Location, ...],
     grace: float | None,
+    backup_to: Location | None,
     *,
+    blobs: bool,
     missing_blobs: bool,
+    undo: bool,
     confirmation: Confirmation,
 ) -> Exit:
     """Make the cache at LOCATION smaller: delete blobs that no name needs.
@@ -90,8 +110,17 @@ def command(
     of a name that it uses, at most once a day. --older-than looks at that time alone; --unused-for
     adds the day, so that no name goes that was used since. All manifests over the same blobs must
     be known: give the others with --also. If anything cannot be read, nothing is deleted.
+
+    Where a bucket keeps versions, --undo brings back what the last prune of this cache removed and
+    deleted, as long as the bucket keeps it; once more, what the one before did. Elsewhere, copy
+    names to another cache first with --backup-to, and copy them back from there.
     """
     cache = cachefs.open(location)
+    if undo:
+        require_alone("--undo")
+        return undo_prune(cache, confirmation)
+    if blobs and backup_to is None:
+        raise click.UsageError("--blobs needs --backup-to, which says where they are copied")
     others = [cachefs.open(other) for other in also]
     policy = cachefs.PrunePolicy(
         older_than=older_than,
@@ -101,7 +130,13 @@ def command(
         max_size=max_size,
         missing_blobs=missing_blobs,
     )
-    plan = cache.plan_prune(policy, also=others, grace=grace)
+    plan = cache.plan_prune(
+        policy,
+        also=others,
+        grace=grace,
+        backup_to=None if backup_to is None else cachefs.open(backup_to),
+        backup_blobs=blobs,
+    )
     confirmation.execute(
         plan,
         None if plan.is_empty else PrunePlan.execute,
@@ -116,6 +151,11 @@ def command(
 
 def _print_plan(plan: PrunePlan) -> None:
     print_removals(plan)
+    if plan.backup is not None:
+        click.echo(
+            f"before that, copy {counted(len(plan.backup.names), 'name')} and "
+            f"{blobs_and_bytes(plan.backup.copies)} to {plan.backup.to}"
+        )
     click.echo(_staying([name.name for name in plan.staying[0]]))
     for one in plan.missing_blobs:
         say(f"{one.name} lacks {counted(len(one.blobs), 'blob')}", err=True)
@@ -148,7 +188,8 @@ def print_removals(plan: PrunePlan) -> None:
     if plan.versioned:
         click.echo(
             "the bucket keeps earlier versions of what is deleted: no space is freed until a "
-            "lifecycle rule with NoncurrentVersionExpiration deletes them",
+            "lifecycle rule with NoncurrentVersionExpiration deletes them, and until then 'cachefs "
+            "prune --undo' brings it back",
             err=True,
         )
 

@@ -6,25 +6,30 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.filesystems.base import Filesystem, Stat, is_hidden
+from cachefs.filesystems.base import Stat, is_hidden
 from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.deleting import ComparingDeletes
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from fsspec import AbstractFileSystem
 
 
 _NOT_FOUND: Final = 404
 
+_QUOTE: Final = '"'
+
 _CHANGED: Final = {_NOT_FOUND, 412}
 """Statuses of a write on the condition that a blob is unchanged, if it was deleted or is not."""
 
 
-class AzureFilesystem(Filesystem):
+class AzureFilesystem(ComparingDeletes):
     """An ``adlfs.AzureBlobFileSystem``: writes are atomic, and metadata renews a time.
+
+    A touch changes the ETag, so a delete on the condition of an ETag notices it.
 
     The first write creates the container if it is missing, as builders do.
     """
@@ -110,13 +115,46 @@ class AzureFilesystem(Filesystem):
                 raise
         return True
 
+    async def _stat(self, path: str) -> Stat | None:
+        """One HEAD."""
+        container, _, name = path.partition("/")
+        async with self.fs.service_client.get_blob_client(container, name) as client:
+            try:
+                blob = await client.get_blob_properties()
+            except Exception as error:
+                if getattr(error, "status_code", None) != _NOT_FOUND:
+                    raise
+                return None
+        return None if _is_folder(blob) else _stat(container, blob)
+
+    async def _delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            await self.fs._rm_file(path)
+
+    async def _delete_if(self, stat: Stat, by: Collection[str]) -> bool:
+        """One DELETE, without retries."""
+        from azure.core import MatchConditions  # noqa: PLC0415 - an extra
+
+        container, _, name = stat.path.partition("/")
+        unchanged = {"etag": stat.version, "match_condition": MatchConditions.IfNotModified}
+        async with self.fs.service_client.get_blob_client(container, name) as client:
+            try:
+                await client.delete_blob(retry_total=0, **(unchanged if "version" in by else {}))
+            except Exception as error:
+                if getattr(error, "status_code", None) not in _CHANGED:
+                    raise
+                return False
+        return True
+
     async def _touch(self, stat: Stat) -> None:
         """Set the blob's metadata, which renews its time and keeps its bytes."""
         await self.fs._setxattrs(stat.path, cachefs="touched")
 
 
 def _stat(container: str, blob: Any) -> Stat:
-    return Stat(f"{container}/{blob.name}", blob.size, blob.last_modified.timestamp())
+    # The service writes an ETag with quotes in headers, and without in listings.
+    etag = f'"{blob.etag.strip(_QUOTE)}"'
+    return Stat(f"{container}/{blob.name}", blob.size, blob.last_modified.timestamp(), etag)
 
 
 def _is_folder(blob: Any) -> bool:

@@ -26,6 +26,7 @@ from cachefs.filesystems.listing import walk
 from cachefs.filesystems.patience import PATIENCE, Patience, attempted
 from cachefs.filesystems.ranges import in_ranges
 from cachefs.filesystems.threads import DaemonThreads
+from cachefs.filesystems.versions import Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -52,6 +53,7 @@ class Stat(NamedTuple):
     ``modified`` is seconds since 1970 by the store's clock, or None if the store has no times.
     ``version`` changes whenever the object does; it is empty if the store has no versions.
     ``archived`` objects cannot be read or touched before they are restored; not every store tells.
+    ``generation`` names the version among those that the store keeps; only look-ups tell it.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Stat(NamedTuple):
     modified: float | None
     version: str = ""
     archived: bool = False
+    generation: str = ""
 
 
 class Page(NamedTuple):
@@ -311,8 +314,7 @@ class Filesystem:
         Args:
             path: the object's.
             unless_changed: the result of a look-up just before. A store that can compare and delete
-                in one step leaves an object that differs, and returns False. Other stores delete
-                it. S3 is one of these, because a touch does not change an ETag.
+                leaves an object that differs, and returns False. Other stores delete it.
         """
         with suppress(FileNotFoundError):
             await self.fs._rm_file(path)
@@ -333,6 +335,18 @@ class Filesystem:
     async def keeps_versions(self, path: str) -> bool:  # noqa: ARG002 - for stores that have some
         """Whether the store keeps what is deleted below the path as an earlier version."""
         return False
+
+    async def past(self, path: str) -> Past:
+        """What the store still has of an object that may have been deleted."""
+        return Past(path)
+
+    async def reveal(self, path: str, marker: str) -> None:
+        """Remove a marker that hides an object. If it has been written since, nothing changes."""
+        raise NotImplementedError(f"this filesystem keeps no versions of {path}")
+
+    async def read_past(self, path: str, version: str, limit: int) -> bytes:
+        """Read a version of an object that may be hidden. Of more than ``limit``, not the rest."""
+        raise NotImplementedError(f"this filesystem keeps no versions of {path}")
 
     async def explain(self, path: str) -> None:
         """Send one more request, after a failure at the path whose error stated no reason.

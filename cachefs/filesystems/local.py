@@ -143,8 +143,11 @@ class LocalFilesystem(BlockingFilesystem):
         await asyncio.to_thread(os.utime, path, (modified, modified))
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """Compare and delete the file in one call in a thread, but not in one step."""
-        return await asyncio.to_thread(_delete, path, unless_changed)
+        """Delete the file; to compare, it is moved aside, where no touch by its path reaches it."""
+        if unless_changed is None:
+            await asyncio.to_thread(Path(path).unlink, missing_ok=True)
+            return True
+        return await asyncio.to_thread(_delete_if, self._temporary(path), unless_changed)
 
 
 def _stat(path: str) -> Stat | None:
@@ -157,11 +160,35 @@ def _stat(path: str) -> Stat | None:
     return Stat(path, status.st_size, status.st_mtime, f"{status.st_ino}-{status.st_mtime_ns}")
 
 
-def _delete(path: str, unless_changed: Stat | None) -> bool:
-    if unless_changed is not None and _stat(path) not in (None, unless_changed):
+def _delete_if(aside: str, seen: Stat) -> bool:
+    """Delete a file that is as it was seen.
+
+    A touch before the move is seen in the file's time, and one after it finds no file, as does
+    whoever looks it up: they write it again.
+    """
+    path = Path(seen.path)
+    if _stat(seen.path) not in (None, seen):
         return False
-    Path(path).unlink(missing_ok=True)
-    return True
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return True
+    moved = _stat(aside)
+    unchanged = moved is not None and moved._replace(path=seen.path) == seen
+    if not unchanged:
+        _move_back(aside, path)
+    Path(aside).unlink(missing_ok=True)
+    return unchanged
+
+
+def _move_back(aside: str, path: Path) -> None:
+    """Put a file back, unless another one has been written in its place."""
+    with suppress(FileExistsError):
+        try:
+            path.hardlink_to(aside)
+        except (PermissionError, NotImplementedError):  # no links here
+            if not path.exists():
+                Path(aside).rename(path)
 
 
 def _walk(prefix: str) -> Iterator[Stat]:

@@ -56,6 +56,24 @@ class MemoryFilesystem(AtomicFilesystem):
         fs.pipe_file(path, data)
         return True
 
+    async def _touch(self, stat: Stat) -> None:
+        """Copy the object onto itself, in one step as deletes see it."""
+        await self._blocking(_alone, self.fs.sync_fs.cp_file, stat.path, stat.path)
+
+    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
+        """Compare and delete in one step, as touches and conditional writes see it."""
+        gone: bool = await self._blocking(_alone, self._delete_if, path, unless_changed)
+        return gone
+
+    def _delete_if(self, path: str, unless_changed: Stat | None) -> bool:
+        fs = self.fs.sync_fs
+        if not fs.isfile(path):
+            return True
+        if unless_changed not in (None, self._from_info(path, fs.info(path))):
+            return False
+        fs.rm_file(path)
+        return True
+
     async def _range(self, path: str, start: int, end: int) -> bytes:
         read = self.fs.sync_fs.cat_file
         data: bytes = await self._blocking(_alone, read, path, start=start, end=end)

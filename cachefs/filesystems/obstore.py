@@ -308,6 +308,7 @@ def _stat(root: str, meta: Any) -> Stat:
         meta["size"],
         meta["last_modified"].timestamp(),
         meta.get("e_tag") or "",
+        generation="" if meta.get("version") == "null" else meta.get("version") or "",
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
+    from cachefs.filesystems.versions import Past
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"
 """A header for "copy if not exists", which lets S3 copy an object onto itself.
@@ -68,7 +69,7 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
         reading: another one for the same bucket, for requests without a body: it limits silence.
-        without_retries: the same, but it does not retry either.
+        without_retries: the same, but it does not retry either, so that refusals are seen.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
         connection: how the location's bucket is reached.
         bound: how many objects are written at a time, None if that is left open.
@@ -95,10 +96,8 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         self._region = connection.region
         self._plain = is_plain(connection.bucket_url)
         self._with_headers = with_headers
-        self._without_retries = _ResolvedFilesystem(without_retries)
-        self._without_retries.refusals = 0
         if not with_headers:
-            self._at_first = self._without_retries
+            self._at_first = _ResolvedFilesystem(without_retries)
         self.refusals = refusals
         self._connect_s3fs = s3fs
 
@@ -182,10 +181,22 @@ class ObstoreS3Filesystem(_ResolvedFilesystem):
         await self._s3fs.abandon(stat)
 
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """Send one DELETE, without retries if the object may have changed."""
+        """One DELETE; with s3fs if the object may have changed, as obstore has no conditions."""
         if unless_changed is not None:
-            return await self._without_retries.delete(path)
+            return await self._s3fs.delete(path, unless_changed)
         return await super().delete(path)
+
+    async def past(self, path: str) -> Past:
+        """List the versions of the object with s3fs."""
+        return await self._s3fs.past(path)
+
+    async def reveal(self, path: str, marker: str) -> None:
+        """Delete the marker with s3fs."""
+        await self._s3fs.reveal(path, marker)
+
+    async def read_past(self, path: str, version: str, limit: int) -> bytes:
+        """One GET of the version with s3fs."""
+        return await self._s3fs.read_past(path, version, limit)
 
 
 DONE_IN: Final = timedelta(minutes=10)

@@ -7,14 +7,16 @@ file, list after every miss, and leave unfinished uploads.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.concurrency import closing, task_group
 from cachefs.digest import Digest
-from cachefs.errors import IntegrityError, StoreError
+from cachefs.errors import AccessError, IntegrityError, StoreError
 from cachefs.filesystems.base import (
     CHUNK_SIZE,
     TEMPORARY,
@@ -24,6 +26,7 @@ from cachefs.filesystems.base import (
     Stat,
 )
 from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.deleting import ComparingDeletes
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import in_parts, part_size
@@ -31,6 +34,7 @@ from cachefs.filesystems.patience import PATIENCE, attempted
 from cachefs.filesystems.s3_answers import (
     BEYOND,
     error_code,
+    generation_in,
     headers_of,
     listed_stat,
     says_archived,
@@ -49,11 +53,15 @@ from cachefs.filesystems.s3_checksums import (
 )
 from cachefs.filesystems.s3_failures import is_archived
 from cachefs.filesystems.s3_uploads import unfinished_uploads
+from cachefs.filesystems.s3_versions import past
+from cachefs.filesystems.versions import Past, hides_what_was_seen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from fsspec import AbstractFileSystem
+
+logger = logging.getLogger("cachefs")
 
 COPY_LIMIT: Final = 5 * 1024**3
 """S3 copies an object of more bytes than this only in parts."""
@@ -65,8 +73,10 @@ _DAMAGED: Final = (
 )
 
 
-class S3Filesystem(PagedListing):
+class S3Filesystem(ComparingDeletes, PagedListing):
     """An ``s3fs.S3FileSystem``."""
+
+    comparable = ("version", "modified")
 
     pages = True
     touches = True
@@ -82,6 +92,7 @@ class S3Filesystem(PagedListing):
         super().__init__(fs, bound, patience)
         # For the parts of all uploads together, so that many large blobs need the memory of one.
         self._parts = asyncio.Semaphore(self.parallelism)
+        self._told = False
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         bucket, _, key = path.partition("/")
@@ -96,7 +107,7 @@ class S3Filesystem(PagedListing):
             return None
         modified = head["LastModified"].timestamp()
         size, archived = head["ContentLength"], says_archived(head)
-        return Stat(path, size, modified, head.get("ETag", ""), archived)
+        return Stat(path, size, modified, head.get("ETag", ""), archived, generation_in(head))
 
     async def _pages(self, prefix: str, after: str, limit: int) -> AsyncIterator[Page]:
         """Page by tokens; a key to start after is given only for the first page.
@@ -406,15 +417,76 @@ class S3Filesystem(PagedListing):
                 parts.append({"PartNumber": number + 1, "ETag": etag})
             await self._complete(stat.path, upload, parts)
 
-    async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
-        """Send one DELETE, without retries if the object may have changed.
+    async def _delete(self, path: str) -> None:
+        await self._call("delete_object", path)
 
-        If the response were lost, a retry could delete an object that was uploaded again since.
-        """
-        bucket, _, key = path.partition("/")
-        fs = self.fs if unless_changed is None else self._without_retries
-        await fs._call_s3("delete_object", Bucket=bucket, Key=key)
-        return True
+    async def _delete_if(self, stat: Stat, by: Collection[str]) -> bool:
+        """One DELETE, without retries."""
+        return await self._sent_delete(stat, by) is not None
+
+    async def _delete_unchanged(self, stat: Stat, by: Collection[str]) -> bool:
+        """One DELETE; where it adds a marker, one LIST tells what that hides."""
+        answer = await self._sent_delete(stat, by)
+        if answer is None:
+            return False
+        marker = generation_in(answer) if answer.get("DeleteMarker") else ""
+        if not (marker and stat.generation):
+            return True
+        return await hides_what_was_seen(
+            stat.path, stat.generation, marker, self._past_if_allowed, self._take_back
+        )
+
+    async def _past_if_allowed(self, path: str) -> Past:
+        try:
+            return await self.past(path)
+        except PermissionError:
+            if not self._told:
+                self._told = True
+                logger.warning(
+                    "versions may not be listed in %s, so a touch in the moment of a delete is not "
+                    "noticed: permit s3:ListBucketVersions",
+                    path.partition("/")[0],
+                )
+            return Past(path)
+
+    async def _take_back(self, path: str, marker: str) -> None:
+        try:
+            await self.reveal(path, marker)
+        except PermissionError as error:
+            raise AccessError(
+                f"it was touched while it was deleted, but the delete marker {marker} may not be "
+                "removed: permit s3:DeleteObjectVersion and prune with --undo",
+            ) from error
+
+    async def _sent_delete(self, stat: Stat, by: Collection[str]) -> dict[str, Any] | None:
+        """The response to a DELETE with conditions; None if they do not hold."""
+        bucket, _, key = stat.path.partition("/")
+        conditions: dict[str, Any] = {}
+        if "version" in by:
+            conditions["IfMatch"] = stat.version
+        if "modified" in by and stat.modified is not None:
+            conditions["IfMatchLastModifiedTime"] = datetime.fromtimestamp(stat.modified, UTC)
+        try:
+            answer: dict[str, Any] = await self._without_retries._call_s3(
+                "delete_object", Bucket=bucket, Key=key, **conditions
+            )
+        except OSError as error:
+            if conditions and says_changed(error):
+                return None
+            raise
+        return answer
+
+    async def past(self, path: str) -> Past:
+        """List the versions of the object."""
+        return await past(self.fs, path)
+
+    async def reveal(self, path: str, marker: str) -> None:
+        """Delete the marker."""
+        await self._call("delete_object", path, VersionId=marker)
+
+    async def read_past(self, path: str, version: str, limit: int) -> bytes:
+        """One GET of the version."""
+        return await joined(self._get(path, more={"VersionId": version}), limit)
 
     @cached_property
     def _without_retries(self) -> Any:

@@ -30,6 +30,12 @@ def says_archived(answer: dict[str, Any]) -> bool:
     return archived and _RESTORED not in answer.get("Restore", "")
 
 
+def generation_in(answer: dict[str, Any]) -> str:
+    """The version ID in a response; empty if the bucket keeps no versions of the object."""
+    version: str = answer.get("VersionId") or ""
+    return "" if version == "null" else version
+
+
 def headers_of(answer: dict[str, Any]) -> dict[str, str]:
     """The headers of a response, with names in lower case."""
     found: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]

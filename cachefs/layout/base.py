@@ -95,6 +95,7 @@ class Layout(ABC):
         builder_limit: bytes of a cache config above which builders refuse to import it from this
             layout, None if there is no such limit.
         max_records: how many records and layers a manifest may have to be read.
+        has_name_keys: whether each name is an object of its own.
     """
 
     store: Store
@@ -105,6 +106,7 @@ class Layout(ABC):
     digest: str | None = None
     builder_limit: int | None = None
     max_records: int = MAX_RECORDS
+    has_name_keys: bool = False
 
     def with_side(self, side: str | None) -> Self:
         """The same layout, whose errors say which side of an operation it is on."""
@@ -143,6 +145,18 @@ class Layout(ABC):
     def blob_key(self, digest: Digest) -> str:
         """The key of a blob."""
         return self.blob_prefix + digest.hex
+
+    def name_key(self, name: str) -> str:
+        """The key of the object that is this name. Raises UsageError if one object has all names.
+
+        Then a name cannot be brought back by itself.
+        """
+        raise UsageError(
+            "all names of an OCI image layout are in one object, so they cannot be brought back by "
+            "themselves: prune with --backup-to",
+            operation="undo",
+            key=self.store.root + name,
+        )
 
     def digest_of(self, key: str) -> Digest | None:
         """The digest of the blob with this key, or None if it is not the key of a blob."""

@@ -41,6 +41,7 @@ class KeyedLayout(Layout):
     """Blobs under one key prefix, manifests under another."""
 
     default_name = "buildkit"
+    has_name_keys = True
 
     def __init__(self, store: Store, blobs: str, manifests: str, prefix: str = "") -> None:
         self.store = store
@@ -65,6 +66,10 @@ class KeyedLayout(Layout):
         """Look up the manifest's key."""
         stat = await self.store.stat(self.manifest_prefix + check_name(name))
         return stat and self._named(stat)
+
+    def name_key(self, name: str) -> str:
+        """The manifest's key."""
+        return self.manifest_prefix + check_name(name)
 
     def _is_apart(self, key: str) -> bool:
         """Whether the key is a blob's, or a leftover, which object stores list like any other."""

@@ -43,7 +43,7 @@ def is_past(stat: Stat, reference: float, grace: float) -> bool:
 
 
 class Deletion:
-    """Deletes blobs, and collects the sizes of those deleted and spared.
+    """Deletes blobs, and collects those deleted and spared.
 
     Args:
         layout: the cache.
@@ -52,8 +52,8 @@ class Deletion:
     """
 
     def __init__(self, layout: Layout, reference_time: float, grace: float) -> None:
-        self.deleted: list[int] = []
-        self.spared: list[int] = []
+        self.deleted: list[BlobRemoval] = []
+        self.spared: list[BlobRemoval] = []
         self._layout = layout
         self._reference_time = reference_time
         self._grace = grace
@@ -61,7 +61,7 @@ class Deletion:
     async def execute(self, blobs: Sequence[BlobRemoval], needed: Collection[Digest]) -> None:
         """Delete the blobs that are not needed and still past the grace period."""
         victims = [blob for blob in blobs if blob.digest not in needed]
-        self.spared += [blob.size for blob in blobs if blob.digest in needed]
+        self.spared += [blob for blob in blobs if blob.digest in needed]
         await for_each(victims, self._delete, LOOKUP_PARALLELISM)
 
     async def _delete(self, blob: BlobRemoval) -> None:
@@ -72,7 +72,7 @@ class Deletion:
             stat = await store.stat(self._layout.blob_key(Digest(blob.digest)))
             if stat is None:
                 # If we sent no delete, another process deleted the blob: it is not counted.
-                self.deleted += [blob.size] if sent else []
+                self.deleted += [blob] if sent else []
                 return
             if not is_past(stat, self._reference_time, self._grace):
                 break
@@ -86,6 +86,6 @@ class Deletion:
                 sent = True
                 await asyncio.sleep(pause)
             else:
-                (self.deleted if gone else self.spared).append(blob.size)
+                (self.deleted if gone else self.spared).append(blob)
                 return
-        self.spared.append(blob.size)
+        self.spared.append(blob)

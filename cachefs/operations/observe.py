@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cachefs.errors import StoreError, UsageError
 from cachefs.operations.mark import Marks, no_names
 from cachefs.operations.nearby import require_cache
+from cachefs.operations.record import is_record
 from cachefs.transfer.lookup import list_blobs, look_up
 from cachefs.transfer.workers import list_spread
 
@@ -30,6 +31,7 @@ class Seen(NamedTuple):
     blobs: dict[Digest, Stat]
     leftovers: list[Stat]
     versioned: bool
+    recorded: bool
 
     def age(self, modified: float | None) -> float | None:
         """Seconds since a time; None if it is unknown."""
@@ -56,10 +58,13 @@ async def observe(
     marks = Marks(layouts)
     await marks.look()
     blobs = await (list_spread(workers) if workers else list_blobs(layout))
-    leftovers = await _leftovers(layout, marks.names(0), reference - grace)
+    unfinished = await _unfinished(layout, marks.names(0))
+    leftovers = [stat for stat in unfinished if _is_leftover(stat, reference - grace)]
+    recorded = any(is_record(stat) for stat in unfinished)
     await marks.look(settled=reference)
     marks.require_names()
-    return Seen(reference, marks, blobs, leftovers, await layout.store.keeps_versions())
+    versioned = await layout.store.keeps_versions()
+    return Seen(reference, marks, blobs, leftovers, versioned, recorded)
 
 
 async def _reference_time(layout: Layout, clock: Callable[[], float]) -> float:
@@ -84,14 +89,18 @@ async def _reference_time(layout: Layout, clock: Callable[[], float]) -> float:
     return reference
 
 
-async def _leftovers(layout: Layout, names: Sequence[NamedManifest], before: float) -> list[Stat]:
-    """What interrupted writes left next to blobs and manifests, older than the grace period."""
+async def _unfinished(layout: Layout, names: Sequence[NamedManifest]) -> list[Stat]:
+    """What is next to blobs and manifests under temporary keys, and uploads that did not end."""
     found: dict[tuple[str, str], Stat] = {}
     for prefix in sorted(layout.temporary_prefixes(names)):
         for stat in await layout.store.unfinished(prefix):
-            if stat.modified is not None and stat.modified <= before:
-                found[stat.path, stat.version] = stat
+            found[stat.path, stat.version] = stat
     return list(found.values())
+
+
+def _is_leftover(stat: Stat, before: float) -> bool:
+    """Whether an interrupted write left it before that time."""
+    return stat.modified is not None and stat.modified <= before and not is_record(stat)
 
 
 async def missing_blobs(layout: Layout, seen: Seen) -> dict[str, list[Digest]]:

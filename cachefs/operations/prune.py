@@ -6,16 +6,19 @@ at one reference time. This is safe because of the order of the steps:
 1. the reference time is read from the store before anything is listed;
 2. names are listed and read, then blobs are listed, then names are listed again;
 3. when the plan is executed, names are removed first; then names are listed once more, and each
-   blob is looked up right before its own delete, which is conditional if the store supports that;
+   blob is looked up right before its own delete, which compares if the store can do that;
 4. a writer renews the time of a blob that it uses again, before it publishes.
 
 So a writer that kept a blob without renewing its time is safe if its manifest is listed within the
 grace period less its ``touch_refresh`` (and less the error of both clocks); a writer that renewed
 the time is seen by the last look-up. If anything is not understood, nothing is deleted.
 
-One window remains on stores that cannot compare and delete in one step. S3 is one of them, because
-a touch does not change an ETag: a writer may renew a blob *and* look it up for the last time
-between the prune's look-up and its delete, which immediately follow each other.
+One window remains on stores that cannot compare and delete in one step, or do not see a touch when
+they compare, such as a bucket of S3 without versioning: a writer may renew a blob *and* look it up
+for the last time between the prune's look-up and its delete, which immediately follow each other.
+
+Where a bucket keeps versions, what is going to be removed is recorded first
+(:mod:`cachefs.operations.record`), so that it can be taken back (:mod:`cachefs.operations.undo`).
 """
 
 from __future__ import annotations
@@ -25,21 +28,26 @@ import time
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
+from fsspec.callbacks import DEFAULT_CALLBACK
 from msgspec import Struct
 
 from cachefs.amount import Amount
 from cachefs.errors import UsageError
 from cachefs.filesystems.base import Stat
 from cachefs.layout.base import NamedManifest  # noqa: TC001 - msgspec resolves it when decoding
+from cachefs.operations.backup import Backup, BackupTarget, back_up, require_apart
 from cachefs.operations.beside import manifests_beside
 from cachefs.operations.delete import BlobRemoval, Deletion, is_past
 from cachefs.operations.mark import Marks
 from cachefs.operations.observe import Seen, missing_blobs, observe, prefixes_of
 from cachefs.operations.plan import Plan
+from cachefs.operations.record import Recording
 from cachefs.operations.retention import Candidate, PrunePolicy, choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from fsspec.callbacks import Callback
 
     from cachefs.digest import Digest
     from cachefs.layout.base import Layout
@@ -100,6 +108,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
         leftovers: number of leftovers that were deleted.
         seconds: the whole time.
         versioned: whether the store keeps what was deleted as earlier versions.
+        backed_up: names that were copied to the backup before.
     """
 
     removed: list[str]
@@ -109,6 +118,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
     leftovers: int
     seconds: float
     versioned: bool = False
+    backed_up: list[str] = []
 
 
 class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
@@ -130,6 +140,8 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
         fits: whether the rest is within the policy's ``max_size``, None if it has none.
         versioned: whether the store keeps what is deleted as earlier versions, so that it frees no
             space until a lifecycle rule of the bucket deletes those.
+        recorded: whether there are records of earlier prunes, which can be taken back.
+        backup: what is copied to another cache before anything is removed; None if nothing is.
     """
 
     prefixes: list[str]
@@ -146,6 +158,8 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     unmatched: list[str]
     fits: bool | None = None
     versioned: bool = False
+    recorded: bool = False
+    backup: Backup | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -169,6 +183,7 @@ async def plan_prune(
     clock: Callable[[], float] = time.time,
     workers: Workers | None = None,
     becoming: Mapping[str, frozenset[Digest]] | None = None,
+    backup: BackupTarget | None = None,
 ) -> PrunePlan:
     """Find what to remove and delete. Writes only a small object, to read the store's time.
 
@@ -179,8 +194,8 @@ async def plan_prune(
         grace: the grace period in seconds. Less than the default is safe only while nothing writes.
         clock: this machine's time, in seconds since 1970.
         workers: other processes or machines that list the blobs.
-
         becoming: names that are about to be written, with the blobs they will need then.
+        backup: where the names are copied before they are removed.
 
     Logs a warning for each pattern of the policy that matches no name: it may be mistyped.
 
@@ -192,14 +207,16 @@ async def plan_prune(
     policy.check()
     if grace < 0:
         raise UsageError("the grace period is negative")
+    if backup is not None:
+        require_apart(backup, layouts)
     seen = await observe(layouts, grace, clock, workers)
     await _require_all(layouts, seen.blobs, is_mirror=becoming is not None)
     missing = await missing_blobs(layouts[0], seen)
-    plan = _plan(seen, missing, policy, grace, becoming or {})
+    plan = _plan(seen, missing, policy, grace, becoming or {}, backup)
     for pattern in plan.unmatched:
         several = "; give several patterns one by one" if "," in pattern else ""
         logger.warning("the pattern %r matches no name, so it keeps nothing%s", pattern, several)
-    return plan.remembering(lambda plan, _callback: execute_prune(layouts, plan))
+    return plan.remembering(lambda plan, callback: execute_prune(layouts, plan, backup, callback))
 
 
 async def _require_all(
@@ -227,6 +244,7 @@ def _plan(
     policy: PrunePolicy,
     grace: float,
     becoming: Mapping[str, frozenset[Digest]],
+    backup: BackupTarget | None,
 ) -> PrunePlan:
     marks = seen.marks
     sizes = {digest: stat.size for digest, stat in seen.blobs.items()}
@@ -284,6 +302,23 @@ def _plan(
         ],
         fits=None if policy.max_size is None else kept.bytes <= policy.max_size,
         versioned=seen.versioned,
+        recorded=seen.recorded,
+        backup=backup and _backup(freed, sizes, backup),
+    )
+
+
+def _backup(
+    freed: Mapping[str, set[Digest]], sizes: Mapping[Digest, int], target: BackupTarget
+) -> Backup | None:
+    """The names that go and, if they are wanted, the blobs that they alone need."""
+    if not freed:
+        return None
+    alone = sorted({blob for each in freed.values() for blob in each}) if target.blobs else []
+    return Backup(
+        to=target.layout.store.root + target.layout.prefix,
+        names=list(freed),
+        blobs={str(digest): sizes[digest] for digest in alone},
+        copies=_amount(sizes, alone),
     )
 
 
@@ -343,9 +378,15 @@ def _leftover(stat: Stat) -> Leftover:
 # --- executing -----------------------------------------------------------------------------------
 
 
-async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneReport:
+async def execute_prune(
+    layouts: Sequence[Layout],
+    plan: PrunePlan,
+    backup: BackupTarget | None = None,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> PruneReport:
     """Remove and delete what the plan says: names first, then blobs that are still orphaned.
 
+    Names that go are copied to the backup before, if there is one; if that fails, nothing goes.
     Names and blobs that were written or used since the plan was made stay. Raises UsageError for a
     plan of another cache, and the errors of :func:`plan_prune`; a new plan then finds what is left.
     """
@@ -354,6 +395,10 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     if prefixes_of(layouts) != plan.prefixes:
         raise UsageError(f"the plan is for {', '.join(plan.prefixes)}; execute it there")
     names = [removal.manifest for removal in plan.remove]
+    backed_up: list[str] = []
+    if backup is not None and plan.backup is not None:
+        backed_up = await back_up(layout, plan.backup, names, backup, callback)
+    recording = await _recording(layout, plan)
     removed = await layout.remove_unchanged(names)
     gone = frozenset(removed)
     marks = Marks(layouts)
@@ -362,6 +407,8 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     await marks.look(settled=plan.reference_time)
     deletion = Deletion(layout, plan.reference_time, plan.grace)
     await deletion.execute(plan.delete, marks.needed())
+    if recording is not None:
+        await recording.end(removed, _sizes(deletion.deleted))
     for leftover in plan.leftovers:
         await layout.store.abandon(
             Stat(leftover.key, leftover.size, leftover.modified, leftover.version)
@@ -369,9 +416,27 @@ async def execute_prune(layouts: Sequence[Layout], plan: PrunePlan) -> PruneRepo
     return PruneReport(
         removed=removed,
         spared_names=[name.name for name in names if name.name not in gone],
-        deleted=Amount.of(deletion.deleted),
-        spared=Amount.of(deletion.spared),
+        deleted=Amount.of(blob.size for blob in deletion.deleted),
+        spared=Amount.of(blob.size for blob in deletion.spared),
         leftovers=len(plan.leftovers),
         seconds=time.perf_counter() - started,
         versioned=plan.versioned,
+        backed_up=backed_up,
     )
+
+
+async def _recording(layout: Layout, plan: PrunePlan) -> Recording | None:
+    """Record what is going to be done, where it can be taken back.
+
+    Without versions, only if an earlier prune could be taken for the last one.
+    """
+    if not (plan.versioned or plan.recorded) or not (plan.remove or plan.delete):
+        return None
+    if not layout.has_name_keys:
+        return None
+    names = [removal.manifest.name for removal in plan.remove]
+    return await Recording.begin(layout, names, _sizes(plan.delete), plan.reference_time)
+
+
+def _sizes(blobs: Sequence[BlobRemoval]) -> dict[str, int]:
+    return {blob.digest: blob.size for blob in blobs}

@@ -403,9 +403,10 @@ class _Repair:
             self._skip(manifest.name)
 
     async def remove(self, name: str) -> None:
-        """Remove a name if its manifest is still unreadable."""
-        if await readable_manifest(self._layout, name) is None:
-            await self._layout.remove([name])
+        """Remove a name if its manifest is still unreadable, and not written in the meantime."""
+        seen = await self._layout.find(name)
+        unreadable = await readable_manifest(self._layout, name) is None
+        if unreadable and (seen is None or await self._layout.remove_unchanged([seen])):
             self._removed.append(name)
         else:
             self._skip(name)
@@ -417,11 +418,12 @@ class _Repair:
 
     async def _delete_damaged(self, digest: Digest) -> bool:
         """Read the blob once more right before the delete: it may have been sent again."""
+        store = self._layout.store
+        seen = await store.stat(self._layout.blob_key(digest))
         try:
             await check_blob(self._layout, digest)
         except IntegrityError:
-            await self._layout.store.delete(self._layout.blob_key(digest))
-            return True
+            return seen is not None and await store.delete_unchanged(seen)
         except NotFoundError:
             return False
         return False

@@ -25,6 +25,7 @@ from cachefs.store import Store
 from cachefs.testing.caches import write_random_cache
 from cachefs.testing.checks import expect
 from cachefs.testing.conditions import ConditionsContract
+from cachefs.testing.deletes import DeletesContract
 from cachefs.testing.listing import ListingContract
 from cachefs.testing.writing import WritingContract
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
-class FilesystemContract(WritingContract, ListingContract, ConditionsContract):
+class FilesystemContract(WritingContract, ListingContract, ConditionsContract, DeletesContract):
     """What caches need from a filesystem: derive a test class and override :meth:`filesystem`.
 
     The promises:
@@ -45,7 +46,8 @@ class FilesystemContract(WritingContract, ListingContract, ConditionsContract):
       a write or a deletion; sizes and times are those of a look-up.
     - Keys are kept as they are, with spaces, ``%``, ``#``, ``?``, ``*``, quotes and any Unicode.
     - A missing object is a ``FileNotFoundError``; a folder is not an object.
-    - A deletion deletes one object, and only that one.
+    - A deletion deletes one object, and only that one. A deletion of what was looked up before
+      leaves what has changed, if it can compare, and never says so falsely.
     - If a time can be renewed at all, the renewal keeps the bytes.
     - If a write can have the condition that nothing has changed, one of many writers succeeds.
     - A cache written there is read and verified without faults.

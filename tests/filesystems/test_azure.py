@@ -82,6 +82,27 @@ def test_blobs_are_touched_and_deleted(account_url: str) -> None:
     run(work())
 
 
+def test_a_touch_in_the_moment_of_a_delete_is_noticed(account_url: str) -> None:
+    """It changes the ETag, which the delete has as a condition."""
+    store = cachefs.open(location(account_url, "deleting")).layout.store
+
+    async def work() -> None:
+        await store.put("blobs/one", b"bytes")
+        seen = await store.stat("blobs/one")
+        assert seen is not None
+        [listed] = await store.list("blobs/")
+        assert listed == seen
+        await store.touch(seen)
+        assert not await store.delete_unchanged(seen)
+        now = await store.stat("blobs/one")
+        assert now is not None
+        assert await store.delete_unchanged(now)
+        assert await store.delete_unchanged(now)
+        assert await store.list("") == []
+
+    run(work())
+
+
 # Azure's own client hands 4 MiB blocks of a file to aiohttp, which would like a file.
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 def test_a_large_blob_streams(account_url: str) -> None:

@@ -27,9 +27,10 @@ import cachefs
 from cachefs import testing
 from cachefs.errors import CacheError, ManifestError, StoreError, UsageError
 from cachefs.filesystems.base import TEMPORARY, Stat
+from cachefs.filesystems.versions import Past
 from cachefs.layout.base import Manifest
 from cachefs.layout.keyed import KeyedLayout
-from cachefs.operations import delete, merge, observe, prune, repair, verify
+from cachefs.operations import delete, merge, observe, prune, record, repair, undo, verify
 from cachefs.operations.merge import MergeSource
 from cachefs.operations.prune import PrunePlan
 from cachefs.operations.retention import PrunePolicy
@@ -128,6 +129,12 @@ class TroubledFilesystem(SteppedFilesystem):
     async def delete(self, path: str, unless_changed: Stat | None = None) -> bool:
         return await self._answered(super().delete(path, unless_changed))
 
+    async def past(self, path: str) -> Past:
+        return await self._answered(super().past(path))
+
+    async def reveal(self, path: str, marker: str) -> None:
+        await self._answered(super().reveal(path, marker))
+
     async def _answered(self, work: Awaitable[Answer]) -> Answer:
         call = self.calls + 1
         answer = await work
@@ -202,7 +209,7 @@ class CacheMachine(RuleBasedStateMachine):
             if self.manifests:
                 self.make_plan(PrunePolicy(), None)
                 self.carry_out(None)
-                assert set(self.world.objects) == {
+                assert {path for path in self.world.objects if record.NAME not in path} == {
                     *(MANIFESTS + name for name in self.manifests),
                     *(BLOBS + digest for digest in self.needed()),
                 }
@@ -213,9 +220,14 @@ class CacheMachine(RuleBasedStateMachine):
 
     # --- what writers do -------------------------------------------------------------------------
 
-    @initialize(which=st.permutations(range(len(GENERATED))), hours=st.integers(0, 200))
-    def has_been_used(self, which: list[int], hours: int) -> None:
+    @initialize(
+        which=st.permutations(range(len(GENERATED))),
+        hours=st.integers(0, 200),
+        versioned=st.booleans(),
+    )
+    def has_been_used(self, which: list[int], hours: int, *, versioned: bool) -> None:
         """Names of different ages, one of which has been written anew: so there are orphans."""
+        self.world.versioned = versioned
         for name, number in zip(("main", "pr-1", "pr-2", "main"), which, strict=True):
             self.export(name, number, None)
             self.time_passes(hours)
@@ -396,7 +408,9 @@ class CacheMachine(RuleBasedStateMachine):
         assert all(
             before[path].modified <= plan.reference_time - plan.grace
             for path in gone
-            if not path.startswith(MANIFESTS) and path.rpartition("/")[2].startswith(TEMPORARY)
+            if not path.startswith(MANIFESTS)
+            and path.rpartition("/")[2].startswith(TEMPORARY)
+            and record.NAME not in path
         )
         if outcome.done:
             assert not self.rotten
@@ -407,6 +421,59 @@ class CacheMachine(RuleBasedStateMachine):
             assert self.rotten
         if self.rotten:
             assert not gone_blobs
+
+    @precondition(lambda self: self.records())
+    @rule(trouble=troubles)
+    def undo(self, trouble: Trouble | None) -> None:
+        """What comes back is what was deleted; what is there is not replaced."""
+        before, hidden = dict(self.world.objects), dict(self.world.hidden)
+
+        async def work(layout: KeyedLayout) -> undo.UndoReport:
+            plan = await undo.plan_undo(layout, REFRESH, self.clock)
+            return await undo.execute_undo(layout, plan, REFRESH, self.clock)
+
+        outcome = self.attempt(work, trouble)
+        assert outcome.done or trouble is not None
+        after = self.world.objects
+        assert all(
+            after[path].data == there.data
+            for path, there in before.items()
+            if TEMPORARY not in path
+        )
+        back = {path for path in after.keys() - before.keys() if TEMPORARY not in path}
+        assert all(after[path].data == hidden[path].object.data for path in back)
+        names_back = {p.removeprefix(MANIFESTS) for p in back if p.startswith(MANIFESTS)}
+        for name in names_back:
+            raw = after[MANIFESTS + name].data
+            assert not [digest for digest in needs(raw) if self.is_missing(digest)]
+            self.manifests[name] = raw
+        blobs_back = {p.removeprefix(BLOBS) for p in back if p.startswith(BLOBS)}
+        self.damaged |= {digest for digest in blobs_back if self.is_bad(digest)}
+        if outcome.done:
+            assert set(outcome.value.names) == names_back
+
+    @precondition(lambda self: self.world.versioned and self.manifests and not self.rotten)
+    @rule(policy=policies, trouble=troubles, killed=troubles)
+    def prune_and_undo(
+        self, policy: PrunePolicy, trouble: Trouble | None, killed: Trouble | None
+    ) -> None:
+        """As if nothing had been, also if both were disturbed, and the undo was repeated."""
+        self.our_clock_jumps(0.0)
+        self.make_plan(policy, None)
+        if self.plan is None or self.plan.is_empty or self.damaged:
+            return
+        before = {path: there.data for path, there in self.lasting().items()}
+        records = self.records()
+        self.carry_out(trouble)
+        if self.records() == records:
+            return  # nothing has been removed
+        self.undo(killed)
+        if self.records() != records:
+            self.undo(None)
+        assert {path: there.data for path, there in self.lasting().items()} == before
+
+    def records(self) -> set[str]:
+        return {path for path in self.world.objects if record.NAME in path}
 
     @rule(replicated=st.booleans(), remove_unreadable=st.booleans(), trouble=troubles)
     def repair(self, *, replicated: bool, remove_unreadable: bool, trouble: Trouble | None) -> None:
@@ -627,7 +694,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.world.now += 1.0  # no two steps happen at the same moment
         if trouble is not None:
             copy = World(self.world.now)
-            copy.objects = dict(self.world.objects)
+            copy.objects, copy.hidden = dict(self.world.objects), dict(self.world.hidden)
+            copy.versioned = self.world.versioned
             counting = TroubledFilesystem(copy)
             self._try(work, counting)
             trouble = trouble._replace(at=trouble.at % max(counting.calls, 1))
