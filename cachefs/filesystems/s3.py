@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, closing, task_group
+from cachefs.concurrency import closing, task_group
 from cachefs.digest import Digest
 from cachefs.errors import AccessError, IntegrityError, StoreError
 from cachefs.filesystems.base import (
@@ -101,15 +101,16 @@ class S3Filesystem(ComparingDeletes, PagedListing):
     touches = True
     compares = True
     _prefetches = True
+    _finds_levels = True
     copy_limit = COPY_LIMIT
     copy_part = COPY_PART
 
     def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(fs, parallelism, patience)
+        super().__init__(fs, bound, patience)
         # For the parts of all uploads together, so that many large blobs need the memory of one.
-        self._parts = asyncio.Semaphore(parallelism)
+        self._parts = asyncio.Semaphore(self.parallelism)
         self._told = False
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class S3Filesystem(ComparingDeletes, PagedListing):
 
     async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
         """One HEAD each, which asks for the checksum."""
-        return await self._each(paths, self._stated_digest, LOOKUP_PARALLELISM)
+        return await self._each(paths, self._stated_digest, self.levels.look_ups)
 
     async def _stated_digest(self, path: str) -> Digest | None:
         try:
