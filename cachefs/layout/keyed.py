@@ -80,7 +80,7 @@ class KeyedLayout(Layout):
         """Why the key, below the manifests prefix, cannot be a name; None if it can."""
         return key_fault(key.removeprefix(self.manifest_prefix))
 
-    async def read(self, name: str) -> Manifest:
+    async def _read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
         key = self.manifest_prefix + check_name(name)
         raw, version = await self.store.read_versioned(key, limit=max_bytes(self.max_records))
@@ -93,7 +93,7 @@ class KeyedLayout(Layout):
             raise
         return Manifest(name, config, raw, left_out, version=version)
 
-    async def publish(
+    async def _publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
         """Write the bytes that were read, or what a builder would have written."""
@@ -104,6 +104,10 @@ class KeyedLayout(Layout):
                 await self.store.put(key, raw)
             if modified is not None:
                 await self.store.set_time(key, modified)
+
+    def _digest(self, manifest: Manifest) -> str:
+        """The digest of the bytes that are read or written."""
+        return str(Digest.of(_raw(manifest)))
 
     async def compares(self) -> bool:
         """As the store does."""
@@ -117,7 +121,7 @@ class KeyedLayout(Layout):
         except NotFoundError:
             return ""
 
-    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+    async def _publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
         """One write with a condition."""
         key = self.manifest_prefix + check_name(name)
         async with self._not_both(name):
@@ -186,7 +190,7 @@ class KeyedLayout(Layout):
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""
-        return {Digest(layer.blob) for layer in (await self.read(name)).config.layers}
+        return {Digest(layer.blob) for layer in (await self._read(name)).config.layers}
 
 
 def _encoded(names: Sequence[str], manifest: Manifest) -> bytes:
