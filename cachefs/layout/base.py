@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from cachefs.amount import counted
 from cachefs.digest import Digest
-from cachefs.errors import DigestError, UsageError
+from cachefs.errors import DigestError, UntrustedError, UsageError
 from cachefs.filesystems.base import TEMPORARY
+from cachefs.layout.signatures import no_key
 from cachefs.store import Store
 from cachefs.wire import codec
 from cachefs.wire.bounds import MAX_RECORDS
@@ -98,6 +99,8 @@ class Layout(ABC):
             layout, None if there is no such limit.
         max_records: how many records and layers a manifest may have to be read.
         has_name_keys: whether each name is an object of its own.
+        signature_prefix: the beginning of every signature's key.
+        identity: what signatures call the cache.
         signing: how names are signed and which signatures are wanted; None for neither.
     """
 
@@ -110,6 +113,8 @@ class Layout(ABC):
     builder_limit: int | None = None
     max_records: int = MAX_RECORDS
     has_name_keys: bool = False
+    signature_prefix: str = "signatures/"
+    identity: str = ""
     signing: Signing | None = None
 
     def with_side(self, side: str | None) -> Self:
@@ -212,10 +217,30 @@ class Layout(ABC):
             await self._require(self.signing, self.signing.joinable, manifest)
         return manifest
 
+    async def digest_of_name(self, name: str) -> str:
+        """The digest of the manifest that the name holds, signed or not. Raises as that does."""
+        return self._digest_read(await self._read(name))
+
+    async def sign_held(self, name: str, expires: float | None) -> str:
+        """Sign what the name holds now, until a time in seconds since 1970; return its digest.
+
+        Whose signatures it has does not matter. Raises the errors of :meth:`read`, and UsageError
+        without a key, or if it cannot be used.
+        """
+        if self.signing is None:
+            raise no_key()
+        digest = await self.digest_of_name(name)
+        await self.signing.sign(self.store, [name], digest, expires)
+        return digest
+
     async def _require(self, signing: Signing, trusted: Trusted | None, manifest: Manifest) -> None:
-        await signing.require(
-            trusted, self.store, manifest.name, lambda: self._digest_read(manifest)
-        )
+        try:
+            await signing.require(
+                trusted, self.store, manifest.name, lambda: self._digest_read(manifest)
+            )
+        except UntrustedError as error:
+            error.key = f"{self.store.root}{self.manifest_prefix}{manifest.name}"
+            raise
 
     @abstractmethod
     async def _read(self, name: str) -> Manifest:

@@ -23,6 +23,7 @@ from cachefs.errors import (
 )
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
+from cachefs.layout.signatures import parts_of
 from cachefs.location.keys import check_name, key_fault, natural_order
 from cachefs.wire import cacheconfig, codec, timestamps
 from cachefs.wire.bounds import max_bytes
@@ -72,9 +73,10 @@ class KeyedLayout(Layout):
         return self.manifest_prefix + check_name(name)
 
     def _is_apart(self, key: str) -> bool:
-        """Whether the key is a blob's, or a leftover, which object stores list like any other."""
+        """Whether it is a blob's or a signature's, or a leftover, which stores list like others."""
         is_temporary = key.rpartition("/")[2].startswith(TEMPORARY)
-        return is_temporary or self.digest_of(key) is not None
+        is_signature = parts_of(self.signature_prefix, key) is not None
+        return is_temporary or is_signature or self.digest_of(key) is not None
 
     def _key_fault(self, key: str) -> str | None:
         """Why the key, below the manifests prefix, cannot be a name; None if it can."""

@@ -57,6 +57,7 @@ def open_layout(
     else:
         layout = KeyedLayout(store, location.blobs, location.manifests, location.prefix)
     layout.max_records = location.max_records
+    layout.signature_prefix, layout.identity = location.signatures, location.identity
     if location.signing.is_used:
         with needed():
             from cachefs.layout.signing import Signing  # noqa: PLC0415 - seldom needed

@@ -11,7 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from cachefs.digest import Digest
-from cachefs.errors import IntegrityError, NotFoundError
+from cachefs.errors import IntegrityError, NotFoundError, UsageError
 from cachefs.trust.statement import LARGEST, decode
 
 if TYPE_CHECKING:
@@ -43,3 +43,11 @@ async def read_signed(store: Store, key: str) -> Signed | None:
         return decode(await store.read(key, LARGEST))
     except (NotFoundError, IntegrityError, ValueError):
         return None
+
+
+def no_key() -> UsageError:
+    """The error for signing without a key."""
+    return UsageError(
+        "there is no key to sign with: give signing_key=... (--key), or set $CACHEFS_SIGNING_KEY",
+        operation="sign",
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
 from cachefs.errors import AccessError, IntegrityError, NotFoundError, UntrustedError, UsageError
-from cachefs.layout.signatures import subject
+from cachefs.layout.signatures import no_key, subject
 from cachefs.trust.signer import Signer
 from cachefs.trust.statement import LARGEST, decode, state
 from cachefs.trust.trusted import Claim, Trusted, load_trusted
@@ -73,7 +73,7 @@ class Signing:
     ) -> None:
         """Sign that each of these names holds the manifest. Raises StoreError and UsageError."""
         if self.signer is None:
-            raise UsageError("there is no key to sign with: give signing_key", operation="sign")
+            raise no_key()
         for name in names:
             statement = state(
                 cache=self.identity,
@@ -113,7 +113,6 @@ class Signing:
             "; ".join(why or await self._others(trusted, store, claim)),
             operation="read",
             side=store.side,
-            key=f"{store.root}{name}",
         )
 
     async def _others(self, trusted: Trusted, store: Store, claim: Claim) -> list[str]:

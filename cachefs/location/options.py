@@ -258,6 +258,10 @@ class Location(Masked):
         """Return the same location with other names. Raises CacheNameError."""
         return replace(self, names=as_names(names))
 
+    def unsigned(self) -> Location:
+        """The same location without signatures, for the user's own cache: nobody else writes it."""
+        return replace(self, signing=SigningOptions())
+
     def __str__(self) -> str:
         """The folder, as short text without secrets."""
         if self.protocol == "file":
