@@ -6,7 +6,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
-from cachefs.errors import AccessError, IntegrityError, NotFoundError, UntrustedError, UsageError
+from cachefs.errors import (
+    AccessError,
+    IntegrityError,
+    LocationError,
+    NotFoundError,
+    UntrustedError,
+    UsageError,
+)
 from cachefs.layout.signatures import no_key, subject
 from cachefs.trust.signer import Signer
 from cachefs.trust.statement import LARGEST, decode, state
@@ -59,6 +66,8 @@ class Signing:
                 "cache to another store"
             )
         signer = Signer(options.signing_key) if options.signing_key else None
+        if options.signed_within is not None and not options.signed_by:
+            raise LocationError("signed_within needs signed_by: say whose signatures are meant")
         trusted = None
         if options.signed_by:
             trusted = load_trusted(options.signed_by, options.signed_within)

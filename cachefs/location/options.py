@@ -106,19 +106,15 @@ class OCIOptions:
 class SigningOptions:
     """Whose signatures are wanted, and how to sign. ``signed_within`` is in seconds."""
 
-    signed_by: tuple[str, ...] = ()
+    signed_by: tuple[str, ...] | None = None
     signed_within: float | None = None
     signed_as: str | None = None
     signing_key: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.signed_within is not None and not (self.signed_by or self.signing_key):
-            raise LocationError("signed_within needs signed_by: say whose signatures are meant")
-
     @property
     def is_used(self) -> bool:
         """Whether anything is signed, or has to be."""
-        return bool(self.signed_by or self.signing_key)
+        return bool(self.signed_by or self.signed_within or self.signing_key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,6 +156,8 @@ def load_trusted(sources: Sequence[str], within: float | None = None) -> Trusted
     revoked: set[str] = set()
     for source in sources:
         for number, line in enumerate(_lines(source), 1):
+            if not line:
+                continue
             try:
                 one, is_revoked = _read_line(line)
             except ValueError as error:
