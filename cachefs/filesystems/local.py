@@ -143,6 +143,12 @@ class LocalFilesystem(BlockingFilesystem):
         allowed = await asyncio.to_thread(is_writable, path)
         return Allowed(allowed, allowed)
 
+    async def resolved(self, path: str) -> str:
+        """The path of the prefix without symbolic links."""
+        folder, slash, rest = path.rpartition("/")
+        real = await asyncio.to_thread(os.path.realpath, folder + slash)
+        return f"{real.rstrip('/')}/{rest}"
+
     async def absent_folders(self, path: str) -> Sequence[str]:
         """The directories above the path that do not exist yet."""
         return await asyncio.to_thread(_absent_folders, path)
