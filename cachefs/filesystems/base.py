@@ -310,6 +310,10 @@ class Filesystem:
 
         await self._each(objects, put, self.levels.writes)
 
+    async def resolved(self, path: str) -> str:
+        """The path without links, so that it shows whether two prefixes are one place."""
+        return path
+
     async def account(self) -> str | None:
         """What two filesystems share if this one can copy objects of the other without their bytes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -38,6 +39,7 @@ _EXTRAS: Final = {
 
 
 _SSH: Final = {"sftp", "ssh"}
+_AZURE: Final = {"abfs", "az"}
 
 
 def connect(location: Location) -> tuple[Filesystem, str]:
@@ -85,7 +87,7 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         options = with_headers_kept(apply_config(kind, options))
     # Some connect immediately, and may fail.
     with mapped("connect", str(location)):
-        fs = kind(**options)
+        fs = _made(kind, options, location.protocol)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
     adapted = adapt(fs, location.upload_bound, _patience(location))
@@ -191,6 +193,30 @@ def _patience(location: Location) -> float:
 
 def _root(url: str) -> str:
     return url.partition("://")[2].rstrip("/") + "/"
+
+
+def _made(kind: Any, options: dict[str, Any], protocol: str) -> Any:
+    """Make the filesystem object."""
+    try:
+        return kind(**options)
+    except ValueError as error:  # adlfs says that of every mistake, and not what to do
+        if protocol in _AZURE and not _has_azure_account(kind, options):
+            raise LocationError(
+                f"{protocol}:// without a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or give "
+                "type=azblob,account_url=..."
+            ) from error
+        raise
+
+
+def _has_azure_account(kind: Any, options: Mapping[str, Any]) -> bool:
+    """Whether an account is given, here, in fsspec's configuration or in the environment."""
+    from fsspec.config import apply_config  # noqa: PLC0415 - slow to load
+
+    given = apply_config(kind, dict(options))
+    return any(
+        given.get(option) or os.environ.get(f"AZURE_STORAGE_{option.upper()}")
+        for option in ("account_name", "connection_string")
+    )
 
 
 def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from cachefs.filesystems.chunks import cut
 from cachefs.filesystems.level import PARALLELISM, REFUSALS, max_concurrent_calls
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
-from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 from cachefs.filesystems.s3_checksums import differs, is_amazon, is_plain, server_of
+from cachefs.filesystems.s3_copying import COPY_LIMIT
 from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.copies import Copied
     from cachefs.filesystems.findings import Finding
+    from cachefs.filesystems.s3 import S3Filesystem
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
     from cachefs.filesystems.versions import Past
