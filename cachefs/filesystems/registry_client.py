@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
+import ssl
 import weakref
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -15,8 +18,8 @@ from fsspec.implementations.http import HTTPFileSystem
 from msgspec import Struct
 from yarl import URL
 
-from cachefs.errors import AccessError, StoreError
-from cachefs.filesystems.registry_auth import Authorization
+from cachefs.errors import AccessError, StoreError, UnreachableError
+from cachefs.filesystems.registry_auth import PULL, PUSH, Authorization
 from cachefs.location.reference import DOCKER_HUB
 from cachefs.masking import mask_text
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
     from aiohttp import ClientResponse
+
+    from cachefs.filesystems.registry_auth import Access
 
 ATTEMPTS: Final = 5
 """How often a request is sent at most."""
@@ -37,14 +42,13 @@ _MOST_REDIRECTS: Final = 5
 _LONGEST_WAIT: Final = 30.0
 """Seconds: a registry that asks for a longer pause is not waited for."""
 
-PULL: Final = "pull"
-PUSH: Final = "pull,push"
-"""The scopes of tokens, as registries name them."""
-
 _API_HOSTS: Final = {DOCKER_HUB: "registry-1.docker.io"}
 
 BROKEN: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
 """Errors of a connection that was lost, or could not be made."""
+
+
+_connected: Final[weakref.WeakSet[RegistryClient]] = weakref.WeakSet()
 
 
 class _Error(Struct):
@@ -71,6 +75,7 @@ class RegistryClient:
         self.base = URL(f"{'http' if plain else 'https'}://{_API_HOSTS.get(host, host)}/v2/")
         self._authorization = Authorization(host, repository, self._send, secure=not plain)
         self._session: aiohttp.ClientSession | None = None
+        self._at_end: weakref.finalize[..., RegistryClient] | None = None
 
     @asynccontextmanager
     async def request(
@@ -79,7 +84,7 @@ class RegistryClient:
         url: URL,
         *,
         expected: Collection[int],
-        actions: str = PULL,
+        access: Access = PULL,
         headers: Mapping[str, str] | None = None,
         body: bytes | AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[ClientResponse]:
@@ -89,17 +94,17 @@ class RegistryClient:
         StoreError, and aiohttp's errors if there is no response.
         """
         attempts = 1 if body is not None and not isinstance(body, bytes) else ATTEMPTS
-        response = await self._answered(method, url, actions, attempts, dict(headers or {}), body)
+        response = await self._answered(method, url, access, attempts, dict(headers or {}), body)
         async with response:
             if response.status not in expected:
-                raise await self._failure(response, actions)
+                raise await self._failure(response, access)
             yield response
 
     async def _answered(
         self,
         method: str,
         url: URL,
-        actions: str,
+        access: Access,
         attempts: int,
         headers: dict[str, str],
         body: bytes | AsyncIterator[bytes] | None,
@@ -108,19 +113,19 @@ class RegistryClient:
         asked = False
         attempt = 1
         while True:
-            header = self._authorization.header(actions)
+            header = self._authorization.header(access, once=attempts == 1)
             try:
                 response = await self._followed(method, url, header, headers, body)
-            except BROKEN:
-                if attempt >= attempts:
-                    raise
+            except BROKEN as error:
+                if attempt >= attempts or isinstance(error, aiohttp.ClientSSLError):
+                    raise self._unreached(error) from error
                 await asyncio.sleep(_pause(attempt))
                 attempt += 1
                 continue
             if response.status == HTTPStatus.UNAUTHORIZED and not asked and attempts > 1:
                 async with response:
                     challenges = response.headers.getall("WWW-Authenticate", [])
-                await self._authorization.answer(header, challenges, actions)
+                await self._authorization.answer(header, challenges, access)
                 asked = True
                 continue
             pause = _pause(attempt, response.headers.get("Retry-After", ""))
@@ -149,7 +154,7 @@ class RegistryClient:
             if method not in {"GET", "HEAD"} or response.status not in _REDIRECTS or not target:
                 return response
             response.release()
-            url = response.url.join(URL(target, encoded=True))
+            url = target_of(response)
         raise StoreError(f"the registry redirects more than {_MOST_REDIRECTS} times")
 
     async def _send(self, method: str, url: str | URL, **options: Any) -> ClientResponse:
@@ -163,19 +168,43 @@ class RegistryClient:
                 trust_env=True,
             )
             loop = asyncio.get_running_loop()
-            weakref.finalize(self, HTTPFileSystem.close_session, loop, self._session)
+            self._at_end = weakref.finalize(self, HTTPFileSystem.close_session, loop, self._session)
+            _connected.add(self)
         return await self._session.request(method, url, allow_redirects=False, **options)
 
-    async def _failure(self, response: ClientResponse, actions: str) -> Exception:
+    def leave_to_parent(self) -> None:
+        """Close no connections at the end of this process, because they are its parent's."""
+        if self._at_end is not None:
+            self._at_end.detach()
+
+    def _unreached(self, error: Exception) -> Exception:
+        """The error for a registry to which there is no connection; others stay what they are."""
+        if not isinstance(error, aiohttp.ClientConnectorError):
+            return error
+        match error.os_error:
+            case ssl.SSLCertVerificationError():
+                return error  # its reason is told elsewhere
+            case socket.gaierror():
+                why = "its host name cannot be resolved: check the host in ref"
+            case ssl.SSLError():
+                why = "TLS failed: set registry.insecure=true if the registry has no TLS"
+            case ConnectionRefusedError():
+                why = "nothing listens there: check the host and the port in ref"
+            case _:
+                why = "check the network, and the host in ref"
+        where = f"{error.host}:{error.port}"
+        return UnreachableError(f"no connection to {where} ({error.strerror}); {why}")
+
+    async def _failure(self, response: ClientResponse, access: Access) -> Exception:
         """The error that a response is."""
         said = await _said(response)
         match response.status:
             case 401 | 403:
                 return AccessError(
-                    f"the registry denies {actions} ({said}): run docker login {self.host}, and "
-                    "check what the account may do"
+                    f"the registry denies {access.actions} ({said}): run docker login "
+                    f"{self.host}, and check what the account may do"
                 )
-            case 404 if actions == PUSH:
+            case 404 if access.actions == PUSH.actions:
                 return StoreError(f"the registry has no such repository ({said}): create it first")
             case 404:
                 return FileNotFoundError(said)
@@ -185,6 +214,18 @@ class RegistryClient:
                     f"docker login {self.host}"
                 )
         return StoreError(f"the registry refused it ({said})")
+
+
+def target_of(response: ClientResponse) -> URL:
+    """The URL in a response's header ``Location``. Raises StoreError if it has no valid one."""
+    text = response.headers.get("Location", "")
+    try:
+        url = response.url.join(URL(text, encoded=True))
+        if text and url.host and url.scheme in {"http", "https"}:
+            return url
+    except ValueError:
+        pass
+    raise StoreError("the registry names no valid place to go on (its header Location)")
 
 
 async def _said(response: ClientResponse) -> str:
@@ -209,3 +250,11 @@ def _pause(attempt: int, asked: str = "") -> float:
 def _is_this_machine(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     return name == "localhost" or name.startswith("127.") or name == "[::1]"
+
+
+def _keep_connections() -> None:
+    for client in [*_connected]:
+        client.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_keep_connections)
