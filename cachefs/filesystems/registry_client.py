@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import socket
 import ssl
 import weakref
@@ -21,7 +22,7 @@ from yarl import URL
 from cachefs.errors import AccessError, StoreError, UnreachableError
 from cachefs.filesystems.registry_auth import PULL, PUSH, Authorization
 from cachefs.location.reference import DOCKER_HUB
-from cachefs.masking import mask_text
+from cachefs.masking import MASK, mask_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
@@ -47,6 +48,12 @@ _API_HOSTS: Final = {DOCKER_HUB: "registry-1.docker.io"}
 BROKEN: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
 """Errors of a connection that was lost, or could not be made."""
 
+
+_INVALID: Final = 'error="invalid_token"'
+"""What a registry adds to its challenge if a token has ended."""
+
+_SENT: Final = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/=._~-]{8,}")
+"""Credentials as they are sent, which some servers quote."""
 
 _connected: Final[weakref.WeakSet[RegistryClient]] = weakref.WeakSet()
 
@@ -110,7 +117,7 @@ class RegistryClient:
         body: bytes | AsyncIterator[bytes] | None,
     ) -> ClientResponse:
         """Send the request until it has an answer other than "later"."""
-        asked = False
+        asked = 0
         attempt = 1
         while True:
             header = self._authorization.header(access, once=attempts == 1)
@@ -122,12 +129,14 @@ class RegistryClient:
                 await asyncio.sleep(_pause(attempt))
                 attempt += 1
                 continue
-            if response.status == HTTPStatus.UNAUTHORIZED and not asked and attempts > 1:
-                async with response:
-                    challenges = response.headers.getall("WWW-Authenticate", [])
-                await self._authorization.answer(header, challenges, access)
-                asked = True
-                continue
+            if response.status == HTTPStatus.UNAUTHORIZED and attempts > 1:
+                stated = response.headers.getall("WWW-Authenticate", [])
+                # A token may have ended while this request waited; it is not refused then.
+                if asked == 0 or (asked < ATTEMPTS and any(_INVALID in one for one in stated)):
+                    response.release()
+                    await self._authorization.answer(header, stated, access)
+                    asked += 1
+                    continue
             pause = _pause(attempt, response.headers.get("Retry-After", ""))
             if response.status not in _TRY_AGAIN or attempt >= attempts or pause > _LONGEST_WAIT:
                 return response
@@ -237,7 +246,8 @@ async def _said(response: ClientResponse) -> str:
     except (*BROKEN, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return status
     parts = [f"{one.code}: {one.message}".strip(": ") for one in errors[:3]]
-    return mask_text(" ".join([status, *filter(None, parts)]))[:300]
+    text = mask_text(" ".join([status, *filter(None, parts)]))
+    return _SENT.sub(rf"\1 {MASK}", text)[:300]
 
 
 def _pause(attempt: int, asked: str = "") -> float:

@@ -6,8 +6,10 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import os
 import pickle
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,8 +29,6 @@ from tests.servers.registry import PROGRAM, TokenServer, guarded_registry, runni
 from tests.servers.s3 import S3Server
 
 SECRET = "hunter2-secret"
-
-DIGEST_ASKED = "x-asked"
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_listing_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("link", ["<http://[>; rel=next", "<http://a:99999999/>; rel=next"])
 def test_a_next_page_that_is_no_url_is_said(link: str) -> None:
     with (
-        fake(lambda headers: Answer(200, b'{"tags": ["x"]}', {"Link": link})) as location,
+        fake(lambda _: Answer(200, b'{"tags": ["x"]}', {"Link": link})) as location,
         pytest.raises(cachefs.StoreError, match="no valid next page"),
     ):
         read_tags(location)
@@ -132,7 +132,7 @@ def test_a_next_page_that_is_no_url_is_said(link: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"[" * 100_000, b'{"tags": [1]}', b"\xff"])
 def test_a_listing_that_is_none_is_said(body: bytes) -> None:
     with (
-        fake(lambda headers: Answer(200, body)) as location,
+        fake(lambda _: Answer(200, body)) as location,
         pytest.raises(cachefs.StoreError, match="no valid list of tags"),
     ):
         read_tags(location)
@@ -155,7 +155,9 @@ def test_an_upload_to_nowhere_is_said(place: str) -> None:
         cachefs.open(f"{location}:x").export(generated.graph, generated.blobs, mode="max")
 
 
-@pytest.mark.parametrize("place", ["{base}/u/1?state=a%2Fb", "/u/1?state=a%2Fb", "../../../../u/1"])
+@pytest.mark.parametrize(
+    "place", ["{base}/u/1?state=a%2Fb", "/u/1?state=a%2Fb", "../../../../../u/1"]
+)
 def test_an_upload_goes_where_the_registry_says(place: str) -> None:
     sent: list[str] = []
 
@@ -172,7 +174,7 @@ def test_an_upload_goes_where_the_registry_says(place: str) -> None:
     generated = random_graph(1, records=1)
     with fake(answer) as location:
         cachefs.open(f"{location}:x").export(generated.graph, generated.blobs, mode="max")
-    wanted = place.format(base="").replace("../../../..", "")
+    wanted = place.format(base="").replace("../../../../..", "")
     mark = "&" if "?" in wanted else "?"
     blobs = [path for path in sent if "/manifests/" not in path]
     digest = next(iter(generated.blobs)).replace(":", "%3A")
@@ -183,9 +185,6 @@ def test_a_size_that_is_not_stated_is_found_out() -> None:
     """Else all blobs were sent again each time."""
     data = b"x" * 1000
     digest = digest_of(data)
-
-    class Unsized(dict[str, str]):
-        pass
 
     asked: list[tuple[str, str | None]] = []
 
@@ -204,21 +203,21 @@ def test_a_size_that_is_not_stated_is_found_out() -> None:
     assert asked == [("HEAD", None), ("GET", "bytes=0-0")]
 
 
-def test_a_registry_that_lies_about_a_blob_is_noticed(tmp_path: Path) -> None:
+def test_a_registry_that_lies_about_a_blob_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
     generated = random_graph(2, records=1)
-    cachefs.open(tmp_path / "a").export(generated.graph, generated.blobs, mode="max")
-    with (
-        fake(lambda headers: Answer(200, b"other bytes")) as location,
-        pytest.raises(cachefs.IntegrityError),
-    ):
-        cachefs.open(location).read_blob(next(iter(generated.blobs)))
+    with fake(lambda _: Answer(200, b"other bytes")) as location, caplog.at_level("WARNING"):
+        assert cachefs.open(location).read_blob(next(iter(generated.blobs))) is None
+    assert "its bytes have the digest" in caplog.text
 
 
 def test_what_a_registry_says_cannot_write_to_the_terminal() -> None:
     refusal = {"errors": [{"code": "DENIED\x1b[31m", "message": "no\r\n\x1b]0;title\x07 way"}]}
-    with fake(lambda headers: Answer(403, json.dumps(refusal).encode())) as location:
+    with fake(lambda _: Answer(403, json.dumps(refusal).encode())) as location:
         done = subprocess.run(
-            [sys.executable, "-m", "cachefs", "ls", location], capture_output=True, text=True
+            [sys.executable, "-m", "cachefs", "ls", location],
+            check=False,
+            capture_output=True,
+            text=True,
         )
     assert "DENIED" in done.stderr
     assert not {"\x1b", "\r", "\x07"} & {*done.stderr}
@@ -251,7 +250,7 @@ def test_a_challenge_that_cannot_be_met_is_said(challenge: str) -> None:
 
     with (
         fake(asking_for(challenge, never)) as location,
-        pytest.raises(cachefs.StoreError, match="no valid token server|does not say how") as found,
+        pytest.raises(cachefs.StoreError, match=r"no valid token server|does not say how") as found,
     ):
         read_tags(location)
     assert len(str(found.value)) < 500
@@ -294,33 +293,27 @@ def guarded(
 
 
 def test_tokens_that_end_meanwhile_are_renewed(nobodys_home: Path) -> None:
-    """Also before bytes are sent that can be sent once only."""
-    granted = 0
-    left = 0
-    blobs: dict[str, int] = {}
+    left: dict[str | None, int] = {}
 
     def answer(headers: Any) -> Answer:
-        nonlocal granted, left
         if headers["x-asked"].startswith("/token"):
-            granted += 1
-            left = 5
-            return Answer(200, json.dumps({"token": f"t{granted}", "expires_in": 3600}).encode())
-        if headers.get("Authorization") != f"Bearer t{granted}" or not left:
-            realm = f'Bearer realm="http://{headers["Host"]}/token"'
+            token = secrets.token_hex(8)
+            left[f"Bearer {token}"] = 60
+            return Answer(200, json.dumps({"token": token, "expires_in": 3600}).encode())
+        if not left.get(headers.get("Authorization")):
+            realm = f'Bearer realm="http://{headers["Host"]}/token",error="invalid_token"'
             return Answer(401, b"{}", {"WWW-Authenticate": realm})
-        left -= 1
+        left[headers["Authorization"]] -= 1
         if headers["x-method"] == "POST":
             return Answer(202, b"", {"Location": "/v2/upload"})
         if headers["x-method"] == "PUT":
-            blobs[headers["x-asked"]] = int(headers["Content-Length"])
             return Answer(201, b"")
         return Answer(404, b"{}")
 
-    generated = random_graph(3, records=10)
+    generated = random_graph(3, records=80)
     with fake(answer) as location:
-        cache = cachefs.open(f"{location}:x,upload_parallelism=1")
-        report = cache.export(generated.graph, generated.blobs, mode="max")
-    assert granted > 3
+        report = cachefs.open(f"{location}:x").export(generated.graph, generated.blobs, mode="max")
+    assert len(left) > 3
     assert report.uploaded.blobs == len(generated.graph.blobs())
 
 
@@ -354,7 +347,10 @@ def test_credentials_are_shown_nowhere(
         with pytest.raises(cachefs.AccessError) as refused:
             read_tags(location)
         done = subprocess.run(
-            [sys.executable, "-m", "cachefs", "ls", "-v", location], capture_output=True, text=True
+            [sys.executable, "-m", "cachefs", "ls", "-v", location],
+            check=False,
+            capture_output=True,
+            text=True,
         )
     for text in (str(refused.value), repr(refused.value), caplog.text, done.stderr, done.stdout):
         assert SECRET not in text
@@ -368,13 +364,11 @@ def test_credentials_are_shown_nowhere(
         "{",
         "[]",
         '"x"',
-        '{"auths": []}',
         '{"auths": {"HOST": 1}}',
         '{"auths": {"HOST": {"auth": "***"}}}',
         '{"auths": {"HOST": {"auth": "aGk="}}}',
         '{"auths": {"HOST": {"auth": 1}}}',
         '{"credHelpers": {"HOST": "absent"}}',
-        '{"credHelpers": []}',
         '{"credsStore": "fails"}',
         '{"credsStore": "odd"}',
     ],
@@ -388,7 +382,7 @@ def test_a_log_in_that_cannot_be_read_is_said(
         helper.write_text(f"#!/bin/sh\n{does}\n")
         helper.chmod(0o700)
     monkeypatch.setenv("PATH", str(nobodys_home), prepend=":")
-    with fake(asking_for('Basic realm="x"', lambda headers: Answer(200, b"{}"))) as location:
+    with fake(asking_for('Basic realm="x"', lambda _: Answer(200, b"{}"))) as location:
         host = location.partition("ref=")[2].partition("/")[0]
         docker_login(nobodys_home, host, {})
         path = nobodys_home / ".docker" / "config.json"
@@ -411,12 +405,12 @@ def test_a_helper_that_hangs_is_given_up(
     docker_login(nobodys_home, "elsewhere", {}, credsStore="hangs")
     try:
         with (
-            fake(asking_for('Basic realm="x"', lambda headers: Answer(200, b"{}"))) as location,
-            pytest.raises(cachefs.AccessError, match="did not answer for 0.2 seconds"),
+            fake(asking_for('Basic realm="x"', lambda _: Answer(200, b"{}"))) as location,
+            pytest.raises(cachefs.AccessError, match=r"did not answer for 0\.2 seconds"),
         ):
             read_tags(location)
     finally:
-        subprocess.run(["kill", pids.read_text().strip()], check=True)
+        os.kill(int(pids.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("place", ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "repository"])
@@ -457,7 +451,7 @@ def test_a_log_in_with_podman_is_found(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts."""
-    monkeypatch.setattr(registry_client, "_pause", lambda attempt, asked="": 0.0)
+    monkeypatch.setattr(registry_client, "_pause", lambda *_: 0.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -481,9 +475,9 @@ def unused_port() -> int:
 
 @pytest.mark.usefixtures("quick")
 def test_a_registry_without_tls_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_client, "_is_this_machine", lambda host: False)
-    with fake(lambda headers: Answer(200, b'{"tags": []}')) as location:
-        with pytest.raises(cachefs.UnreachableError, match="registry.insecure=true"):
+    monkeypatch.setattr(registry_client, "_is_this_machine", lambda _: False)
+    with fake(lambda _: Answer(200, b'{"tags": []}')) as location:
+        with pytest.raises(cachefs.UnreachableError, match=r"registry\.insecure=true"):
             read_tags(location)
         assert read_tags(f"{location},registry.insecure=true") == []
 
@@ -496,7 +490,7 @@ def test_a_forked_and_a_spawned_process_use_the_cache(repository: str) -> None:
     for kind in ("fork", "spawn"):
         with multiprocessing.get_context(kind).Pool(1) as pool:
             assert pool.apply(count_blobs, (cache,)) == kept
-    assert len(pickle.loads(pickle.dumps(cache)).load().blobs()) == kept
+    assert len(pickle.loads(pickle.dumps(cache)).load().blobs()) == kept  # noqa: S301 - of this test
     assert len(cache.load().blobs()) == kept
 
 
@@ -514,7 +508,12 @@ if (pid := os.fork()) == 0:
     raise SystemExit
 os.waitpid(pid, 0)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout == "[]\n", done.stderr
 
 
@@ -618,7 +617,7 @@ def test_a_mount_asks_for_both_repositories(
 
 def test_a_registry_that_does_not_mount_gets_the_bytes() -> None:
     generated = random_graph(10, records=3)
-    blobs = {digest: data for digest, data in generated.blobs.items()}
+    blobs = dict(generated.blobs)
     calls: list[tuple[str, str]] = []
 
     def answer(headers: Any) -> Answer:
