@@ -103,12 +103,15 @@ class RegistryLayout(OCIManifests):
         digest = Digest.of(raw)
         if self.digest is not None:
             self._verify(raw, Digest(self.digest), None, key)
-        with self._naming(digest):
+        with self._naming(key):
             media_type = oci.media_type_of(raw)
         return Fetched(Descriptor(media_type=media_type, digest=digest, size=len(raw)), raw)
 
+    def _manifest_key(self, digest: str) -> str:
+        return self.manifest_prefix + digest
+
     async def _manifest(self, descriptor: Descriptor) -> bytes:
-        key = self.manifest_prefix + descriptor.digest
+        key = self._manifest_key(descriptor.digest)
         raw = await self.store.read(key, max_bytes(self.max_records))
         self._verify(raw, Digest(descriptor.digest), descriptor.size, key)
         return raw

@@ -55,6 +55,13 @@ def asking_for(header: str, then: Callable[[Any], Answer]) -> Callable[[Any], An
     return answer
 
 
+def command(*arguments: str) -> str:
+    """What the command prints on standard error."""
+    return subprocess.run(
+        [sys.executable, "-m", "cachefs", *arguments], check=False, capture_output=True, text=True
+    ).stderr
+
+
 def read_tags(location: str) -> list[str]:
     return [one.name for one in cachefs.open(location).names()]
 
@@ -74,7 +81,20 @@ def test_one_broken_tag_does_not_hide_the_others(tmp_path: Path, nobodys_home: P
         link.unlink()
         assert read_tags(location) == ["broken", "good"]
         faults = cachefs.open(location).verify().faults
+        shown = command("show", f"{location}:broken")
+        by_digest = command("show", f"{location}@{digest_of(b'nothing')}")
     assert [(fault.kind, fault.names) for fault in faults] == [("manifest", ["broken"])]
+    assert "/manifests/broken: there is no such object" in shown
+    assert f"/manifests/{digest_of(b'nothing')}: there is no such object" in by_digest
+
+
+def test_a_manifest_that_is_none_is_named_by_its_tag() -> None:
+    with (
+        fake(lambda _: Answer(200, b"<html>")) as location,
+        pytest.raises(cachefs.ManifestError) as broken,
+    ):
+        cachefs.open(f"{location}:x").manifest("x")
+    assert str(broken.value.key).endswith("/manifests/x")
 
 
 def test_a_tag_that_cannot_be_one_is_left_out() -> None:
