@@ -289,6 +289,11 @@ class Store:
             raise failed from failed.__cause__
         return sent
 
+    async def resolved(self, prefix: str) -> str:
+        """The full path of a prefix, without links."""
+        with mapped("connect", self.root, self.side):
+            return await self._bound(self.filesystem.resolved(self.root + prefix))
+
     async def account(self) -> str | None:
         """What two stores share if this one can copy objects of the other; None if it cannot."""
         with mapped("connect", self.root, self.side):

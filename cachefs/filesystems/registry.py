@@ -52,7 +52,7 @@ class RegistryFilesystem(Filesystem):
 
     Args:
         client: sends the requests.
-        parallelism: how many objects are written at a time.
+        bound: how many objects are written at a time, None for the default.
         patience: how long calls may go without progress, in seconds.
     """
 
@@ -60,9 +60,9 @@ class RegistryFilesystem(Filesystem):
     copies_small = True
 
     def __init__(
-        self, client: RegistryClient, parallelism: int = 4, patience: float = PATIENCE
+        self, client: RegistryClient, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(None, parallelism, patience)
+        super().__init__(None, bound, patience)
         self._client = client
 
     async def list(self, prefix: str) -> list[Stat]:
