@@ -123,6 +123,9 @@ class Filesystem:
     lists_blobs = True
     """Whether blobs can be listed; a registry lists only tags."""
 
+    copies_small = False
+    """Whether even a small blob is copied by the store in fewer requests than it is sent."""
+
     has_directories = False
     """Whether an object cannot have the path of a folder, as on a disk."""
 

@@ -8,7 +8,6 @@ than writing 100.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import stat as modes
 from contextlib import suppress
@@ -215,18 +214,8 @@ def _move_back(aside: str, path: Path) -> None:
                 Path(aside).rename(path)
 
 
-def _require_no_file(folder: str) -> None:
-    """Raise NotADirectoryError for a file: it is no empty folder."""
-    status = None
-    with suppress(FileNotFoundError, NotADirectoryError):
-        status = Path(folder or "/").stat()
-    if status is not None and not modes.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
-
-
 def _walk(prefix: str) -> Iterator[Stat]:
     waiting = [prefix.rpartition("/")[0]]
-    _require_no_file(waiting[0])
     while waiting:
         folder = waiting.pop()
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder or "/") as found:

@@ -316,10 +316,11 @@ class Transfer:
     def _divided(self, blobs: Iterable[Blob]) -> tuple[dict[Digest, int], list[Blob]]:
         """The blobs to be copied by the store, with their sizes, and those to be sent.
 
-        A checked copy takes three requests, while reading and writing take two. So small blobs are
-        sent, as are those whose bytes are needed here.
+        In most stores, a checked copy takes three requests, while reading and writing take two. So
+        small blobs are sent there, as are those whose bytes are needed here.
         """
-        least = 0 if self._copies.trust_store else SMALL + 1
+        small = self._copies.trust_store or self.layout.store.filesystem.copies_small
+        least = 0 if small else SMALL + 1
         to_copy: dict[Digest, int] = {}
         to_send: list[Blob] = []
         for blob in blobs:
