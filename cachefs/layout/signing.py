@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -92,7 +93,9 @@ class Signing:
                 expires=expires,
             )
             line = statement.encode()
-            data = line + self.signer.sign(line).encode()
+            # ssh-keygen may wait for a passphrase or a finger.
+            signature = await asyncio.to_thread(self.signer.sign, line)
+            data = line + signature.encode()
             await store.put(self.key(manifest, self.signer.public.id, name), data)
 
     async def require(

@@ -272,3 +272,59 @@ def test_a_private_key_is_not_taken_for_a_public_one_nor_shown(tmp_path: Path) -
 def test_registries_say_that_they_have_no_signatures() -> None:
     with pytest.raises(cachefs.UsageError, match="registry"):
         cachefs.open("type=registry,ref=localhost/app:cache", signed_by="ssh-ed25519 AAAA")
+
+
+def test_the_own_cache_needs_no_signatures(tmp_path: Path) -> None:
+    """Everyone may demand signatures of shared caches in a profile; this cache is one's own."""
+    (key,) = keys(tmp_path, "ci")
+    step = ("run", "--output", "out", "--", "sh", "-c", "date +%N > out")
+    environment = {"CACHEFS_TRUSTED_KEYS": public(key), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    work = tmp_path / "work"
+    work.mkdir()
+    assert programs.run(*step, cwd=work, env=environment).status == 0
+    first = (work / "out").read_bytes()
+    (work / "out").unlink()
+    assert programs.run(*step, cwd=work, env=environment).status == 0
+    assert (work / "out").read_bytes() == first
+
+
+def test_signing_changes_nothing_that_builders_read(tmp_path: Path) -> None:
+    (key,) = keys(tmp_path, "ci")
+    root = tmp_path / "cache"
+    location = f"type=local,dest={root}"
+    export(cachefs.open(location), "main")
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    cachefs.open(location, signing_key=key).sign()
+    assert {p: p.read_bytes() for p in before} == before
+    assert len(signatures(root)) == 1
+
+
+def test_an_age_without_keys_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(cachefs.LocationError, match="needs signed_by"):
+        cachefs.open(tmp_path, signed_within="24h")
+
+
+def test_a_project_s_keys_are_relative_to_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys(tmp_path, "ci")
+    monkeypatch.chdir(tmp_path)
+    location = cachefs.open(tmp_path / "cache", signed_by="ci.pub").location
+    assert location.signing.signed_by == (str(tmp_path / "ci.pub"),)
+
+
+def test_a_build_signs_its_results_and_takes_only_signed_ones(tmp_path: Path) -> None:
+    key, other = keys(tmp_path, "ci", "other")
+
+    def outcome(to: cachefs.Cache, came_from: list[cachefs.Cache]) -> str:
+        with cachefs.Build(cache_to=to, cache_from=came_from, mode="max") as build:
+            build.step(["sh", "-c", "echo hello > out"], outputs=["out"]).files()
+        return build.report.steps[0].outcome
+
+    root = tmp_path / "cache"
+    writer = cachefs.open(root, signing_key=key, signed_by=public(key))
+    assert outcome(writer, [writer]) == "ran"
+    elsewhere = cachefs.open(tmp_path / "elsewhere")
+    assert outcome(elsewhere, [cachefs.open(root, signed_by=public(other))]) == "ran"
+    more = cachefs.open(tmp_path / "more")
+    assert outcome(more, [cachefs.open(root, signed_by=public(key))]) == "hit"
