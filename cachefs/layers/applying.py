@@ -56,6 +56,7 @@ class Names:
         return isinstance(path, tuple) and _short(path) in self._digests
 
     def add(self, path: Parts) -> None:
+        """Add a path."""
         self._digests.add(_short(path))
 
 

@@ -38,7 +38,7 @@ class Node:
         mode: permission bits, as an extraction sets them; of a link 0o777.
         size: of a file in bytes, with its holes.
         target: of a link.
-        layer: the number of the layer that it is from, from 0; of a directory, the last that has it.
+        layer: the number of the layer that it is from, from 0; of a directory, the last.
         stored: of a file, where its data begins in that layer's archive, and how long it is.
         sparse: whether the data begins with a map of the file's holes.
         children: of a directory.
