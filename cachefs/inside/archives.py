@@ -11,6 +11,7 @@ from collections import OrderedDict
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO, Final
+from weakref import finalize
 
 from cachefs.concurrency import run
 from cachefs.digest import Digest
@@ -59,6 +60,7 @@ class LayerArchive:
         self._diff_id = Digest(layer.diff_id)
         self._limits = limits
         self._file: BinaryIO | None = None
+        self._closing: finalize[..., LayerArchive] | None = None
         self._held: OrderedDict[int, bytes] = OrderedDict()
         self._lock = RLock()
 
@@ -78,7 +80,9 @@ class LayerArchive:
             kept = kept_index(self._diff_id)
             if kept is not None:
                 return kept
-            return self._made_index()
+            index, archive = self._read_blob()
+            self._hold_or_close(archive)
+            return index
 
     def read(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes from ``start`` to before ``end``, all of which the archive must have."""
@@ -90,13 +94,13 @@ class LayerArchive:
             at = (number + 1) * BLOCK
 
     def close(self) -> None:
-        """Close the file that the archive may be read from."""
+        """Close the temporary file that the archive may be in."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            if self._closing is not None:
+                self._closing()
+            self._file = self._closing = None
 
-    def _made_index(self) -> LayerIndex:
+    def _read_blob(self) -> tuple[LayerIndex, NewArchive | None]:
         """Read the blob; keep the index, and the archive if it is compressed."""
         archive = None if self.is_plain else NewArchive(self._diff_id)
         try:
@@ -114,9 +118,17 @@ class LayerArchive:
             raise
         keep_index(self._diff_id, index)
         if archive is not None:
-            self.close()
-            self._file = archive.finish()
-        return index
+            archive.finish()
+        return index, archive
+
+    def _hold_or_close(self, archive: NewArchive | None) -> None:
+        """Close what can be opened again, because a result may have many layers."""
+        self.close()
+        if archive is not None and archive.is_kept:
+            archive.file.close()
+        elif archive is not None:
+            self._file = archive.file
+            self._closing = finalize(self, self._file.close)
 
     def _block(self, number: int, last: int) -> bytes:
         """A block; if it has to be read, those after it that are needed are read with it."""
@@ -152,18 +164,23 @@ class LayerArchive:
         if self.is_plain:
             key = self._layout.blob_key(self._blob)
             return run(self._layout.store.read_range(key, start, end))
-        if self._file is None:
-            self._file = kept_archive(self._diff_id)
-        if self._file is None:
-            self._made_index()
-        assert self._file is not None  # noqa: S101 - set by what was called just now
-        return _pread(self._file.fileno(), start, end)
+        if self._file is not None:
+            return _pread(self._file, start, end)
+        kept = kept_archive(self._diff_id)
+        if kept is not None:
+            with kept:
+                return _pread(kept, start, end)
+        _, archive = self._read_blob()
+        try:
+            return b"" if archive is None else _pread(archive.file, start, end)
+        finally:
+            self._hold_or_close(archive)
 
 
-def _pread(descriptor: int, start: int, end: int) -> bytes:
+def _pread(file: BinaryIO, start: int, end: int) -> bytes:
     """Read a part of a file; fewer bytes if it is shorter."""
     parts = []
-    while start < end and (part := os.pread(descriptor, end - start, start)):
+    while start < end and (part := os.pread(file.fileno(), end - start, start)):
         parts.append(part)
         start += len(part)
     return b"".join(parts)

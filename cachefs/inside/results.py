@@ -129,7 +129,7 @@ def meant_name(cache: Cache, name: str = "") -> str:
         cache.require_exists()
         raise UsageError(f"the cache at {cache.location} has no names")
     more = ", ..." if len(there) > _MANY else ""
-    raise UsageError(f"give one of the names: {', '.join(there[:_MANY])}{more}")
+    raise UsageError(f"say which name is meant (--name): {', '.join(there[:_MANY])}{more}")
 
 
 class _Known(NamedTuple):
@@ -213,8 +213,8 @@ def _only(cache: Cache, name: str, known: Sequence[_Known]) -> tuple[Layer, ...]
     listed = "; ".join(map(_line, _described(cache, known[:_MANY])))
     more = f"; and {len(known) - _MANY} more" if len(known) > _MANY else ""
     raise UsageError(
-        f"{name} has {len(known)} results, so say which one is meant: '{NEWEST}', or the digest of "
-        f"its layer: {listed}{more}; 'cachefs files --results' lists all"
+        f"{name} has {len(known)} results, so say which one is meant (--result): '{NEWEST}', or "
+        f"the digest of its layer: {listed}{more}; 'cachefs files --results' lists all"
     )
 
 

@@ -70,9 +70,14 @@ class NewArchive:
     It is in the user's cache directory, or if that is not possible or it is too large for that,
     among the system's temporary files, without a name. :meth:`write` raises StoreError if there is
     no room.
+
+    Attributes:
+        file: the archive, which the caller closes.
+        is_kept: whether :func:`kept_archive` may find it.
     """
 
     def __init__(self, diff_id: Digest) -> None:
+        self.is_kept = False
         self._diff_id = diff_id
         self._path: Path | None = None
         self._size = 0
@@ -81,11 +86,11 @@ class NewArchive:
             path = _path(diff_id).with_name(f".{secrets.token_hex(8)}{_ARCHIVE}")
             path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._file: BinaryIO = os.fdopen(descriptor, "w+b", 0)
+            self.file: BinaryIO = os.fdopen(descriptor, "w+b", 0)
             self._path = path
             return
         with temporary_files():
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+            self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
 
     def write(self, chunk: bytes) -> None:
         """Append to the archive."""
@@ -95,20 +100,20 @@ class NewArchive:
                 self._give_up_name()
             view = memoryview(chunk)
             while view:
-                view = view[self._file.write(view) :]
+                view = view[self.file.write(view) :]
 
-    def finish(self) -> BinaryIO:
-        """Keep it, now that it is known to be complete and right; and return it to be read."""
+    def finish(self) -> None:
+        """Keep it if there is room, now that it is known to be complete and right."""
         if self._path is not None:
             with suppress(OSError, UsageError):
                 self._path.replace(_path(self._diff_id))
+                self.is_kept = True
                 _make_room(self._most)
-        return self._file
 
     def discard(self) -> None:
         """Remove it."""
         self._give_up_name()
-        self._file.close()
+        self.file.close()
 
     def _give_up_name(self) -> None:
         if self._path is not None:
