@@ -142,7 +142,12 @@ class CacheFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no t
     async def _refused(self, *_arguments: Any, **_options: Any) -> NoReturn:
         _refuse()
 
-    _mkdir = _makedirs = _rmdir = _rm_file = _rm = _cp_file = _pipe_file = _put_file = _refused
+    _mkdir = _makedirs = _rm_file = _rm = _cp_file = _pipe_file = _put_file = _refused
+
+    def rmdir(self, path: str) -> NoReturn:
+        """Refused: nothing can be written."""
+        del path
+        _refuse()
 
     def touch(self, path: str, truncate: bool = True, **_options: Any) -> NoReturn:
         """Refused: nothing can be written."""

@@ -1,4 +1,4 @@
-"""``cachefs://``: other programs read files of a cache through fsspec, without knowing of caches."""
+"""``cachefs://``: other programs read a cache's files through fsspec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import pandas
+import pandas as pd
 import pytest
 from fsspec.generic import rsync
 
@@ -73,18 +73,8 @@ def test_names_are_directories(fs: Any) -> None:
 
 
 def test_walks_end_and_have_all_files_once(fs: Any) -> None:
-    assert fs.find("app") == [
-        "app/broken",
-        "app/bin",
-        "app/table.csv",
-        "app/tool",
-        "app/up",
-        "app/usr/bin/tool",
-        "app/usr/share/large",
-    ] or sorted(fs.find("app")) == sorted(
-        f"app/{each}"
-        for each in ("bin", "broken", "table.csv", "tool", "up", "usr/bin/tool", "usr/share/large")
-    )
+    names = ("bin", "broken", "table.csv", "tool", "up", "usr/bin/tool", "usr/share/large")
+    assert sorted(fs.find("app")) == [f"app/{name}" for name in names]
     assert [path for path, _, _ in fs.walk("app/usr")] == [
         "app/usr",
         "app/usr/bin",
@@ -102,7 +92,7 @@ def test_links(fs: Any) -> None:
     assert fs.info("app/broken")["type"] == "link"
     assert fs.ls("app/bin", detail=False) == ["app/bin/tool"]
     assert fs.cat_file("app/up/up/bin/tool") == b"#!/bin/sh\n"
-    assert fs.cat_file("app/../../app/usr/../tool".replace("app/../../", "")) == b"#!/bin/sh\n"
+    assert fs.cat_file("app/usr/../../../tool") == b"#!/bin/sh\n"
     with pytest.raises(FileNotFoundError):
         fs.cat_file("app/../feature/x/v")
     with pytest.raises(FileNotFoundError):
@@ -139,7 +129,7 @@ def test_many_threads_read(fs: Any) -> None:
 
 
 def test_pandas_reads_a_table(target: str) -> None:
-    table = pandas.read_csv("cachefs://app/table.csv", storage_options={"target": target})
+    table = pd.read_csv("cachefs://app/table.csv", storage_options={"target": target})
     assert table.to_dict("list") == {"a": [1, 3], "b": [2, 4]}
 
 
@@ -205,7 +195,7 @@ def test_what_was_seen_stays_until_the_cache_is_invalidated(target: str, fs: Any
 
 
 def test_it_can_be_sent_to_another_process(fs: Any) -> None:
-    again = pickle.loads(pickle.dumps(fs))
+    again = pickle.loads(pickle.dumps(fs))  # noqa: S301 - it is ours
     assert again.cat_file("app/tool") == b"#!/bin/sh\n"
 
 
