@@ -7,7 +7,7 @@ import itertools
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,7 @@ from benchmarks.contenders import (
     TURBOREPO,
     Contender,
 )
+from benchmarks.line import Line
 from benchmarks.workloads import amount
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ PROGRAMS: Final = (RCLONE, S5CMD)
 TRANSFERS: Final = (*ENGINES, *LOOPS, *PROGRAMS)
 BOUNDS: Final = (BARE_OBSTORE, BARE_REQUESTS)
 AT_A_TIME: Final = 4
+LINES: Final = (Line(20), Line(50), Line(20, 200))
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Case:
         bytes: bytes that are moved, or 0 if throughput is not meaningful.
         point: position in a plot.
         each_round: runs in each round; more than one for short work.
+        line: what is between the tool and the server; then each tool has its default parallelism.
     """
 
     group: str
@@ -83,6 +86,7 @@ class Case:
     bytes: int = 0
     point: int | None = None
     each_round: int = 1
+    line: Line | None = None
 
     @property
     def name(self) -> str:
@@ -365,6 +369,32 @@ def _counts(sizes: Sizes) -> Iterator[Case]:
             yield Case("blobs", f"upload {load}", who, "upload", where, point=load.blobs)
 
 
+def _lines(sizes: Sizes) -> Iterator[Case]:
+    for line in LINES:
+        for case in _over_a_line(sizes, line):
+            work = f"{case.work}, {line}"
+            yield replace(case, group="line", work=work, line=line, parallelism=0)
+
+
+def _over_a_line(sizes: Sizes, line: Line) -> Iterator[Case]:
+    small, large = sizes.small, sizes.large
+    peers = (*PROGRAMS, BUILDKIT)
+    for load in (large,) if line.mbits else (small, large):
+        for who in (*ENGINES, *peers):
+            where = _to_new_bucket(load)
+            yield Case("line", f"upload {load}", who, "upload", where, bytes=load.bytes)
+        for who in (*ENGINES, *PROGRAMS):
+            where = _to_new_folder(load)
+            yield Case("line", f"fetch {load}", who, "fetch", where, bytes=load.bytes)
+    if line.mbits:
+        return  # it makes no difference to works that move few bytes
+    for who in (*ENGINES, *peers):
+        where = _to_filled_bucket(small, RCLONE if who is RCLONE else OBSTORE)
+        yield Case("line", f"export {small} again, nothing changed", who, "again", where)
+    for who in (*ENGINES, BUILDKIT):
+        yield Case("line", f"touch all of {small}", who, "touch", _to_filled_bucket(small))
+
+
 def _stores(sizes: Sizes) -> Iterator[Case]:
     for count in (sizes.few, sizes.many):
         for store in sizes.stores:
@@ -379,6 +409,7 @@ GROUPS: Final[dict[str, Callable[[Sizes], Iterator[Case]]]] = {
     "upload": _uploads,
     "again": _again,
     "fetch": _fetches,
+    "line": _lines,
     "graph": _graphs,
     "care": _care,
     "build": _builds,

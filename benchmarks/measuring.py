@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections import defaultdict
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from benchmarks import results
+from benchmarks import line, results
 from benchmarks.processes import run
 from benchmarks.stage import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from benchmarks.cases import Case
+    from benchmarks.cases import Arguments, Case
     from benchmarks.stage import Stage
 
 
@@ -80,21 +82,28 @@ def _result(case: Case) -> results.Case:
         parallelism=case.parallelism,
         bytes=case.bytes,
         point=case.point,
+        milliseconds=case.line.milliseconds if case.line else 0.0,
     )
 
 
 def _run(case: Case, stage: Stage, result: results.Case) -> None:
     load = os.getloadavg()[0]
-    with case.prepare(stage) as arguments:
+    with case.prepare(stage) as prepared, _connected(case, stage, prepared) as (arguments, there):
         buckets = [arguments[name].bucket for name in ("place", "to") if name in arguments]
         before = Served(0, 0.0)
+        on_line: line.Done | None = None
 
         def ready() -> None:
-            nonlocal before
+            nonlocal before, on_line
             os.sync()  # writes left over from earlier runs are not part of this one
             before = stage.served(buckets)
+            on_line = there and there.done()
 
         figures = run(case.contender, case.operation, arguments, stage.folder, ready)
+        if there is not None and on_line is not None:
+            done = there.done()
+            result.line_cpu.append(done.cpu - on_line.cpu)
+            result.late.append(done.late)
         if buckets:
             after = stage.served(buckets)
             result.requests.append(after.requests - before.requests)
@@ -103,3 +112,17 @@ def _run(case: Case, stage: Stage, result: results.Case) -> None:
     result.seconds.append(figures.seconds)
     result.cpu.append(figures.cpu)
     result.mib.append(figures.mib)
+
+
+@contextlib.contextmanager
+def _connected(
+    case: Case, stage: Stage, arguments: Arguments
+) -> Iterator[tuple[Arguments, line.RunningLine | None]]:
+    """The arguments with the near end of the case's line as endpoint, and the line if any."""
+    if case.line is None:
+        yield arguments, None
+        return
+    server = urlsplit(stage.server.endpoint_url)
+    with line.running(server.hostname or "", server.port or 80, case.line) as there:
+        place = arguments["place"]._replace(endpoint=f"http://127.0.0.1:{there.port}")
+        yield {**arguments, "place": place, "parallelism": None}, there

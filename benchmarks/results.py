@@ -35,6 +35,9 @@ class Case(msgspec.Struct, kw_only=True):
         load: load average of the machine over a minute, before each run.
         requests: requests to the server, if it was used.
         server: CPU seconds of the server, if it was used.
+        milliseconds: the round trip of the line, or 0 without a line.
+        line_cpu: CPU seconds of the line.
+        late: the mean of the seconds by which the line delivered bytes too late.
     """
 
     group: str
@@ -51,6 +54,9 @@ class Case(msgspec.Struct, kw_only=True):
     load: list[float] = []
     requests: list[int] = []
     server: list[float] = []
+    milliseconds: float = 0.0
+    line_cpu: list[float] = []
+    late: list[float] = []
 
     @property
     def title(self) -> str:
@@ -98,7 +104,7 @@ def write(results: Results, path: Path) -> None:
 
 
 def _rounded(case: Case) -> Case:
-    places = {"seconds": 4, "cpu": 3, "mib": 1, "load": 2, "server": 2}
+    places = {"seconds": 4, "cpu": 3, "mib": 1, "load": 2, "server": 2, "line_cpu": 3, "late": 5}
     return msgspec.structs.replace(
         case, **{name: [round(x, n) for x in getattr(case, name)] for name, n in places.items()}
     )

@@ -25,6 +25,9 @@ COLUMNS: Final = {
     "server CPU s": "---:",
     "peak MiB": "---:",
     "requests": "---:",
+    "round trips": "---:",
+    "line's CPU": "---:",
+    "line's delay ms": "---:",
 }
 """The columns, each with its alignment in Markdown."""
 
@@ -123,6 +126,9 @@ def _rows(work: str, cases: list[Case]) -> Iterator[list[str]]:
             f"{case.median('server'):.2f}" if case.server else "",
             f"{case.median('mib'):.0f}",
             f"{case.median('requests'):,.0f}" if case.requests else "",
+            f"{seconds * 1000 / case.milliseconds:.0f}" if case.milliseconds else "",
+            f"{case.median('line_cpu') / seconds:.0%}" if case.line_cpu else "",
+            f"{case.median('late') * 1000:.1f}" if case.late else "",
         ]
     if work in BUILDKIT and not any(case.tool == "BuildKit" for case in cases):
         yield [work, "BuildKit, *quoted*", f"*{BUILDKIT[work]}*", "", "", "", "", "", ""]

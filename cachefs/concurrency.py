@@ -29,11 +29,6 @@ CLEANUP_TIMEOUT: Final = 30.0
 """Seconds that interrupted work has to abort uploads and remove temporary files."""
 
 
-def max_concurrent_calls(parallelism: int) -> int:
-    """The maximum number of concurrent calls to one filesystem: look-ups, and reads and writes."""
-    return LOOKUP_PARALLELISM + 2 * parallelism
-
-
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run the coroutine in fsspec's event loop, wait for it and return its result.
 

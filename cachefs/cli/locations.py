@@ -241,11 +241,14 @@ def named(cache: Cache, name: str) -> Iterator[None]:
     try:
         yield
     except NotFoundError as error:
+        if cache.location.digest:
+            raise  # that names a manifest, and no name is missing
         with suppress(AccessError):
             there = [each.name for each in cache.names()]
             if not there:
                 cache.require_exists()
-            error.reason = _missing(name, there)
+            if name not in there:  # else it is listed, and its manifest is lost
+                error.reason = _missing(name, there)
         raise
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cachefs.cli.confirming import Confirmation
 
 _ALLOWED: Final = {"location", "undo", "dry_run", "yes", "as_json"}
-"""The parameters of the command that have a meaning with ``--undo``."""
+"""The values of the command that have a meaning with ``--undo``."""
 
 
 def require_alone(option: str) -> None:
@@ -27,7 +27,8 @@ def require_alone(option: str) -> None:
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in _ALLOWED
+        if parameter.expose_value  # else it is one of every command, such as --engine
+        and parameter.name not in _ALLOWED
         and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
     if given:

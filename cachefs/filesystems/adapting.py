@@ -39,7 +39,9 @@ def unwrapped(fs: AbstractFileSystem, path: str) -> tuple[AbstractFileSystem, st
     return fs, path
 
 
-def adapt(fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE) -> Filesystem:
+def adapt(
+    fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
+) -> Filesystem:
     """Wrap the filesystem object in the class for its family; subclasses belong to it as well.
 
     All others are used through fsspec's general methods: files are written to temporary files and
@@ -50,5 +52,5 @@ def adapt(fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIEN
         if place is not None:
             module, name = place
             family: type[Filesystem] = getattr(import_module(f"{__package__}.{module}"), name)
-            return family(fs, parallelism, patience)
-    return Filesystem(fs, parallelism, patience)
+            return family(fs, bound, patience)
+    return Filesystem(fs, bound, patience)

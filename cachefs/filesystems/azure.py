@@ -47,9 +47,9 @@ class AzureFilesystem(ComparingDeletes):
     _prefetches = True
 
     def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(fs, parallelism, patience)
+        super().__init__(fs, bound, patience)
         self._containers: set[str] = set()
         self._making = asyncio.Lock()
 

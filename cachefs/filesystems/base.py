@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, closing, map_concurrently
+from cachefs.concurrency import LOOKUP_PARALLELISM, closing
 from cachefs.filesystems.chunks import cut, joined
 from cachefs.filesystems.copies import Copied
 from cachefs.filesystems.failures import is_absent
 from cachefs.filesystems.files import spooled
 from cachefs.filesystems.infos import modified_in
+from cachefs.filesystems.level import PARALLELISM, REFUSALS, Gate, Level, Levels
 from cachefs.filesystems.listing import walk
 from cachefs.filesystems.patience import PATIENCE, Patience, attempted
 from cachefs.filesystems.ranges import in_ranges
@@ -96,10 +97,14 @@ class Filesystem:
     Args:
         fs: the filesystem. It is used as it is and never closed. A family that calls none of its
             methods, such as local files, needs none.
-        parallelism: how many objects are written at a time.
+        bound: how many objects are written at a time, whatever their size. By default this is
+            :data:`PARALLELISM` for large ones, and found for small ones where a server responds.
         patience: how long calls may go without progress, in seconds. Whoever calls applies it.
 
     Attributes:
+        parallelism: how many large objects are written at a time.
+        levels: how many calls for small objects run at a time.
+        refusals: how often a call is repeated that a server refuses because it has too much to do.
         permits: a semaphore with a permit for each object that may be sent or fetched at a time.
         alone: held to read an object from the store that may be large into memory.
         patience: bounds the calls; it is told about every object, range and page.
@@ -117,6 +122,9 @@ class Filesystem:
 
     lists_blobs = True
     """Whether blobs can be listed; a registry lists only tags."""
+
+    copies_small = False
+    """Whether even a small blob is copied by the store in fewer requests than it is sent."""
 
     has_directories = False
     """Whether an object cannot have the path of a folder, as on a disk."""
@@ -136,24 +144,31 @@ class Filesystem:
     _threads_for_calls = LOOKUP_PARALLELISM
     """The number of threads for calls to a synchronous filesystem."""
 
+    _finds_levels = False
+    """Whether the number of small calls at a time is found, because a server responds to them."""
+
     fs: Any
     """What is called: the filesystem if it is asynchronous, else its wrapper."""
 
     def __init__(
-        self, fs: AbstractFileSystem | None, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem | None, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
         if fs is not None:
             self._use(fs)
-        self.parallelism = parallelism
+        self.parallelism = parallelism = bound or PARALLELISM
         self.patience = Patience(patience if self.responds else None)
         self.permits = asyncio.Semaphore(parallelism)
+        self.levels = Levels.found(bound) if self._finds_levels else Levels.fixed(parallelism)
+        self._share_permits = bound is not None or not self._finds_levels
+        self.refusals = REFUSALS
+        self._gates: dict[Level, Gate] = {}
         self.alone = asyncio.Lock()
         self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
         self.tried: dict[str, bool] = {}
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """Look up each path. Returns None for paths without an object."""
-        return await self._each(paths, self._stat, LOOKUP_PARALLELISM)
+        return await self._each(paths, self._stat, self.levels.look_ups)
 
     async def list(self, prefix: str) -> list[Stat]:
         """List every object whose path starts with the prefix, in the order of paths.
@@ -251,12 +266,11 @@ class Filesystem:
         async def read(item: tuple[str, int]) -> bytes | Exception:
             path, size = item
             try:
-                async with self.permits:
-                    return await joined(self.read(path, size), size)
+                return await joined(self.read(path, size), size)
             except Exception as error:  # noqa: BLE001 - the other objects are read anyway
                 return error
 
-        return await map_concurrently(objects, read, self.parallelism)
+        return await self._each(objects, read, self.levels.reads)
 
     async def stated_digests(self, paths: Sequence[str]) -> Sequence[Digest | None]:
         """For each object, the digest of its bytes that the store states; None if it states none.
@@ -299,10 +313,13 @@ class Filesystem:
 
         async def put(item: tuple[str, bytes]) -> None:
             path, data = item
-            async with self.permits:
-                await self._put_whole(path, [data])
+            await self._put_whole(path, [data])
 
-        await self._each(objects, put, self.parallelism)
+        await self._each(objects, put, self.levels.writes)
+
+    async def resolved(self, path: str) -> str:
+        """The path without links, so that it shows whether two prefixes are one place."""
+        return path
 
     async def account(self) -> str | None:
         """What two filesystems share if this one can copy objects of the other without their bytes.
@@ -342,7 +359,7 @@ class Filesystem:
                 return error
             return None
 
-        return await self._each(stats, touch, LOOKUP_PARALLELISM)
+        return await self._each(stats, touch, self.levels.touches)
 
     async def set_time(self, path: str, modified: float) -> None:
         """Set when the object was modified, in seconds since 1970. Raises FileNotFoundError."""
@@ -441,16 +458,26 @@ class Filesystem:
         """End calls that wait for a response, if cancelling them does not. Others still work."""
 
     async def _each(
-        self, items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
+        self, items: Sequence[T], work: Callable[[T], Awaitable[R]], level: Level
     ) -> Sequence[R]:
-        """Like :func:`cachefs.concurrency.map_concurrently`; each item is progress."""
+        """Call ``work`` for each item, as many at a time as fit; each item is progress."""
 
         async def noted(item: T) -> R:
             found = await work(item)
             self.patience.progressed()
             return found
 
-        return await map_concurrently(items, noted, parallelism)
+        gate = self._gates.get(level)
+        if gate is None:
+            gate = self._gates[level] = Gate(level, self._permits_of(level))
+        return await gate.each(items, noted)
+
+    def _permits_of(self, level: Level) -> asyncio.Semaphore | None:
+        """What calls of a level share with large objects."""
+        holds = (
+            {self.levels.writes} if self._finds_levels else {self.levels.reads, self.levels.writes}
+        )
+        return self.permits if level in holds and self._share_permits else None
 
     def _use(self, fs: AbstractFileSystem) -> None:
         """Make calls to this filesystem object."""

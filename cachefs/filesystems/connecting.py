@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from cachefs.errors import LocationError
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.failures import mapped
 from cachefs.filesystems.http_credentials import with_credentials_apart
+from cachefs.filesystems.level import REFUSALS
 from cachefs.filesystems.local import LocalFilesystem
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.io_loop import loaded_fsspec
@@ -37,6 +39,7 @@ _EXTRAS: Final = {
 
 
 _SSH: Final = {"sftp", "ssh"}
+_AZURE: Final = {"abfs", "az"}
 
 
 def connect(location: Location) -> tuple[Filesystem, str]:
@@ -45,10 +48,9 @@ def connect(location: Location) -> tuple[Filesystem, str]:
     Raises LocationError for a protocol that fsspec does not know or whose library is missing, and
     StoreError if the filesystem connects immediately and fails.
     """
-    parallelism = location.export.upload_parallelism
     if location.protocol == "file":
         root = f"{location.url.rstrip('/')}/"
-        return LocalFilesystem(None, parallelism, _patience(location)), root
+        return LocalFilesystem(None, location.upload_bound, _patience(location)), root
     loaded_fsspec()
     if location.registry is not None:
         return _registry(location, location.registry)
@@ -85,10 +87,10 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         options = with_headers_kept(apply_config(kind, options))
     # Some connect immediately, and may fail.
     with mapped("connect", str(location)):
-        fs = kind(**options)
+        fs = _made(kind, options, location.protocol)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
-    adapted = adapt(fs, parallelism, _patience(location))
+    adapted = adapt(fs, location.upload_bound, _patience(location))
     return adapted, f"{root.rstrip('/')}/"
 
 
@@ -105,8 +107,7 @@ def _registry(location: Location, registry: RegistryOptions) -> tuple[Filesystem
     root = _root(location.url)
     host, _, repository = root.removesuffix("/").partition("/")
     client = RegistryClient(host, repository, insecure=registry.registry_insecure)
-    parallelism, patience = location.export.upload_parallelism, _patience(location)
-    return RegistryFilesystem(client, parallelism, patience), root
+    return RegistryFilesystem(client, location.upload_bound, _patience(location)), root
 
 
 def _s3(location: Location, s3: S3Options) -> Filesystem:
@@ -116,7 +117,9 @@ def _s3(location: Location, s3: S3Options) -> Filesystem:
     from cachefs.filesystems.s3_options import s3_settings  # noqa: PLC0415
 
     settings = s3_settings(location, s3)
-    parallelism, patience = location.export.upload_parallelism, _patience(location)
+    bound, patience = location.upload_bound, _patience(location)
+    # A number that the user gives is the number of attempts, whatever the server says.
+    refusals = 0 if "retry_max_attempts" in location.given else REFUSALS
     # The threads of obstore do not survive a fork, and it cannot start others. It also drops the
     # slash that keys begin with.
     engine = "s3fs" if used_before_fork() or location.has_slash_first else location.engine
@@ -138,21 +141,21 @@ def _s3(location: Location, s3: S3Options) -> Filesystem:
         connection = resolved(bucket)
 
     def by_s3fs() -> S3Filesystem:
-        return S3Filesystem(_s3fs(settings, connection), parallelism, patience)
+        return S3Filesystem(_s3fs(settings, connection, refusals), bound, patience)
 
     if engine == "s3fs":
         return by_s3fs()
     _require_nothing_of_s3fs(settings, location.storage_options)
-    return connect_obstore(resolved, bucket, by_s3fs, parallelism, patience)
+    return connect_obstore(resolved, bucket, by_s3fs, bound, patience, refusals)
 
 
-def _s3fs(settings: S3Settings, connection: S3Connection) -> Any:
+def _s3fs(settings: S3Settings, connection: S3Connection, refusals: int) -> Any:
     kind = _filesystem_class("s3")
     from cachefs.filesystems.s3_session import s3fs_options  # noqa: PLC0415 - loads an extra
 
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     options |= settings.others
-    fs = kind(**options | s3fs_options(connection, settings.session))
+    fs = kind(**options | s3fs_options(connection, settings.session, refusals))
     # botocore retries already. If s3fs did too, a 503 would take 25 requests.
     fs.retries = 1
     return fs
@@ -190,6 +193,30 @@ def _patience(location: Location) -> float:
 
 def _root(url: str) -> str:
     return url.partition("://")[2].rstrip("/") + "/"
+
+
+def _made(kind: Any, options: dict[str, Any], protocol: str) -> Any:
+    """Make the filesystem object."""
+    try:
+        return kind(**options)
+    except ValueError as error:  # adlfs says that of every mistake, and not what to do
+        if protocol in _AZURE and not _has_azure_account(kind, options):
+            raise LocationError(
+                f"{protocol}:// without a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or give "
+                "type=azblob,account_url=..."
+            ) from error
+        raise
+
+
+def _has_azure_account(kind: Any, options: Mapping[str, Any]) -> bool:
+    """Whether an account is given, here, in fsspec's configuration or in the environment."""
+    from fsspec.config import apply_config  # noqa: PLC0415 - slow to load
+
+    given = apply_config(kind, dict(options))
+    return any(
+        given.get(option) or os.environ.get(f"AZURE_STORAGE_{option.upper()}")
+        for option in ("account_name", "connection_string")
+    )
 
 
 def _adlfs_options(azure: AzureOptions) -> dict[str, Any]:

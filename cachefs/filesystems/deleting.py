@@ -35,9 +35,9 @@ class ComparingDeletes(Filesystem):
     comparable: ClassVar[tuple[str, ...]] = ("version",)
 
     def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(fs, parallelism, patience)
+        super().__init__(fs, bound, patience)
         self._compared: dict[str, frozenset[str]] = {}
         self._trying = asyncio.Lock()
 

@@ -8,11 +8,11 @@ than writing 100.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import stat as modes
 from contextlib import suppress
 from io import FileIO
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -146,6 +146,21 @@ class LocalFilesystem(BlockingFilesystem):
         allowed = await asyncio.to_thread(is_writable, path)
         return Allowed(allowed, allowed)
 
+    async def resolved(self, path: str) -> str:
+        """The path of the prefix without symbolic links."""
+        folder, slash, rest = path.rpartition("/")
+        real = await asyncio.to_thread(os.path.realpath, folder + slash)
+        return f"{real.rstrip('/')}/{rest}"
+
+    async def absent_folders(self, path: str) -> Sequence[str]:
+        """The directories above the path that do not exist yet."""
+        return await asyncio.to_thread(_absent_folders, path)
+
+    async def remove_folder(self, path: str) -> None:
+        """Remove a directory if it is empty."""
+        with suppress(OSError):
+            await asyncio.to_thread(Path(path).rmdir)
+
     async def set_time(self, path: str, modified: float) -> None:
         """Set the file's time, in one call in a thread."""
         await asyncio.to_thread(os.utime, path, (modified, modified))
@@ -156,6 +171,10 @@ class LocalFilesystem(BlockingFilesystem):
             await asyncio.to_thread(Path(path).unlink, missing_ok=True)
             return True
         return await asyncio.to_thread(_delete_if, self._temporary(path), unless_changed)
+
+
+def _absent_folders(path: str) -> list[str]:
+    return [str(folder) for folder in takewhile(lambda one: not one.exists(), Path(path).parents)]
 
 
 def _stat(path: str) -> Stat | None:
@@ -199,18 +218,8 @@ def _move_back(aside: str, path: Path) -> None:
                 Path(aside).rename(path)
 
 
-def _require_no_file(folder: str) -> None:
-    """Raise NotADirectoryError for a file: it is no empty folder."""
-    status = None
-    with suppress(FileNotFoundError, NotADirectoryError):
-        status = Path(folder or "/").stat()
-    if status is not None and not modes.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
-
-
 def _walk(prefix: str) -> Iterator[Stat]:
     waiting = [prefix.rpartition("/")[0]]
-    _require_no_file(waiting[0])
     while waiting:
         folder = waiting.pop()
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder or "/") as found:

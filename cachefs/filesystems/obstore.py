@@ -11,23 +11,27 @@ import os
 import secrets
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cachefs.concurrency import closing
 from cachefs.errors import StoreError, UsageError
 from cachefs.filesystems.base import CHUNK_SIZE, TEMPORARY, Folder, Page, Stat
 from cachefs.filesystems.blocking import BlockingFilesystem
 from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.level import pause_after
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import part_size
 from cachefs.filesystems.patience import CLEANUP, PATIENCE
+from cachefs.filesystems.s3_answers import BEYOND
+from cachefs.filesystems.s3_failures import is_refused, status_in_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from fsspec import AbstractFileSystem
 
+T = TypeVar("T")
 
 SENDING = 16
 """The maximum number of parts in flight, for all uploads together."""
@@ -63,11 +67,12 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
     touches = True
     compares = True
     _prefetches = True
+    _finds_levels = True
 
     def __init__(
-        self, fs: AbstractFileSystem, parallelism: int = 4, patience: float = PATIENCE
+        self, fs: AbstractFileSystem, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(fs, parallelism, patience)
+        super().__init__(fs, bound, patience)
         self._reading = fs
 
     def _open(self, path: str, *, to_write: bool = False) -> tuple[Any, str, str]:
@@ -94,6 +99,23 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
 
         require_bucket(store, bucket)
 
+    async def _asked(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call, and again after a while if the server says that it has too much to do."""
+        refusals = 0
+        while True:
+            try:
+                return await call()
+            except Exception as error:
+                if not is_refused(error) or refusals == self.refusals:
+                    raise
+            refusals += 1
+            self.patience.progressed()
+            await asyncio.sleep(pause_after(refusals))
+
+    def _may_succeed(self, error: Exception) -> bool:
+        """Whether obstore itself would have tried again."""
+        return type(error).__name__ == "GenericError" and not _is_beyond(error)
+
     def _stat_sync(self, path: str) -> Stat | None:
         """One HEAD."""
         store, root, key = self._open(path)
@@ -113,7 +135,18 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
         offset = after[len(root) :] or (_just_before(key_prefix) if rest else None)
         stream = store.list(folder or None, offset=offset, chunk_size=limit)
         advance = Advance()
-        async for chunk in stream:
+
+        async def turn() -> Any:
+            nonlocal stream
+            try:
+                return await anext(stream, None)
+            except Exception:
+                # A stream that has failed is at its end.
+                stream = store.list(folder or None, offset=offset, chunk_size=limit)
+                raise
+
+        while (chunk := await self._asked(turn)) is not None:
+            offset = chunk[-1]["path"] if chunk else offset
             self.patience.progressed()
             listed = [_stat(root, meta) for meta in chunk]
             for stat in listed:
@@ -128,7 +161,8 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
     async def folder(self, path: str) -> Folder:
         """List with a delimiter."""
         store, root, key = self._open(path)
-        found = await store.list_with_delimiter_async(key.rstrip("/") or None)
+        folder = key.rstrip("/") or None
+        found = await self._asked(lambda: store.list_with_delimiter_async(folder))
         return Folder(
             sorted(f"{root}{folder.rstrip('/')}/" for folder in found["common_prefixes"]),
             [_stat(root, meta) for meta in found["objects"]],
@@ -145,7 +179,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
                     yield chunk
             return
         store, _, key = self._open(path)
-        async for chunk in self._chunks(await store.get_async(key)):
+        async for chunk in self._chunks(await self._asked(lambda: store.get_async(key))):
             yield chunk
 
     async def read_checked(self, path: str, limit: int) -> bytes:
@@ -155,7 +189,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
     async def read_versioned(self, path: str, limit: int) -> tuple[bytes, str]:
         """One GET; the version is the ETag of its response."""
         store, _, key = self._open(path)
-        answer = await store.get_async(key)
+        answer = await self._asked(lambda: store.get_async(key))
         data = await joined(self._chunks(answer), limit)
         return data, answer.meta["e_tag"] or ""
 
@@ -175,7 +209,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
         """Request a range: this takes one iteration of the event loop, a stream takes three."""
         store, _, key = self._open(path)
         try:
-            data = await store.get_range_async(key, start=start, end=end)
+            data = await self._asked(lambda: store.get_range_async(key, start=start, end=end))
         except Exception as error:
             if _is_beyond(error):
                 return b""
@@ -204,7 +238,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """One PUT."""
         store, _, key = self._open(path, to_write=True)
-        await store.put_async(key, chunks, use_multipart=False)
+        await self._asked(lambda: store.put_async(key, chunks, use_multipart=False))
 
     async def put_if(self, path: str, data: bytes, version: str) -> bool:
         """One PUT, however large."""
@@ -215,7 +249,9 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
         store, _, key = self._open(path, to_write=True)
         mode = {"e_tag": version} if version else "create"
         try:
-            answer = await store.put_async(key, data, mode=mode, use_multipart=False)
+            answer = await self._asked(
+                lambda: store.put_async(key, data, mode=mode, use_multipart=False)
+            )
         except Exception as error:
             # A missing bucket is one more FileNotFoundError; the next read tells.
             gone = bool(version) and isinstance(error, FileNotFoundError)
@@ -262,7 +298,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
         """One DELETE."""
         store, _, key = self._open(path)
         with suppress(FileNotFoundError):
-            await store.delete_async(key)
+            await self._asked(lambda: store.delete_async(key))
         return True
 
 
@@ -282,7 +318,7 @@ _CHANGED: Final = {"AlreadyExistsError", "PreconditionError"}
 
 def _is_beyond(error: Exception) -> bool:
     """Whether a range is beyond the end of the object, for which obstore has no error class."""
-    return not isinstance(error, FileNotFoundError) and "416" in str(error)
+    return status_in_text(error) == BEYOND
 
 
 def _just_before(key: str) -> str | None:

@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 from obstore.fsspec import FsspecStore
 from obstore.store import S3Store
 
-from cachefs.concurrency import max_concurrent_calls
 from cachefs.errors import LocationError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE, WHOLE, Allowed, Filesystem
 from cachefs.filesystems.chunks import cut
+from cachefs.filesystems.level import PARALLELISM, REFUSALS, max_concurrent_calls
 from cachefs.filesystems.obstore import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
-from cachefs.filesystems.s3 import COPY_LIMIT, S3Filesystem
 from cachefs.filesystems.s3_checksums import differs, is_amazon, is_plain, server_of
+from cachefs.filesystems.s3_copying import COPY_LIMIT
 from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.copies import Copied
     from cachefs.filesystems.findings import Finding
+    from cachefs.filesystems.s3 import S3Filesystem
     from cachefs.filesystems.s3_connection import S3Connection
     from cachefs.filesystems.s3_credentials import CredentialSource
     from cachefs.filesystems.versions import Past
@@ -44,16 +45,41 @@ kind of copy is a plain one with a header of our choice, signed with the others.
 """
 
 
-class ObstoreS3Filesystem(ObstoreFilesystem):
+class _ResolvedFilesystem(ObstoreFilesystem):
+    """Stores whose URLs were found out for their buckets."""
+
+    _with_headers = False
+    """Whether requests of ``fs`` have headers for objects that are written."""
+
+    def _check(self, store: Any, bucket: str) -> None:
+        pass
+
+    def _touch_sync(self, stat: Stat) -> None:
+        """One COPY. An archived object is as good as none."""
+        store, _, key = self._open(stat.path, to_write=self._with_headers)
+        try:
+            store.copy(key, key, overwrite=False)
+        except Exception as error:
+            if not is_archived(error):
+                raise
+        else:
+            return
+        # Not in the block above: the cause would say what is wrong.
+        raise FileNotFoundError(stat.path)
+
+
+class ObstoreS3Filesystem(_ResolvedFilesystem):
     """A bucket through obstore, connected by cachefs.
 
     Args:
         fs: an ``obstore.fsspec.FsspecStore``.
         reading: another one for the same bucket, for requests without a body: it limits silence.
+        without_retries: the same, but it does not retry either, so that refusals are seen.
         s3fs: connects to the same bucket through s3fs, for the few requests that obstore lacks.
         connection: how the location's bucket is reached.
-        parallelism: how many objects are written at a time.
+        bound: how many objects are written at a time, None if that is left open.
         patience: how long calls may go without progress, in seconds.
+        refusals: how often a call is repeated that the server refuses for now.
         with_headers: whether requests of ``fs`` have headers for objects that are written.
     """
 
@@ -61,23 +87,25 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         self,
         fs: AbstractFileSystem,
         reading: AbstractFileSystem,
+        without_retries: AbstractFileSystem,
         s3fs: Callable[[], S3Filesystem],
         connection: S3Connection,
-        parallelism: int = 4,
+        bound: int | None = None,
         patience: float = PATIENCE,
+        refusals: int = REFUSALS,
         *,
         with_headers: bool = False,
     ) -> None:
-        super().__init__(fs, parallelism, patience)
+        super().__init__(fs, bound, patience)
         self._reading = reading
         self._region = connection.region
         self._plain = is_plain(connection.bucket_url)
         self._server = server_of(connection.endpoint_url or connection.bucket_url)
         self._with_headers = with_headers
+        if not with_headers:
+            self._at_first = _ResolvedFilesystem(without_retries)
+        self.refusals = refusals
         self._connect_s3fs = s3fs
-
-    def _check(self, store: Any, bucket: str) -> None:
-        """Do not check: the URLs of the stores were found out for their buckets."""
 
     async def _put_parts(self, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Send a multipart upload; with s3fs if it has headers, as obstore would add them to each.
@@ -141,19 +169,6 @@ class ObstoreS3Filesystem(ObstoreFilesystem):
         if any(stat.size > COPY_LIMIT for stat in stats):
             return await Filesystem.touch_batch(self, stats)
         return await super().touch_batch(stats)
-
-    def _touch_sync(self, stat: Stat) -> None:
-        """One COPY. An archived object is as good as none."""
-        store, _, key = self._open(stat.path, to_write=self._with_headers)
-        try:
-            store.copy(key, key, overwrite=False)
-        except Exception as error:
-            if not is_archived(error):
-                raise
-        else:
-            return
-        # Not in the block above: the cause would say what is wrong.
-        raise FileNotFoundError(stat.path)
 
     async def account(self) -> str | None:
         """The server."""
@@ -232,12 +247,17 @@ obstore has no other limit for a body that is being sent. Its default of 30 seco
 """
 
 
+_PART_RETRIES: Final = 7
+"""Enough for a server that refuses every third request."""
+
+
 def connect_obstore(
     resolved: Callable[[str], S3Connection],
     bucket: str,
     s3fs: Callable[[], S3Filesystem],
-    parallelism: int,
+    bound: int | None,
     patience: float,
+    refusals: int,
 ) -> ObstoreS3Filesystem:
     """Connect to the bucket with obstore.
 
@@ -245,8 +265,9 @@ def connect_obstore(
         resolved: finds out how to reach a bucket.
         bucket: the location's.
         s3fs: called if s3fs is needed too.
-        parallelism: how many objects are written at a time.
+        bound: how many objects are written at a time, None if that is left open.
         patience: how long calls may go without progress, in seconds.
+        refusals: how often a call is repeated that the server refuses for now.
 
     Raises LocationError for what obstore cannot do.
     """
@@ -257,17 +278,20 @@ def connect_obstore(
     def connected(
         retries: int, headers: Mapping[str, str], silence: float | None = None
     ) -> AbstractFileSystem:
-        fs = _Buckets(resolved, parallelism, retries, headers, silence)
+        fs = _Buckets(resolved, bound or PARALLELISM, retries, headers, silence)
         fs._construct_store(bucket)  # it reads the environment, so now and not later
         return fs
 
     return ObstoreS3Filesystem(
-        connected(retries, headers),
+        # The parts of a large object are read once, so only obstore can send one of them again.
+        connected(max(retries, _PART_RETRIES) if refusals else retries, headers),
         connected(retries, {}, patience),
+        connected(0, {}, patience),
         s3fs,
         connection,
-        parallelism,
+        bound,
         patience,
+        refusals,
         with_headers=bool(headers),
     )
 

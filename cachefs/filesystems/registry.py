@@ -17,19 +17,25 @@ from yarl import URL
 
 from cachefs.concurrency import closing
 from cachefs.digest import Digest
-from cachefs.errors import IntegrityError, StoreError
-from cachefs.filesystems.base import Filesystem, Folder, Stat
+from cachefs.errors import AccessError, IntegrityError, StoreError, UnreachableError
+from cachefs.filesystems.base import Allowed, Filesystem, Folder, Stat
 from cachefs.filesystems.chunks import joined
+from cachefs.filesystems.copies import Copied
+from cachefs.filesystems.findings import Finding, transport
 from cachefs.filesystems.patience import PATIENCE, attempted
-from cachefs.filesystems.registry_client import ATTEMPTS, BROKEN, PUSH, RegistryClient
+from cachefs.filesystems.registry_auth import PUSH, Access
+from cachefs.filesystems.registry_client import ATTEMPTS, BROKEN, RegistryClient, target_of
+from cachefs.location.reference import TAG
 from cachefs.wire import oci
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from aiohttp import ClientResponse
+
 ACCEPT: Final = f"{oci.MANIFEST}, {oci.INDEX}, {oci.DOCKER_MANIFEST}, {oci.DOCKER_LIST}"
 _READ_SIZE: Final = 1024 * 1024
-_MOST_PAGES: Final = 10_000
+_MOST_TAGS: Final = 1_000_000
 _LARGEST_PAGE: Final = 16 * 1024 * 1024
 
 
@@ -46,16 +52,17 @@ class RegistryFilesystem(Filesystem):
 
     Args:
         client: sends the requests.
-        parallelism: how many objects are written at a time.
+        bound: how many objects are written at a time, None for the default.
         patience: how long calls may go without progress, in seconds.
     """
 
     lists_blobs = False
+    copies_small = True
 
     def __init__(
-        self, client: RegistryClient, parallelism: int = 4, patience: float = PATIENCE
+        self, client: RegistryClient, bound: int | None = None, patience: float = PATIENCE
     ) -> None:
-        super().__init__(None, parallelism, patience)
+        super().__init__(None, bound, patience)
         self._client = client
 
     async def list(self, prefix: str) -> list[Stat]:
@@ -87,6 +94,8 @@ class RegistryFilesystem(Filesystem):
                         if size is not None and at > size:
                             return  # it is longer than it should be, which is noticed
                 whole = True
+            except StoreError:
+                raise  # such as for a registry that was not reached again
             except BROKEN:
                 failures = failures + 1 if at == before else 1
                 if failures >= ATTEMPTS:
@@ -140,9 +149,69 @@ class RegistryFilesystem(Filesystem):
         if not _is_manifest(path):
             raise StoreError("a registry deletes blobs itself, once no manifest needs them")
         async with self._client.request(
-            "DELETE", self._url(path), actions=PUSH, expected={202, 204, 404}
+            "DELETE", self._url(path), access=PUSH, expected={202, 204, 404}
         ):
             return True
+
+    async def account(self) -> str | None:
+        """The registry: it mounts a blob of one repository in another."""
+        return str(self._client.base)
+
+    async def copy_checked(self, source: str, path: str, size: int, digest: Digest) -> Copied:  # noqa: ARG002 - it takes no time
+        """Have the blob of another repository mounted in this one.
+
+        Registries compare a blob with its digest when they receive it, and keep it by its digest.
+        """
+        repository, _, _ = path.rpartition("/blobs/")
+        origin = source.rpartition("/blobs/")[0].removeprefix(f"{self._client.host}/")
+        begin = self._url(f"{repository}/blobs/uploads/") % {"mount": str(digest), "from": origin}
+        access = Access(PUSH.actions, origin)
+        try:
+            async with self._client.request(
+                "POST", begin, access=access, expected={201, 202}
+            ) as response:
+                stated = response.headers.get("Docker-Content-Digest", str(digest))
+                if response.status == HTTPStatus.CREATED:
+                    return Copied.CHECKED if stated == digest else Copied.OTHER_BYTES
+                target = target_of(response)
+        except UnreachableError:
+            raise
+        except (StoreError, FileNotFoundError):
+            return Copied.NEVER  # it may be uploaded nevertheless
+        await attempted(self._abort(target))
+        return Copied.NEVER
+
+    async def copy_trusted(self, source: str, path: str, size: int, digest: Digest) -> Copied:
+        """The same, since a registry always compares."""
+        return await self.copy_checked(source, path, size, digest)
+
+    async def allowed(self, path: str) -> Allowed:
+        """Whether an upload can be begun; it is ended at once, so that nothing is left."""
+        try:
+            async with self._upload(path) as target:
+                await self._abort(target)
+        except AccessError:
+            return Allowed(put=False)
+        return Allowed(put=True)
+
+    async def examine(self, blobs: str, manifests: str) -> Sequence[Finding]:  # noqa: ARG002 - it is the same for all keys
+        """What holds for every registry, and whether others can read what is sent."""
+        return [
+            transport(str(self._client.base)),
+            Finding(
+                "delete",
+                "mind",
+                "a registry lists and deletes no blobs for others, so prune does not work",
+                "set the registry's own rules of retention",
+            ),
+            Finding(
+                "conditions",
+                "mind",
+                "a registry cannot compare before it writes: of two writers of a tag at once, one "
+                "is lost",
+                "give each job a tag of its own, and merge them",
+            ),
+        ]
 
     async def unfinished(self, prefix: str) -> Sequence[Stat]:  # noqa: ARG002 - they are not listed
         """Nothing: a registry removes unfinished uploads itself."""
@@ -153,11 +222,30 @@ class RegistryFilesystem(Filesystem):
             async with self._client.request(
                 "HEAD", self._url(path), headers={"Accept": ACCEPT}, expected={200}
             ) as response:
-                size = response.content_length or 0
+                size = response.content_length
                 version = response.headers.get("Docker-Content-Digest", "")
+            if size is None:
+                size = await self._size(path)
         except FileNotFoundError:
             return None
         return Stat(path, size, None, version)
+
+    async def _size(self, path: str) -> int:
+        """The size of an object, for registries that do not state it without sending it."""
+        headers = {"Accept": ACCEPT, "Range": "bytes=0-0"}
+        async with self._client.request(
+            "GET", self._url(path), headers=headers, expected={200, 206, 416}
+        ) as response:
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if response.status != HTTPStatus.OK:
+                return int(total) if total.isascii() and total.isdigit() else 0
+            if response.content_length is not None:
+                return response.content_length
+            size = 0
+            async for chunk in response.content.iter_chunked(_READ_SIZE):
+                self.patience.progressed()
+                size += len(chunk)
+            return size
 
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         data = b"".join(chunks)
@@ -165,7 +253,7 @@ class RegistryFilesystem(Filesystem):
             kind = {"Content-Type": msgspec.json.decode(data, type=_Typed).media_type}
             url = self._url(path)
             async with self._client.request(
-                "PUT", url, actions=PUSH, headers=kind, body=data, expected={201}
+                "PUT", url, access=PUSH, headers=kind, body=data, expected={201}
             ):
                 return
         async with self._upload(path) as target:
@@ -180,13 +268,13 @@ class RegistryFilesystem(Filesystem):
         if size:
             headers["Content-Length"] = str(size)
         async with self._client.request(
-            "PUT", target, actions=PUSH, headers=headers, body=data, expected={201}
+            "PUT", target, access=PUSH, headers=headers, body=data, expected={201}
         ):
             return
 
     async def _abort(self, target: URL) -> None:
         async with self._client.request(
-            "DELETE", target, actions=PUSH, expected={202, 204, 404, 405}
+            "DELETE", target, access=PUSH, expected={202, 204, 404, 405}
         ):
             return
 
@@ -194,31 +282,29 @@ class RegistryFilesystem(Filesystem):
         """All tags of the repository, none if it does not exist."""
         url = self._url(f"{repository}/tags/list?n=1000")
         tags: set[str] = set()
-        for _ in range(_MOST_PAGES):
+        while len(tags) <= _MOST_TAGS:
             try:
                 async with self._client.request("GET", url, expected={200}) as response:
                     raw = await joined(response.content.iter_chunked(_READ_SIZE), _LARGEST_PAGE)
-                    following = response.links.get("next")
+                    following = _next(response)
             except FileNotFoundError:
                 return []
             self.patience.progressed()
-            found = _decoded(raw)
-            if following is None or not set(found) - tags:
-                return sorted(tags.union(found))
-            tags.update(found)
-            url = URL(str(following.get("url", "")))
-        raise StoreError(f"the registry lists tags on more than {_MOST_PAGES} pages")
+            # What cannot be a tag could be a path to elsewhere.
+            found = {tag for tag in _decoded(raw) if TAG.fullmatch(tag)}
+            if following is None or not found - tags:
+                return sorted(tags | found)
+            tags |= found
+            url = following
+        raise StoreError(f"the registry lists more than {_MOST_TAGS} tags")
 
     @asynccontextmanager
     async def _upload(self, path: str) -> AsyncIterator[URL]:
         """Begin an upload, yield the URL that takes the bytes of this blob, and abort on errors."""
         repository, _, digest = path.rpartition("/blobs/")
         begin = self._url(f"{repository}/blobs/uploads/")
-        async with self._client.request("POST", begin, actions=PUSH, expected={202}) as response:
-            location = response.headers.get("Location", "")
-        if not location:
-            raise StoreError("the registry does not say where to upload")
-        target = begin.join(URL(location, encoded=True))
+        async with self._client.request("POST", begin, access=PUSH, expected={202}) as response:
+            target = target_of(response)
         mark = "&" if target.raw_query_string else "?"
         target = URL(f"{target}{mark}digest={digest.replace(':', '%3A')}", encoded=True)
         try:
@@ -233,6 +319,15 @@ class RegistryFilesystem(Filesystem):
 
 def _is_manifest(path: str) -> bool:
     return path.rpartition("/")[0].endswith("/manifests")
+
+
+def _next(response: ClientResponse) -> URL | None:
+    """The next page of a listing, None if there is none."""
+    try:
+        following = response.links.get("next")
+        return URL(str(following["url"])) if following and "url" in following else None
+    except ValueError:
+        raise StoreError("the registry names no valid next page of tags") from None
 
 
 def _decoded(raw: bytes) -> list[str]:

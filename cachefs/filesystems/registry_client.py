@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
+import socket
+import ssl
 import weakref
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -15,15 +19,17 @@ from fsspec.implementations.http import HTTPFileSystem
 from msgspec import Struct
 from yarl import URL
 
-from cachefs.errors import AccessError, StoreError
-from cachefs.filesystems.registry_auth import Authorization
+from cachefs.errors import AccessError, StoreError, UnreachableError
+from cachefs.filesystems.registry_auth import PULL, PUSH, Authorization
 from cachefs.location.reference import DOCKER_HUB
-from cachefs.masking import mask_text
+from cachefs.masking import MASK, mask_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
     from aiohttp import ClientResponse
+
+    from cachefs.filesystems.registry_auth import Access
 
 ATTEMPTS: Final = 5
 """How often a request is sent at most."""
@@ -37,14 +43,19 @@ _MOST_REDIRECTS: Final = 5
 _LONGEST_WAIT: Final = 30.0
 """Seconds: a registry that asks for a longer pause is not waited for."""
 
-PULL: Final = "pull"
-PUSH: Final = "pull,push"
-"""The scopes of tokens, as registries name them."""
-
 _API_HOSTS: Final = {DOCKER_HUB: "registry-1.docker.io"}
 
 BROKEN: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
 """Errors of a connection that was lost, or could not be made."""
+
+
+_INVALID: Final = 'error="invalid_token"'
+"""What a registry adds to its challenge if a token has ended."""
+
+_SENT: Final = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/=._~-]{8,}")
+"""Credentials as they are sent, which some servers quote."""
+
+_connected: Final[weakref.WeakSet[RegistryClient]] = weakref.WeakSet()
 
 
 class _Error(Struct):
@@ -71,6 +82,7 @@ class RegistryClient:
         self.base = URL(f"{'http' if plain else 'https'}://{_API_HOSTS.get(host, host)}/v2/")
         self._authorization = Authorization(host, repository, self._send, secure=not plain)
         self._session: aiohttp.ClientSession | None = None
+        self._at_end: weakref.finalize[..., RegistryClient] | None = None
 
     @asynccontextmanager
     async def request(
@@ -79,7 +91,7 @@ class RegistryClient:
         url: URL,
         *,
         expected: Collection[int],
-        actions: str = PULL,
+        access: Access = PULL,
         headers: Mapping[str, str] | None = None,
         body: bytes | AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[ClientResponse]:
@@ -89,40 +101,42 @@ class RegistryClient:
         StoreError, and aiohttp's errors if there is no response.
         """
         attempts = 1 if body is not None and not isinstance(body, bytes) else ATTEMPTS
-        response = await self._answered(method, url, actions, attempts, dict(headers or {}), body)
+        response = await self._answered(method, url, access, attempts, dict(headers or {}), body)
         async with response:
             if response.status not in expected:
-                raise await self._failure(response, actions)
+                raise await self._failure(response, access)
             yield response
 
     async def _answered(
         self,
         method: str,
         url: URL,
-        actions: str,
+        access: Access,
         attempts: int,
         headers: dict[str, str],
         body: bytes | AsyncIterator[bytes] | None,
     ) -> ClientResponse:
         """Send the request until it has an answer other than "later"."""
-        asked = False
+        asked = 0
         attempt = 1
         while True:
-            header = self._authorization.header(actions)
+            header = self._authorization.header(access, once=attempts == 1)
             try:
                 response = await self._followed(method, url, header, headers, body)
-            except BROKEN:
-                if attempt >= attempts:
-                    raise
+            except BROKEN as error:
+                if attempt >= attempts or isinstance(error, aiohttp.ClientSSLError):
+                    raise self._unreached(error) from error
                 await asyncio.sleep(_pause(attempt))
                 attempt += 1
                 continue
-            if response.status == HTTPStatus.UNAUTHORIZED and not asked and attempts > 1:
-                async with response:
-                    challenges = response.headers.getall("WWW-Authenticate", [])
-                await self._authorization.answer(header, challenges, actions)
-                asked = True
-                continue
+            if response.status == HTTPStatus.UNAUTHORIZED and attempts > 1:
+                stated = response.headers.getall("WWW-Authenticate", [])
+                # A token may have ended while this request waited; it is not refused then.
+                if asked == 0 or (asked < ATTEMPTS and any(_INVALID in one for one in stated)):
+                    response.release()
+                    await self._authorization.answer(header, stated, access)
+                    asked += 1
+                    continue
             pause = _pause(attempt, response.headers.get("Retry-After", ""))
             if response.status not in _TRY_AGAIN or attempt >= attempts or pause > _LONGEST_WAIT:
                 return response
@@ -149,7 +163,7 @@ class RegistryClient:
             if method not in {"GET", "HEAD"} or response.status not in _REDIRECTS or not target:
                 return response
             response.release()
-            url = response.url.join(URL(target, encoded=True))
+            url = target_of(response)
         raise StoreError(f"the registry redirects more than {_MOST_REDIRECTS} times")
 
     async def _send(self, method: str, url: str | URL, **options: Any) -> ClientResponse:
@@ -163,19 +177,43 @@ class RegistryClient:
                 trust_env=True,
             )
             loop = asyncio.get_running_loop()
-            weakref.finalize(self, HTTPFileSystem.close_session, loop, self._session)
+            self._at_end = weakref.finalize(self, HTTPFileSystem.close_session, loop, self._session)
+            _connected.add(self)
         return await self._session.request(method, url, allow_redirects=False, **options)
 
-    async def _failure(self, response: ClientResponse, actions: str) -> Exception:
+    def leave_to_parent(self) -> None:
+        """Close no connections at the end of this process, because they are its parent's."""
+        if self._at_end is not None:
+            self._at_end.detach()
+
+    def _unreached(self, error: Exception) -> Exception:
+        """The error for a registry to which there is no connection; others stay what they are."""
+        if not isinstance(error, aiohttp.ClientConnectorError):
+            return error
+        match error.os_error:
+            case ssl.SSLCertVerificationError():
+                return error  # its reason is told elsewhere
+            case socket.gaierror():
+                why = "its host name cannot be resolved: check the host in ref"
+            case ssl.SSLError():
+                why = "TLS failed: set registry.insecure=true if the registry has no TLS"
+            case ConnectionRefusedError():
+                why = "nothing listens there: check the host and the port in ref"
+            case _:
+                why = "check the network, and the host in ref"
+        where = f"{error.host}:{error.port}"
+        return UnreachableError(f"no connection to {where} ({error.strerror}); {why}")
+
+    async def _failure(self, response: ClientResponse, access: Access) -> Exception:
         """The error that a response is."""
         said = await _said(response)
         match response.status:
             case 401 | 403:
                 return AccessError(
-                    f"the registry denies {actions} ({said}): run docker login {self.host}, and "
-                    "check what the account may do"
+                    f"the registry denies {access.actions} ({said}): run docker login "
+                    f"{self.host}, and check what the account may do"
                 )
-            case 404 if actions == PUSH:
+            case 404 if access.actions == PUSH.actions:
                 return StoreError(f"the registry has no such repository ({said}): create it first")
             case 404:
                 return FileNotFoundError(said)
@@ -187,6 +225,18 @@ class RegistryClient:
         return StoreError(f"the registry refused it ({said})")
 
 
+def target_of(response: ClientResponse) -> URL:
+    """The URL in a response's header ``Location``. Raises StoreError if it has no valid one."""
+    text = response.headers.get("Location", "")
+    try:
+        url = response.url.join(URL(text, encoded=True))
+        if text and url.host and url.scheme in {"http", "https"}:
+            return url
+    except ValueError:
+        pass
+    raise StoreError("the registry names no valid place to go on (its header Location)")
+
+
 async def _said(response: ClientResponse) -> str:
     """The status and what the registry says of it, as one short line."""
     status = f"HTTP {response.status}"
@@ -196,7 +246,8 @@ async def _said(response: ClientResponse) -> str:
     except (*BROKEN, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return status
     parts = [f"{one.code}: {one.message}".strip(": ") for one in errors[:3]]
-    return mask_text(" ".join([status, *filter(None, parts)]))[:300]
+    text = mask_text(" ".join([status, *filter(None, parts)]))
+    return _SENT.sub(rf"\1 {MASK}", text)[:300]
 
 
 def _pause(attempt: int, asked: str = "") -> float:
@@ -209,3 +260,11 @@ def _pause(attempt: int, asked: str = "") -> float:
 def _is_this_machine(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     return name == "localhost" or name.startswith("127.") or name == "[::1]"
+
+
+def _keep_connections() -> None:
+    for client in [*_connected]:
+        client.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_keep_connections)

@@ -20,6 +20,10 @@ from cachefs.errors import DigestError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+DAMAGED: Final = (
+    "the bytes were damaged on their way, twice: try again, and use https or check the network"
+)
+
 REFUSED: Final = frozenset({"BadDigest", "XAmzContentSHA256Mismatch"})
 """The codes by which a server refuses bytes that are not those that were announced."""
 

@@ -61,6 +61,19 @@ IS_ARCHIVED: Final = (
     "it is archived: restore it, or export again; and let no lifecycle rule archive a cache"
 )
 
+REFUSED_STATUS: Final = (429, 503)
+"""The HTTP statuses of a server that has too much to do for now."""
+
+_REFUSED: Final = {
+    *map(str, REFUSED_STATUS),
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "SlowDown",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+_STATUS: Final = re.compile(r"non-2xx status code: (\d{3})\b")
+
 _RIGHTS: Final = {
     "list": "s3:ListBucket",
     "look up": "s3:GetObject, and s3:ListBucket for what is absent",
@@ -105,6 +118,21 @@ def by_code(error: BaseException, operation: str) -> Finding | None:
 def is_archived(error: BaseException) -> bool:
     """Whether an S3 server refused a request because the object is archived."""
     return code_of(error) in ARCHIVED
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether an S3 server refused a request because it has too much to do for now."""
+    if code_of(error) in _REFUSED:
+        return True
+    return status_in_text(error) in REFUSED_STATUS
+
+
+def status_in_text(error: BaseException) -> int | None:
+    """The HTTP status that obstore states in the text of its errors, as it has no attribute."""
+    if not type(error).__module__.startswith("obstore"):
+        return None
+    found = _STATUS.search(str(error).partition("\n\nDebug source:")[0])
+    return int(found[1]) if found else None
 
 
 def is_explained(error: BaseException) -> bool:

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from fsspec.config import conf
 
 from cachefs import __version__
-from cachefs.concurrency import max_concurrent_calls
 from cachefs.errors import LocationError
+from cachefs.filesystems.level import PARALLELISM, max_concurrent_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ def _defaults(location: Location, s3: S3Options) -> dict[str, Any]:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "retries": {"mode": s3.retry_mode, "total_max_attempts": s3.retry_max_attempts},
-            "max_pool_connections": max_concurrent_calls(location.export.upload_parallelism),
+            "max_pool_connections": max_concurrent_calls(location.upload_bound or PARALLELISM),
             "read_timeout": ANSWERED_IN,
             # Our parameters are valid. botocore would build its user agent for each request.
             "parameter_validation": False,

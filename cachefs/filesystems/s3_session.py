@@ -13,7 +13,9 @@ from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from cachefs.filesystems.level import pause_after, refused
 from cachefs.filesystems.s3_connection import share_models
+from cachefs.filesystems.s3_failures import REFUSED_STATUS
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -42,13 +44,14 @@ def _choose_signer(signature_version: Any, **_: object) -> str | None:
     return _SIGNING if signature_version in {"v4", "s3v4"} else None
 
 
-def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
+def s3fs_options(connection: S3Connection, own: Any = None, refusals: int = 0) -> dict[str, Any]:
     """The options of s3fs for this connection. All that fsspec could configure is among them.
 
-    ``own`` is the caller's session; then the credentials are the session's.
+    ``own`` is the caller's session; then the credentials are the session's. ``refusals`` says how
+    often a request is repeated that the server refuses because it has too much to do.
     """
     return {
-        "session": own or _connected(connection),
+        "session": own or _connected(connection, refusals),
         "anon": connection.credentials is None,
         "key": None,
         "secret": None,
@@ -66,9 +69,10 @@ def s3fs_options(connection: S3Connection, own: Any = None) -> dict[str, Any]:
     }
 
 
-def _connected(connection: S3Connection) -> AioSession:
+def _connected(connection: S3Connection, refusals: int) -> AioSession:
     """A session that signs with the connection's credentials."""
     made = session(connection.profile)
+    made.register("needs-retry.s3", _Refusals(refusals))
     if connection.credentials is not None:
         made.register_component("credential_provider", _Provider(connection.credentials))
 
@@ -93,6 +97,27 @@ def session(profile: str | None = None) -> AioSession:
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     return made
 
+
+class _Refusals:
+    """Decides whether to repeat a request that the server has refused for now.
+
+    botocore repeats it too, but waits for up to a second already before the first time, and sends
+    it three times in all. A request is refused before anything is done.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def __call__(self, response: Any, attempts: int, operation: Any, **_: object) -> float | None:
+        """Seconds to wait, or None to leave the decision to botocore."""
+        if response is None or response[0].status_code not in REFUSED_STATUS:
+            return None
+        pause = pause_after(attempts)
+        refused(pause)
+        return None if attempts > self._most or operation.name in _SENT_ONCE else pause
+
+
+_SENT_ONCE: Final = {"DeleteObject"}
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 MISDIRECTED: Final = 421

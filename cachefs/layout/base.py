@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cachefs.amount import counted
 from cachefs.digest import Digest
-from cachefs.errors import DigestError, UsageError
+from cachefs.errors import DigestError, StoreError, UsageError
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.store import Store
 from cachefs.wire import codec
@@ -140,6 +140,22 @@ class Layout(ABC):
                 "digest=... selects one manifest, but this needs all names: leave it out",
                 operation=operation,
                 key=self.store.root,
+            )
+
+    async def require_folder(self, prefix: str) -> None:
+        """Raise StoreError if a file is in place of the folder of this prefix.
+
+        On a disk nothing can be below a file, but that nothing was listed does not say why.
+        """
+        folder = prefix.rpartition("/")[0]
+        if not (folder and self.store.filesystem.has_directories):
+            return
+        if await self.store.stat(folder) is not None:
+            raise StoreError(
+                "a file is in the way of a directory: give another path",
+                operation="list",
+                side=self.store.side,
+                key=self.store.root + folder,
             )
 
     def require_listing(self, operation: str) -> None:

@@ -51,9 +51,12 @@ class KeyedLayout(Layout):
 
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """All names: the keys under the manifests prefix that are not blobs."""
+        listed = await self.store.list(self.manifest_prefix + prefix)
+        if not listed:
+            await self.require_folder(self.manifest_prefix)
         found = [
             self._named(stat)
-            for stat in await self.store.list(self.manifest_prefix + prefix)
+            for stat in listed
             if not self._is_apart(stat.path) and self._key_fault(stat.path) is None
         ]
         return sorted(found, key=lambda one: natural_order(one.name))

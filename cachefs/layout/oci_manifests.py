@@ -91,13 +91,13 @@ class OCIManifests(Layout):
         An image is read too if it has an inline cache, whose layers are those of the image.
         """
         top, raw = await self._fetch(name)
-        with self._naming(top.digest):
+        with self._naming(self._manifest_key(top.digest)):
             parts = _split(top, raw, self.max_records)
         if parts is None:
             found = await self._inline(top, raw)
             return Manifest(name, found.config, version=top.digest)
         config_raw = await self._blob(parts.config)
-        with self._naming(parts.config.digest):
+        with self._naming(self.blob_key(Digest(parts.config.digest))):
             config, left_out = codec.decode_written(config_raw, self.max_records)
             config = _annotated(config, parts.layers)
         others = _others(parts.layers)
@@ -106,7 +106,7 @@ class OCIManifests(Layout):
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs, the cache config and the manifest itself; of an image, all of it."""
         top, raw = await self._fetch(name)
-        with self._naming(top.digest):
+        with self._naming(self._manifest_key(top.digest)):
             parts = _split(top, raw, self.max_records)
         if parts is None:
             return (await self._inline(top, raw)).references
@@ -114,7 +114,7 @@ class OCIManifests(Layout):
 
     async def _inline(self, top: Descriptor, raw: bytes) -> Inline:
         """The inline cache of an image. Raises ManifestError if it has none."""
-        with self._naming(top.digest):
+        with self._naming(self._manifest_key(top.digest)):
             return await read_inline(top, raw, self._manifest, self._blob, self.max_records)
 
     def _described(self, names: Sequence[str], manifest: Manifest) -> Described:
@@ -161,17 +161,20 @@ class OCIManifests(Layout):
             raise
 
     @contextmanager
-    def _naming(self, digest: str) -> Iterator[None]:
-        """Give a ManifestError without a key that of the blob that is not valid."""
+    def _naming(self, key: str) -> Iterator[None]:
+        """Give a ManifestError without a key that of what is not valid."""
         try:
             yield
         except ManifestError as error:
             if error.key:
                 raise
-            key = self.store.root + self.blob_key(Digest(digest))
             raise ManifestError(
-                error.reason, operation="read", side=self.store.side, key=key
+                error.reason, operation="read", side=self.store.side, key=self.store.root + key
             ) from error
+
+    def _manifest_key(self, digest: str) -> str:
+        """The key of a manifest, which is a blob in an image layout."""
+        return self.blob_key(Digest(digest))
 
     # --- writing ---------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def open_layout(
 
 
 def _adapted(fs: AbstractFileSystem, location: Location) -> Filesystem:
-    return adapt(fs, location.export.upload_parallelism, location.patience or PATIENCE)
+    return adapt(fs, location.upload_bound, location.patience or PATIENCE)
 
 
 def _reopened(location: Location, fs: AbstractFileSystem | None) -> Filesystem:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
 from cachefs.digest import Digest
-from cachefs.errors import CacheNameError, NotFoundError
+from cachefs.errors import (
+    AccessError,
+    CacheError,
+    CacheNameError,
+    NotFoundError,
+    UnreachableError,
+)
+from cachefs.filesystems.failures import mapped_batch
 from cachefs.layout.base import Manifest, NamedManifest
 from cachefs.layout.oci_manifests import Fetched, OCIManifests
 from cachefs.location.keys import in_order
@@ -33,7 +40,8 @@ class RegistryLayout(OCIManifests):
         """The tags of caches: each tag's manifest is read, because others are of images."""
         listed = await self.store.list(self.manifest_prefix + prefix)
         tags = in_order(stat.path.removeprefix(self.manifest_prefix) for stat in listed)
-        found = await map_concurrently(tags, self._cache, LOOKUP_PARALLELISM)
+        with mapped_batch("read", [self.manifest_prefix + tag for tag in tags], self.store.side):
+            found = await map_concurrently(tags, self._cache, LOOKUP_PARALLELISM)
         return [each for each in found if each is not None]
 
     async def find(self, name: str) -> NamedManifest | None:
@@ -95,20 +103,32 @@ class RegistryLayout(OCIManifests):
         digest = Digest.of(raw)
         if self.digest is not None:
             self._verify(raw, Digest(self.digest), None, key)
-        with self._naming(digest):
+        with self._naming(key):
             media_type = oci.media_type_of(raw)
         return Fetched(Descriptor(media_type=media_type, digest=digest, size=len(raw)), raw)
 
+    def _manifest_key(self, digest: str) -> str:
+        return self.manifest_prefix + digest
+
     async def _manifest(self, descriptor: Descriptor) -> bytes:
-        key = self.manifest_prefix + descriptor.digest
+        key = self._manifest_key(descriptor.digest)
         raw = await self.store.read(key, max_bytes(self.max_records))
         self._verify(raw, Digest(descriptor.digest), descriptor.size, key)
         return raw
 
     async def _cache(self, tag: str) -> NamedManifest | None:
-        """The tag, unless it is an image's."""
-        raw = await self.store.read(self.manifest_prefix + tag, max_bytes(self.max_records))
-        found = NamedManifest(tag, self.manifest_prefix + tag, len(raw), None, str(Digest.of(raw)))
+        """The tag, unless it is an image's. One that cannot be read may be a cache's.
+
+        Whoever reads it gets the error, so that one tag does not hide the others.
+        """
+        key = self.manifest_prefix + tag
+        try:
+            raw = await self.store.read(key, max_bytes(self.max_records))
+        except (AccessError, UnreachableError):
+            raise
+        except CacheError:
+            return NamedManifest(tag, key, 0, None)
+        found = NamedManifest(tag, key, len(raw), None, str(Digest.of(raw)))
         return found if cacheconfig.MEDIA_TYPE.encode() in raw else None
 
 

@@ -192,7 +192,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("retry_mode", _S3_URL, "s3", one_of("standard", "adaptive"),
               "How requests are retried.", default="standard"),
     Attribute("retry_max_attempts", _S3_URL, "s3", COUNT,
-              "How often a request is sent at most.", default=3),
+              "How often a request is sent at most. If it is not given, one that a server refuses "
+              "because it has too much to do is repeated for 20 seconds.", default=3),
     Attribute("disable_accept_encoding", _S3_URL, "s3", FLAG,
               "Whether Accept-Encoding stays unsigned, for Google's S3 endpoint.", default=False),
     Attribute("engine", _S3_URL, "engine", one_of("s3fs", "obstore"),
@@ -214,7 +215,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "Whether the registry is reached by plain http. localhost always is.",
               default=False),
     Attribute("upload_parallelism", _S3_URL, "export", COUNT,
-              "How many blobs are uploaded at a time.", scope="export", default=4),
+              "How many blobs are uploaded at a time. If it is not given, this many large ones, "
+              "and as many small ones as the store takes.", scope="export", default=4),
     Attribute("touch_refresh", _S3_URL, "export", DURATION,
               "The age at which the time of an existing blob is renewed.",
               scope="export", default=86400.0),

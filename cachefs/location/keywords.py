@@ -109,7 +109,8 @@ class LocationKeywords(TypedDict, total=False):
     """How requests are retried."""
 
     retry_max_attempts: int | None
-    """How often a request is sent at most."""
+    """How often a request is sent at most. If it is not given, one that a server refuses because it
+    has too much to do is repeated for 20 seconds."""
 
     disable_accept_encoding: bool | None
     """Whether Accept-Encoding stays unsigned, for Google's S3 endpoint."""
@@ -131,7 +132,8 @@ class LocationKeywords(TypedDict, total=False):
     """Whether the registry is reached by plain http. localhost always is."""
 
     upload_parallelism: int | None
-    """How many blobs are uploaded at a time."""
+    """How many blobs are uploaded at a time. If it is not given, this many large ones, and as many
+    small ones as the store takes."""
 
     touch_refresh: str | float | timedelta | None
     """The age at which the time of an existing blob is renewed."""

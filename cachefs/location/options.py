@@ -181,6 +181,12 @@ class Location(Masked):
         return key.removeprefix("/") if self.type in {"s3", "azblob"} else key
 
     @property
+    def upload_bound(self) -> int | None:
+        """How many blobs the user lets be uploaded at a time, None if that is left open."""
+        given = "upload_parallelism" in self.given
+        return self.export.upload_parallelism if given else None
+
+    @property
     def has_slash_first(self) -> bool:
         """Whether keys begin with a slash. obstore would drop it."""
         return self.blobs.startswith("/") or self.manifests.startswith("/")

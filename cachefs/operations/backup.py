@@ -49,20 +49,36 @@ class BackupTarget(NamedTuple):
     touch_refresh: float
 
 
-def require_apart(target: BackupTarget, layouts: Sequence[Layout]) -> None:
-    """Raise UsageError if the backup is one of the caches that are pruned."""
+async def require_apart(target: BackupTarget, layouts: Sequence[Layout]) -> None:
+    """Raise UsageError if the backup is, or is inside, one of the caches that are pruned.
+
+    Its copies would be deleted with what they are copies of, or be taken for names. Raises
+    StoreError.
+    """
+    backup = target.layout
+    account, prefixes = await backup.store.account(), await _prefixes(backup)
     for layout in layouts:
-        if _prefixes(layout) & _prefixes(target.layout):
+        other = await layout.store.account()
+        if account is not None and other is not None and account != other:
+            continue  # another server may have a bucket of the same name
+        if _overlap(prefixes, await _prefixes(layout)):
             raise UsageError(
                 "the backup would be part of the cache that is pruned: give another location",
                 operation="prune",
-                key=target.layout.store.root,
+                key=backup.store.root + backup.prefix,
             )
 
 
-def _prefixes(layout: Layout) -> set[str]:
-    root = layout.store.root
-    return {root + layout.blob_prefix, root + layout.manifest_prefix}
+async def _prefixes(layout: Layout) -> list[str]:
+    return [
+        await layout.store.resolved(prefix)
+        for prefix in (layout.blob_prefix, layout.manifest_prefix)
+    ]
+
+
+def _overlap(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether a key can begin with a prefix of each."""
+    return any(one.startswith(other) or other.startswith(one) for one in some for other in others)
 
 
 async def back_up(

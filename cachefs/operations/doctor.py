@@ -113,7 +113,8 @@ async def examine(
     try:
         with doctor.noting("store"):
             if await doctor.look() and await doctor.writable():
-                await (doctor.ask() if read_only else doctor.try_all())
+                asks = read_only or not layout.store.filesystem.lists_blobs
+                await (doctor.ask() if asks else doctor.try_all())
     finally:
         await doctor.clean_up()
     return Examination(
@@ -230,6 +231,8 @@ class _Doctor:
         """Find out rights without a change."""
         allowed = await self._store.allowed(self._key)
         for right, found in allowed._asdict().items():
+            if found is None and not self._store.filesystem.lists_blobs:
+                continue  # a registry deletes nothing for others
             if found is None:
                 words = "cannot be told without a change"
                 self._note(right, "mind", words, "leave out --read-only to try it")

@@ -212,7 +212,7 @@ async def plan_prune(
     if grace < 0:
         raise UsageError("the grace period is negative")
     if backup is not None:
-        require_apart(backup, layouts)
+        await require_apart(backup, layouts)
     seen = await observe(layouts, grace, clock, workers)
     await _require_all(layouts, seen.blobs, is_mirror=becoming is not None)
     missing = await missing_blobs(layouts[0], seen)

@@ -40,8 +40,9 @@ class PruneRecord(Struct, frozen=True, kw_only=True):
     """What a prune removes and deletes.
 
     Attributes:
-        blob_prefix: the beginning of the keys of blobs.
-        manifest_prefix: the beginning of the keys of the names.
+        blob_prefix: the beginning of the full paths of blobs.
+        manifest_prefix: the beginning of the full paths of the names. A location as a URL and one
+            with attributes split the same path differently into root and key.
         names: the names.
         blobs: the blobs, each with its bytes.
         began: when the prune began, by the store's clock; None until it has ended.
@@ -97,9 +98,10 @@ class Recording:
     ) -> Recording:
         """Write what is planned."""
         key = f"{_folder(layout)}{NAME}{int(reference * 1000):014d}-{secrets.token_hex(4)}"
+        blob_prefix, manifest_prefix = _prefixes(layout)
         record = PruneRecord(
-            blob_prefix=layout.blob_prefix,
-            manifest_prefix=layout.manifest_prefix,
+            blob_prefix=blob_prefix,
+            manifest_prefix=manifest_prefix,
             names=list(names),
             blobs=dict(blobs),
         )
@@ -153,7 +155,8 @@ async def last_pruned(layout: Layout) -> Pruned | None:
 
 
 def _prefixes(layout: Layout) -> tuple[str, str]:
-    return layout.blob_prefix, layout.manifest_prefix
+    root = layout.store.root
+    return root + layout.blob_prefix, root + layout.manifest_prefix
 
 
 def _folder(layout: Layout) -> str:

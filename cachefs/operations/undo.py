@@ -109,7 +109,7 @@ async def plan_undo(
             "this cache that removed something and was not taken back yet. After a prune with "
             "--backup-to, copy the names back from there",
             operation="undo",
-            key=layout.store.root,
+            key=layout.store.root + layout.prefix,
         )
     names = await _look(layout, {name: layout.name_key(name) for name in pruned.record.names})
     blobs = await _look(layout, _blob_keys(layout, pruned))
@@ -143,7 +143,7 @@ async def execute_undo(
         raise UsageError(
             "this prune was taken back, or another one was made, since the plan: plan again",
             operation="undo",
-            key=layout.store.root,
+            key=layout.store.root + layout.prefix,
         )
     return await _Undo(layout, pruned, touch_refresh, clock).execute(plan)
 

@@ -6,6 +6,7 @@ so a missing blob is not one that was just being uploaded.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass, field
@@ -42,11 +43,16 @@ if TYPE_CHECKING:
     from cachefs.layout.base import Layout, Manifest
     from cachefs.transfer.workers import CacheSpec, Workers
 
+logger = logging.getLogger("cachefs")
+
 Kind = Literal["manifest", "refused", "missing", "archived", "damaged", "size"]
 
 _KINDS: Final[Sequence[Kind]] = get_args(Kind)
 
 _DAY: Final = 86_400
+
+_SEARCHED: Final = 24
+"""Maximum number of folders in which a blob is looked for if none is where it should be."""
 
 _FINENESS: Final = 8
 """Minimum number of rotation steps that a sample spans."""
@@ -135,6 +141,8 @@ async def verify(
         there = await look_up(layout, needed.sizes)
     else:
         there = await (list_spread(workers) if workers else stored_blobs(layout, needed.sizes))
+    if needed.sizes and not there:
+        await _tell_other_blobs(layout, min(needed.sizes))
     reported = {fault.digest for fault in needed.faults}
     there = {digest: stat for digest, stat in there.items() if digest not in reported}
     archived = await layout.store.archived(layout.blob_prefix)
@@ -157,6 +165,32 @@ async def verify(
         start=start,
         seconds=time.perf_counter() - began,
     )
+
+
+async def _tell_other_blobs(layout: Layout, lost: Digest) -> None:
+    """Log a warning if a folder in the cache's own has this blob: ``blobs_prefix`` is mistyped.
+
+    Called if not one of the blobs is there. What cannot be listed or looked up is no hint.
+    """
+    if not layout.has_name_keys:
+        return
+    store = layout.store
+    try:
+        folder, slash, _ = layout.prefix.rpartition("/")
+        folders = (await store.folder(folder + slash)).folders[:_SEARCHED]
+        keys = {one: f"{one}sha256:{lost.hex}" for one in folders}
+        found = await store.stat_batch(list(keys.values()))
+    except StoreError:
+        return
+    for place, stat in zip(keys, found, strict=True):
+        if stat is not None:
+            logger.warning(
+                "none of the blobs is below %s, but some are below %s: give blobs_prefix=%s",
+                store.root + layout.blob_prefix.rpartition("sha256:")[0],
+                store.root + place,
+                place.removeprefix(layout.prefix),
+            )
+            return
 
 
 def _sort_key(fault: Fault) -> tuple[object, ...]:

@@ -58,6 +58,10 @@ BATCH: Final = 64
 
 BATCH_BYTES: Final = 1024 * 1024
 
+BATCHES: Final = 8
+"""Batches under way: together as many blobs as a store may be sent at a time, and as many bytes as
+one chunk of a large blob."""
+
 
 class Blob(NamedTuple):
     """A blob to be stored, and its size in bytes (None if unknown)."""
@@ -312,10 +316,11 @@ class Transfer:
     def _divided(self, blobs: Iterable[Blob]) -> tuple[dict[Digest, int], list[Blob]]:
         """The blobs to be copied by the store, with their sizes, and those to be sent.
 
-        A checked copy takes three requests, while reading and writing take two. So small blobs are
-        sent, as are those whose bytes are needed here.
+        In most stores, a checked copy takes three requests, while reading and writing take two. So
+        small blobs are sent there, as are those whose bytes are needed here.
         """
-        least = 0 if self._copies.trust_store else SMALL + 1
+        small = self._copies.trust_store or self.layout.store.filesystem.copies_small
+        least = 0 if small else SMALL + 1
         to_copy: dict[Digest, int] = {}
         to_send: list[Blob] = []
         for blob in blobs:
@@ -328,7 +333,7 @@ class Transfer:
     async def _send_all(self, blobs: Iterable[Blob]) -> None:
         """Stream the large blobs, the largest first, while small ones are sent in batches.
 
-        Two batches are under way, so that one is read and hashed while the other is sent.
+        Several batches are under way, so that one is read and hashed while others are sent.
         """
         source = self._source
         large = sorted(blobs, key=lambda blob: blob.size or 0, reverse=True)
@@ -338,7 +343,7 @@ class Transfer:
         large, batches = _batched(large)
         async with task_group() as group:
             group.create_task(for_each(large, self._upload, self._parallelism))
-            group.create_task(for_each(batches, partial(self._upload_batch, source), 2))
+            group.create_task(for_each(batches, partial(self._upload_batch, source), BATCHES))
 
     async def _upload(self, blob: Blob) -> None:
         chunks = self._reported(self._verified(blob))

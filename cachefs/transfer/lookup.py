@@ -70,7 +70,10 @@ async def list_slice(layout: Layout, part: Slice = WHOLE_SPACE) -> dict[Digest, 
 async def list_blobs(layout: Layout) -> dict[Digest, Stat]:
     """Every blob of the cache, in the order of digests. The first page decides whether to slice."""
     if not layout.store.filesystem.pages:
-        return await list_slice(layout)
+        listed = await list_slice(layout)
+        if not listed:
+            await layout.require_folder(layout.blob_prefix)
+        return listed
     found, rest = await _first_page(layout)
     if rest is not None:
         found |= await _list_rest(layout, rest)

@@ -16,7 +16,7 @@ from cachefs.cli.main import COMMANDS, program
 from cachefs.location.keys import natural_order
 from tests.programs import run
 
-NAMED = sorted(set(COMMANDS) - {"prune", "stats"})
+NAMED = sorted(set(COMMANDS) - {"doctor", "prune", "stats"})
 """All commands but prune, which is about all names, and stats, which is about no cache."""
 
 

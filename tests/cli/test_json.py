@@ -28,6 +28,7 @@ CALLS = {
     "merge": ["merge", "cache", "--into", "all", "--json"],
     "prune": ["prune", "cache", "--keep-last", "*=0", "--grace", "0s", "--yes", "--json"],
     "repair": ["repair", "broken", "--yes", "--json"],
+    "doctor": ["doctor", "cache", "--json"],
     "stats": ["stats", "--json"],
     "run": ["run", "--cache", "new", "--output", "o", "--report", "r", "--", "touch", "o"],
 }
@@ -56,7 +57,7 @@ def test_the_document_has_the_members_of_the_type(place: Path, command: str) -> 
     ]
     if '"plan"' in shape:
         assert list(document) == ["plan", "report"]
-        for part, type_ in zip(document.values(), named, strict=True):
+        for part, type_ in zip(document.values(), named[:2], strict=True):
             check(part, type_)
     elif shape.startswith("list of"):
         assert document

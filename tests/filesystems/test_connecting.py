@@ -221,3 +221,12 @@ def test_storage_and_secrets_show_nowhere(engine: str, moto_s3: S3Server, bucket
     report = cache.export(graph, {})
     shown = [repr(cache), str(cache.location), repr(cache.location), repr(report)]
     assert not [text for text in shown if "moto-secret" in text or "to-ken" in text]
+
+
+@pytest.mark.parametrize("url", ["abfs://x@y", "abfs://x/", "az://x/y"])
+def test_azure_without_an_account_says_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("adlfs")
+    for name in ("ACCOUNT_NAME", "CONNECTION_STRING"):
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
+    with pytest.raises(cachefs.LocationError, match="without a storage account: set AZURE_"):
+        cachefs.open(url)

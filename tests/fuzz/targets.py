@@ -25,7 +25,7 @@ from cachefs.errors import (
 from cachefs.graph import RecordGraph
 from cachefs.layers import placing, tarformat
 from cachefs.layers.compression import MEDIA_TYPES, decompressed
-from cachefs.layout import oci as oci_layout
+from cachefs.layout import oci_manifests
 from cachefs.location.keys import check_name, key_fault
 from cachefs.location.parsing import parse
 from cachefs.wire import cacheconfig, codec, oci, timestamps
@@ -69,7 +69,7 @@ def index(data: bytes) -> None:
     for media_type in (oci.INDEX, oci.MANIFEST):
         top = oci.Descriptor(media_type=media_type, digest="", size=0)
         with suppress(ManifestError):
-            oci_layout._split(top, data, 1000)
+            oci_manifests._split(top, data, 1000)
 
 
 def layer(data: bytes) -> None:

@@ -104,6 +104,43 @@ def test_a_backup_in_the_cache_itself_is_refused(folder: Path) -> None:
             cachefs.open(folder).plan_prune(ALL, backup_to=place)
 
 
+@pytest.mark.parametrize("part", ["", "blobs"])
+def test_a_backup_through_a_link_to_the_cache_is_refused(
+    folder: Path, tmp_path: Path, part: str
+) -> None:
+    link = tmp_path / "link"
+    (link / part).parent.mkdir(exist_ok=True)
+    (link / part).symlink_to(folder / part)
+    for cache, backup in ((folder, link), (link, folder)):
+        if not (cache / "manifests").exists():
+            continue
+        with pytest.raises(cachefs.UsageError, match="would be part of the cache"):
+            cachefs.open(cache).plan_prune(ALL, backup_to=backup)
+
+
+@pytest.mark.parametrize("place", ["manifests", "manifests/old", "blobs/sha256:x"])
+def test_a_backup_among_names_or_blobs_is_refused(folder: Path, place: str) -> None:
+    with pytest.raises(cachefs.UsageError, match="would be part of the cache"):
+        cachefs.open(folder).plan_prune(ALL, backup_to=folder / place)
+
+
+def test_an_oci_directory_in_the_same_folder_is_refused(folder: Path) -> None:
+    """The folder would then be taken for an OCI directory."""
+    with pytest.raises(cachefs.UsageError, match="would be part of the cache"):
+        cachefs.open(folder).plan_prune(ALL, backup_to=f"type=local,dest={folder}")
+
+
+def test_a_bucket_of_the_same_name_on_another_server_is_apart(
+    moto_s3: S3Server, seaweed_s3: S3Server, recorded: Path
+) -> None:
+    name = moto_s3.bucket()
+    seaweed_s3.client.create_bucket(Bucket=name)
+    cachefs.copy(recorded / "s3" / "max", moto_s3.attributes(name))
+    backup = seaweed_s3.attributes(name)
+    cachefs.open(moto_s3.attributes(name)).prune(ALL, grace=0, backup_to=backup, backup_blobs=True)
+    assert [one.name for one in cachefs.open(backup).names()] == ["app-v2"]
+
+
 def test_blobs_without_a_place_are_refused(folder: Path) -> None:
     with pytest.raises(cachefs.UsageError, match="backup_blobs without backup_to"):
         cachefs.open(folder).plan_prune(ALL, backup_blobs=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ def cache(tmp_path: Path) -> cachefs.Cache:
     return made
 
 
-def test_a_prune(cache: cachefs.Cache) -> None:
-    plan = cache.plan_prune(cachefs.PrunePolicy(older_than=0.0, keep=("main",)), grace=0.0)
+def test_a_prune(cache: cachefs.Cache, tmp_path: Path) -> None:
+    os.utime(tmp_path / "cache" / "manifests" / "pr-1", (1.0, 1.0))
+    plan = cache.plan_prune(cachefs.PrunePolicy(older_than=60.0, keep=("main",)), grace=0.0)
     assert str(plan) == (
         "prune: remove 1 name: pr-1; delete 0 blobs (0 bytes); keep 2 blobs (8 bytes)"
     )

@@ -430,3 +430,29 @@ def test_a_plan_that_was_executed_by_another_is_refused(quick: Kept) -> None:
     with pytest.raises(cachefs.UsageError, match="plan again"):
         plans[1].execute()
     assert quick.visible() == before
+
+
+def test_options_of_every_command_go_with_it(quick: Kept) -> None:
+    quick.open().prune(ALL, grace=0)
+    ended = programs.run("prune", quick.location, "--undo", "--engine", "s3fs", "--verbose")
+    assert ended.status == 0, ended.err
+    assert "app-v2" in quick.open()
+
+
+def test_a_url_and_attributes_are_the_same_cache(moto_s3: S3Server, recorded: Path) -> None:
+    """They split the path differently into a root and keys."""
+    quick = Kept(moto_s3, moto_s3.bucket(), "s3fs")
+    quick.version("Enabled")
+    attributes = f"{quick.location},prefix=app/"
+    url = cachefs.open(f"s3://{quick.bucket}/app/", storage_options=moto_s3.storage_options)
+    cachefs.copy(recorded / "s3" / "max", attributes)
+    url.prune(ALL, grace=0)
+    assert cachefs.open(attributes).undo_prune().names == ["app-v2"]
+    cachefs.open(attributes).prune(ALL, grace=0)
+    assert url.undo_prune().names == ["app-v2"]
+
+
+def test_without_a_prune_the_error_names_the_cache(quick: Kept) -> None:
+    with pytest.raises(cachefs.UsageError) as raised:
+        cachefs.open(f"{quick.location},prefix=app/").plan_undo_prune()
+    assert raised.value.key == f"{quick.bucket}/app/"

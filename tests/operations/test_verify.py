@@ -193,3 +193,17 @@ def test_the_command(make_place: MakePlace) -> None:
     wrong = run_program("verify", "--read-data", place.location)
     assert wrong.status == 2
     assert "--read-data last" in wrong.err
+
+
+@pytest.mark.parametrize("prefix", ["", "app/", "app"])
+def test_another_blobs_prefix_is_suggested(
+    recorded: Path, moto_s3: S3Server, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    location = moto_s3.attributes(moto_s3.bucket(), **({"prefix": prefix} if prefix else {}))
+    cachefs.copy(recorded / "s3" / "max", location)
+    report = cachefs.open(f"{location},blobs_prefix=blob/").verify()
+    assert {fault.kind for fault in report.faults} == {"missing"}
+    assert "give blobs_prefix=blobs/" in caplog.text
+    caplog.clear()
+    cachefs.open(location).verify()
+    assert "blobs_prefix" not in caplog.text

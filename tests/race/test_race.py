@@ -15,7 +15,7 @@ import pytest
 
 import cachefs
 from cachefs.digest import Digest
-from cachefs.filesystems import base
+from cachefs.filesystems import base, level
 from cachefs.layout.base import Manifest
 from cachefs.operations import delete, mark, prune
 from cachefs.operations.retention import PrunePolicy
@@ -34,7 +34,7 @@ OLD, NEW, OTHER = b"was there", b"is new", b"another name's"
 @pytest.fixture(autouse=True)
 def _few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An actor's own calls have one order here, so that workers without work only cost time."""
-    for module in (base, delete, lookup, manifests):
+    for module in (base, delete, level, lookup, manifests):
         monkeypatch.setattr(module, "LOOKUP_PARALLELISM", 2)
 
 

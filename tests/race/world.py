@@ -70,7 +70,7 @@ class World:
     def violation(self) -> str | None:
         """A name whose blobs are not all there and whole."""
         for path, manifest in self.objects.items():
-            if path.startswith(f"{ROOT}manifests/"):
+            if path.startswith(f"{ROOT}manifests/") and not is_hidden(path, f"{ROOT}manifests/"):
                 for layer in codec.decode(manifest.data).layers:
                     blob = self.objects.get(f"{ROOT}blobs/{layer.blob}")
                     if blob is None or Digest.of(blob.data) != layer.blob:

@@ -16,7 +16,10 @@ _FORM = 4096
 
 
 class Answer(NamedTuple):
-    """A status, headers, and a body that a HEAD does not get."""
+    """A status, headers, and a body that a HEAD does not get.
+
+    With a header Transfer-Encoding the length is not stated, and the body is to be encoded so.
+    """
 
     status: int
     body: bytes
@@ -61,7 +64,8 @@ def answering(answer: Callable[[Message], Answer]) -> Iterator[S3Server]:
             for name, text in headers.items():
                 self.send_header(name, text)
             self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(body)))
+            if "Transfer-Encoding" not in headers:
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

@@ -77,6 +77,8 @@ class RecordingProxy:
         self._active = 0
         self._most_at_once = 0
         self._ended = threading.Event()
+        self._ended_depth = 0
+        self._depth = 0
 
     @property
     def requests(self) -> list[Request]:
@@ -90,6 +92,15 @@ class RecordingProxy:
         with self._lock:
             return self._most_at_once
 
+    @property
+    def depth(self) -> int:
+        """The longest chain of requests that each began after the one before it had ended.
+
+        With a delay for every request, those that are sent side by side count as one.
+        """
+        with self._lock:
+            return self._depth
+
     def count(self, method: str | None = None, when: Predicate | None = None) -> int:
         """How many requests had this method and match the predicate."""
         return sum(
@@ -102,6 +113,7 @@ class RecordingProxy:
         with self._lock:
             self._requests.clear()
             self._most_at_once = self._active
+            self._depth = self._ended_depth = 0
 
     def inject(
         self,
@@ -137,20 +149,24 @@ class RecordingProxy:
         with self._lock:
             self._faults.append(fault)
 
-    def _begin(self, request: Request) -> _Fault | None:
+    def _begin(self, request: Request) -> tuple[_Fault | None, int]:
+        """The request's fault, and its place in the longest chain of requests that ends here."""
         with self._lock:
+            depth = self._ended_depth + 1
+            self._depth = max(self._depth, depth)
             self._requests.append(request)
             self._active += 1
             self._most_at_once = max(self._most_at_once, self._active)
             for fault in self._faults:
                 if fault.times > 0 and fault.when(request):
                     fault.times -= 1
-                    return fault
-        return None
+                    return fault, depth
+        return None, depth
 
-    def _end(self) -> None:
+    def _end(self, depth: int) -> None:
         with self._lock:
             self._active -= 1
+            self._ended_depth = max(self._ended_depth, depth)
 
 
 @contextlib.contextmanager
@@ -199,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         proxy = self.server.proxy
         target = urllib.parse.urlsplit(self.path)
-        fault = proxy._begin(
+        fault, self._depth = proxy._begin(
             Request(
                 method=self.command,
                 path=urllib.parse.unquote(target.path),
@@ -229,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Record the end before the last bytes are sent, as the next request may follow at once."""
         if self._under_way:
             self._under_way = False
-            self.server.proxy._end()
+            self.server.proxy._end(self._depth)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
 

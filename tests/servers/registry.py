@@ -77,6 +77,7 @@ class TokenServer:
         users: passwords of users, who may do all; others may only pull if ``anonymous``.
         refresh_tokens: tokens that a log-in may have left, which may do all.
         granted: the scopes and the users of the tokens that were granted.
+        seconds: how long a token is valid.
     """
 
     users: dict[str, str] = field(default_factory=lambda: {"me": "my-password"})
@@ -84,6 +85,7 @@ class TokenServer:
     anonymous: bool = True
     granted: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
+    seconds: int = 300
 
     def __post_init__(self) -> None:
         self._key = rsa.generate_private_key(65537, 2048)
@@ -114,17 +116,21 @@ class TokenServer:
     def answer(self, headers: Message) -> Answer:
         """Answer a request for a token."""
         asked = {
-            name: values[0] for name, values in parse_qs(urlsplit(headers["x-asked"]).query).items()
+            name: " ".join(values)
+            for name, values in parse_qs(urlsplit(headers["x-asked"]).query).items()
         }
         asked |= {name: values[0] for name, values in parse_qs(headers.get("x-body", "")).items()}
         user = self._user(headers.get("Authorization", ""), asked.get("refresh_token"))
         if user is None:
             return Answer(401, b"{}")
-        kind, name, actions = asked["scope"].split(":")
-        allowed = actions.split(",") if user else ["pull"] if self.anonymous else []
         self.granted.append((asked["scope"], user))
-        access = [{"type": kind, "name": name, "actions": allowed}]
-        return Answer(200, json.dumps({"token": self._signed(user, access)}).encode())
+        access = []
+        for scope in asked["scope"].split():
+            kind, name, actions = scope.split(":")
+            allowed = actions.split(",") if user else ["pull"] if self.anonymous else []
+            access.append({"type": kind, "name": name, "actions": allowed})
+        granted = {"token": self._signed(user, access), "expires_in": self.seconds}
+        return Answer(200, json.dumps(granted).encode())
 
     def _user(self, authorization: str, refresh_token: str | None) -> str | None:
         if refresh_token is not None:
@@ -141,7 +147,7 @@ class TokenServer:
             "iss": "tokens",
             "sub": user,
             "aud": "registry",
-            "exp": now + 300,
+            "exp": now + self.seconds,
             "nbf": now - 10,
             "iat": now,
             "jti": secrets.token_hex(8),

@@ -113,7 +113,7 @@ def results(manifest: Json, record: Json) -> list[list[int]]:
     found |= {(moment(it), tuple(it["layers"])) for it in record["chains"]}
 
     def place(result: tuple[str, tuple[int, ...]]) -> tuple[str, list[str]]:
-        return result[0], [manifest["layers"][i]["blob"] for i in result[1]]
+        return result[0], [manifest["layers"][i]["blob"] for i in reversed(result[1])][:8]
 
     return [[*layers] for _, layers in sorted(found, key=place, reverse=True)]
 
