@@ -25,6 +25,8 @@ from .errors import (
 )
 from .filesystems.findings import Finding
 from .graph import Found, Key, Matches, RecordGraph, output_key
+from .inside.contents import Contents, Entry, Whiteout
+from .inside.results import ResultDetails, look_inside
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.backup import Backup
@@ -73,6 +75,7 @@ __all__ = [
     "CallStatistics",
     "Change",
     "ConflictError",
+    "Contents",
     "CopyError",
     "CopyPlan",
     "DescribedResult",
@@ -80,6 +83,7 @@ __all__ = [
     "Digest",
     "DigestError",
     "Divergence",
+    "Entry",
     "Examination",
     "ExportReport",
     "Fault",
@@ -122,6 +126,7 @@ __all__ = [
     "RecordIndex",
     "RepairPlan",
     "RepairReport",
+    "ResultDetails",
     "Saving",
     "Serializer",
     "Source",
@@ -136,8 +141,10 @@ __all__ = [
     "UnreachableError",
     "UsageError",
     "VerifyReport",
+    "Whiteout",
     "cached",
     "copy",
+    "look_inside",
     "merge",
     "open",
     "output_key",
