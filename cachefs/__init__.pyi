@@ -26,6 +26,8 @@ from .errors import (
 )
 from .filesystems.findings import Finding
 from .graph import Found, Key, Matches, RecordGraph, output_key
+from .inside.contents import Contents, Entry, Whiteout
+from .inside.results import ResultDetails, look_inside
 from .layout.base import Manifest, NamedManifest
 from .location.options import Location
 from .operations.backup import Backup
@@ -74,6 +76,7 @@ __all__ = [
     "CallStatistics",
     "Change",
     "ConflictError",
+    "Contents",
     "CopyError",
     "CopyPlan",
     "DescribedResult",
@@ -81,6 +84,7 @@ __all__ = [
     "Digest",
     "DigestError",
     "Divergence",
+    "Entry",
     "Examination",
     "ExportReport",
     "Fault",
@@ -123,6 +127,7 @@ __all__ = [
     "RecordIndex",
     "RepairPlan",
     "RepairReport",
+    "ResultDetails",
     "Saving",
     "Serializer",
     "Source",
@@ -138,8 +143,10 @@ __all__ = [
     "UntrustedError",
     "UsageError",
     "VerifyReport",
+    "Whiteout",
     "cached",
     "copy",
+    "look_inside",
     "merge",
     "open",
     "output_key",

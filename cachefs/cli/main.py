@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 
 # name: (module in this package, line in --help). A new command needs one line here.
 COMMANDS = {
+    "cat": ("cat", "Print files of a result or layer."),
     "copy": ("copy", "Copy a cache, or some of its names, to any other location."),
     "diff": ("diff", "Show how two caches, or two names of one cache, differ."),
     "doctor": ("doctor", "Examine a store: rights, clock, rules, speed, and what to do."),
     "du": ("du", "Show what a cache uses: shared, unique, orphaned and missing blobs."),
+    "extract": ("extract", "Extract the files of a result or layer to a directory."),
+    "files": ("files", "List the files of a result or layer."),
     "graph": ("graph", "Draw a name's records and layers, as Mermaid or DOT."),
     "keygen": ("keygen", "Make a key to sign names with."),
     "ls": ("ls", "List the names of a cache, with age and size."),

@@ -234,6 +234,10 @@ class Filesystem:
                 self.patience.progressed()
                 yield chunk
 
+    async def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Read the bytes from ``start`` to before ``end``; fewer if the object is shorter."""
+        return await self._range(path, start, end)
+
     async def read_checked(self, path: str, limit: int) -> bytes:
         """Read an object whose key does not say its digest, such as a manifest.
 

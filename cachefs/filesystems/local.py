@@ -89,6 +89,10 @@ class LocalFilesystem(BlockingFilesystem):
             async for chunk in chunks:
                 yield chunk
 
+    async def _range(self, path: str, start: int, end: int) -> bytes:
+        """Read a part of a file in one call in a thread."""
+        return await asyncio.to_thread(_read_range, path, start, end)
+
     async def _put_whole(self, path: str, chunks: Sequence[bytes]) -> None:
         """Write a file in one call in a thread."""
         await asyncio.to_thread(_put, self._temporary(path), path, chunks)
@@ -400,3 +404,13 @@ def _settle(temporary: str, path: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _read_range(path: str, start: int, end: int) -> bytes:
+    with Path(path).open("rb", 0) as file:
+        file.seek(start)
+        parts = []
+        while start < end and (part := file.read(end - start)):
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)

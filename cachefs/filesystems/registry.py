@@ -115,6 +115,16 @@ class RegistryFilesystem(Filesystem):
                 if rest:
                     yield rest
 
+    async def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Read the bytes from ``start`` on, and close the connection at ``end``."""
+        found = bytearray()
+        async with closing(self._read_from(path, start)) as chunks:
+            async for chunk in chunks:
+                found += chunk
+                if len(found) >= end - start:
+                    break
+        return bytes(found[: end - start])
+
     async def read_checked(self, path: str, limit: int) -> bytes:
         """Read an object, and compare a manifest with the digest that the registry states."""
         headers = {"Accept": ACCEPT}

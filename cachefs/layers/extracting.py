@@ -12,17 +12,17 @@ import os
 import secrets
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, LayerError, UsageError
 from cachefs.layers import placing, sparse, tarformat
+from cachefs.layers.applying import Applier
 from cachefs.layers.beneath import remove_directory
 from cachefs.layers.compression import decompressed
 from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
-from cachefs.layers.listing import DIRECTORY, FILE, HARD_LINK, SYMLINK, Listed, kept_mode
+from cachefs.layers.listing import FILE, Listed, kept_mode
 from cachefs.layers.overlap import background, prefetched
-from cachefs.layers.packing import WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from cachefs.layers.listing import Listing
     from cachefs.layers.overlap import CallQueue
     from cachefs.layers.tarformat import Archive, Member
-
-_OPAQUE: Final = b".wh..wh..opq"
-_WHITEOUT_META: Final = b".wh..wh."
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +144,11 @@ def _extract_layer(
         hashing = stack.enter_context(background("cachefs-diffid"))
         checked = _Checked(layer.diff_id, hashing)
         listed = None if listing is None else _Listed(listing, hashing)
-        applier = _Applier(root, budget, listed, upper=upper)
         archive = tarformat.Archive(checked.chunks(chunks, budget))
+        applier = _Extraction(root, budget, listed, archive, upper=upper)
         try:
             for member in archive.members():
-                applier.apply(member, archive)
+                applier.apply(member)
         except LayerError:
             # Damaged bytes may look like an invalid archive: the archive is at fault only if the
             # diffID matches. Beyond a limit, nothing more is read.
@@ -172,7 +169,7 @@ class _Listed:
         self._listing = listing
         self._hashing = hashing
 
-    def member(self, path: Parts, kind: str, *, mode: int = 0, value: bytes = b"") -> None:
+    def member(self, path: Parts, kind: str, *, mode: int, value: bytes) -> None:
         """List a directory or link."""
         self._listing.add(b"/".join(path), Listed(kind, mode, 0, value))
 
@@ -211,115 +208,42 @@ class _Checked:
             )
 
 
-class _Names:
-    """A set of paths that takes about 100 bytes for each, however long they are."""
-
-    def __init__(self) -> None:
-        self._digests: set[bytes] = set()
-
-    def __contains__(self, path: object) -> bool:
-        return isinstance(path, tuple) and _short(path) in self._digests
-
-    def add(self, path: Parts) -> None:
-        self._digests.add(_short(path))
-
-
-def _short(path: Parts) -> bytes:
-    return hashlib.blake2b(b"/".join(path), digest_size=16).digest()
-
-
-class _Applier:
-    """Applies the members of one layer to the tree of the layers below it."""
+class _Extraction(Applier):
+    """Applies the members of an archive to a directory, and lists them."""
 
     def __init__(
-        self, root: placing.Root, budget: Budget, listed: _Listed | None, *, upper: bool
+        self,
+        root: placing.Root,
+        budget: Budget,
+        listed: _Listed | None,
+        archive: Archive,
+        *,
+        upper: bool,
     ) -> None:
-        self._root = root
-        self._budget = budget
+        super().__init__(root, budget, upper=upper)
+        self._files = root
+        self._count = budget
         self._listed = listed
-        self._upper = upper
-        self._parents = root.parents_made
-        self._made = _Names()
-        self._made.add(())
-        self._emptied = _Names()
+        self._archive = archive
 
-    def apply(self, member: Member, archive: Archive) -> None:
-        path = placing.parts(member.name)
-        self._budget.member(member.name, member.link)
-        if any(part.startswith(WHITEOUT) for part in path):
-            self._white_out(path)
-        elif path:
-            self._remember(path)
-            self._place(path, member, archive)
-            self._count_parents()
-        elif member.kind != tarformat.DIRECTORY:
-            raise LayerError("the root of the layer is not a directory in its archive")
-
-    def _place(self, path: Parts, member: Member, archive: Archive) -> None:
-        if member.kind == tarformat.FILE:
-            self._place_file(path, member, archive)
-            return
-        kind, mode, value = SYMLINK, 0, member.link
-        if member.kind == tarformat.DIRECTORY:
-            kind, mode, value = DIRECTORY, kept_mode(member.mode, DIRECTORY), b""
-            self._root.directory(path, mode)
-        elif member.kind == tarformat.SYMLINK:
-            self._root.symlink(path, member.link)
-        else:
-            target = placing.parts(member.link)
-            kind, value = HARD_LINK, b"/".join(target)
-            self._root.hard_link(path, target)
-        if self._listed is not None:
-            self._listed.member(path, kind, mode=mode, value=value)
-
-    def _place_file(self, path: Parts, member: Member, archive: Archive) -> None:
-        mode, data = kept_mode(member.mode, FILE), archive.data(member)
+    def place_file(self, path: Parts, member: Member) -> None:
+        mode, data = kept_mode(member.mode, FILE), self._archive.data(member)
         size = member.size if member.real_size is None else member.real_size
         if self._listed is not None:
             data = self._listed.data(path, mode, size, data)
         if member.real_size is None:
-            self._root.file(path, mode, data)
+            self._files.file(path, mode, data)
         else:
-            self._budget.apparent(size)
-            self._root.sparse_file(path, mode, size, sparse.placed(data, member.size, size))
+            self._count.apparent(size)
+            self._files.sparse_file(path, mode, size, sparse.placed(data, member.size, size))
             for _ in data:  # what is left of it belongs to the digest of the file
                 pass
 
-    def _count_parents(self) -> None:
-        """A name of 128 directories makes as many, and must not count as one."""
-        made = self._root.parents_made
-        self._budget.entries(made - self._parents)
-        self._parents = made
+    def placed(self, path: Parts, kind: str, *, mode: int, value: bytes) -> None:
+        if self._listed is not None:
+            self._listed.member(path, kind, mode=mode, value=value)
 
-    def _remember(self, path: Parts) -> None:
-        """Note the path: whiteouts remove neither what this layer adds nor its parents."""
-        while self._upper and path not in self._made:
-            self._made.add(path)
-            path = path[:-1]
-
-    def _white_out(self, path: Parts) -> None:
-        directory, name = path[:-1], path[-1]
+    def removing(self, path: Parts, *, all_below: bool) -> None:
+        del path, all_below
         if self._listed is not None:
             self._listed.removal()
-        if any(part.startswith(WHITEOUT) for part in directory):
-            raise LayerError(f"{tarformat.shown(b'/'.join(path))} is below a whiteout")
-        hidden = name.removeprefix(WHITEOUT)
-        if hidden in (b"", b".", b".."):
-            raise LayerError(f"{tarformat.shown(b'/'.join(path))} is a whiteout without a name")
-        if not self._upper:
-            return  # nothing is below
-        if name == _OPAQUE:
-            self._empty(directory)
-        elif not name.startswith(_WHITEOUT_META):
-            path = (*directory, hidden)
-            if path in self._made:
-                self._empty(path)
-            else:
-                self._root.remove(path)
-
-    def _empty(self, directory: Parts) -> None:
-        """Remove all of lower layers that is below a directory, once: a scan may take long."""
-        above = (directory[:depth] for depth in range(len(directory) + 1))
-        if not any(path in self._emptied for path in above):
-            self._emptied.add(directory)
-            self._root.empty_except(directory, self._made)

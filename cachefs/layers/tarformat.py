@@ -159,7 +159,13 @@ class Archive:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._chunk = memoryview(b"")
+        self._taken = 0
         self._unread = 0
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the archive were read: right after a header, where its data begins."""
+        return self._taken - len(self._chunk)
 
     def members(self) -> Iterator[Member]:
         """The members in order; :meth:`data` reads a member's data before the next is taken."""
@@ -242,6 +248,7 @@ class Archive:
                 if chunk is None:
                     return
                 self._chunk = memoryview(chunk)
+                self._taken += len(chunk)
             part, self._chunk = self._chunk[:size], self._chunk[size:]
             size -= len(part)
             yield part

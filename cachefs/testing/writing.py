@@ -145,6 +145,19 @@ class WritingContract:
         with pytest.raises(IntegrityError, match="more than the 4 bytes"):
             run(store.read("key", 4))
 
+    def test_a_part_is_read(self, store: Store) -> None:
+        data = noise(3_000_000)
+
+        async def work() -> None:
+            await store.put("blobs/part", data)
+            for start, end in ((0, 1), (1_000_000, 2_500_000), (2_999_999, 3_000_000)):
+                found = await store.read_range("blobs/part", start, end)
+                expect(found, data[start:end], "a part of an object has the right bytes")
+            found = await store.read_range("blobs/part", 2_999_990, 3_000_010)
+            expect(found, data[2_999_990:], "a part that is too long ends with the object")
+
+        run(work())
+
     @pytest.mark.parametrize("expected", [None, 1, 17 * MIB, 18 * MIB])
     def test_chunks_show_a_size_that_is_wrong(self, store: Store, expected: int | None) -> None:
         """A longer object gives more bytes than expected, so that the difference is noticed."""

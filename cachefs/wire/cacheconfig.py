@@ -53,6 +53,11 @@ class Layer(Struct, omit_defaults=True, gc=False):
         return self.annotations.size if self.annotations else 0
 
     @property
+    def media_type(self) -> str:
+        """The blob's media type, empty if unknown."""
+        return self.annotations.media_type if self.annotations else ""
+
+    @property
     def diff_id(self) -> str:
         """The digest of the uncompressed archive, empty if unknown.
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cachefs.digest import Digest
 from cachefs.errors import CacheError, IntegrityError, LayerError
-from cachefs.layers import beneath, extracting, tarformat
+from cachefs.layers import applying, beneath, tarformat
 from cachefs.layers.beneath import Beneath
 from cachefs.layers.compression import MEDIA_TYPES, Compression, decompressed
 from cachefs.layers.extracting import LayerSource, extract_chain
@@ -449,7 +449,7 @@ def test_repeated_whiteouts_scan_a_directory_once(
 
 
 def test_names_that_whiteouts_need_take_the_same_memory_however_long_they_are() -> None:
-    names = extracting._Names()
+    names = applying.Names()
     tracemalloc.start()
     for number in range(5000):
         names.add((*[b"d" * 30] * 100, b"%d" % number))

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 import cachefs
+from cachefs.layers.compression import Compression
 from cachefs.testing import random_graph
+from cachefs.testing.checks import noise
+from tests.inside.layered import archive, write
 from tests.servers.answering import Answer, answering
 from tests.servers.proxy import RecordingProxy
 from tests.servers.registry import PROGRAM, TokenServer, guarded_registry
@@ -322,3 +325,14 @@ def put_image(repository: str, tag: str, cache: bytes | None) -> list[str]:
 
 def descriptor(media_type: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "uncompressed"])
+def test_files_of_results_are_read(repository: str, compression: Compression) -> None:
+    data = noise(900_000)
+    write(
+        f"{repository}:main", [[archive({"large": data, "small": b"1"})]], compression=compression
+    )
+    contents = cachefs.look_inside(f"{repository}:main")
+    assert contents.read("small") == b"1"
+    assert contents.read("large", 150_000, 250_000) == data[150_000:250_000]

@@ -1,0 +1,1 @@
+"""Looking inside: the files of results and layers, read without extracting them."""
