@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.layout import signing as signing_module
 from tests.programs import run as run_program
+from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 from tests.signing import export, keys, public, reasons, signatures
 
@@ -283,13 +284,17 @@ def test_the_check_is_made_on_the_bytes_that_are_used(keyed: Signed) -> None:
         run(layout.read("main"))
 
 
+@pytest.mark.parametrize("engine", ["s3fs", "obstore"])
 def test_a_hit_in_a_bucket_takes_one_request_more(
-    moto_s3: S3Server, tmp_path: Path, recording: object
+    seaweed_s3: S3Server,
+    tmp_path: Path,
+    recording: Callable[[S3Server], RecordingProxy],
+    engine: str,
 ) -> None:
     (key,) = keys(tmp_path, "ci")
-    bucket = moto_s3.bucket()
-    export(cachefs.open(moto_s3.attributes(bucket), signing_key=key), "main")
-    proxy = recording(moto_s3)  # type: ignore[operator]
-    cache = cachefs.open(proxy.server.attributes(bucket), signed_by=public(key))
+    bucket = seaweed_s3.bucket()
+    export(cachefs.open(seaweed_s3.attributes(bucket, engine=engine), signing_key=key), "main")
+    proxy = recording(seaweed_s3)
+    cache = cachefs.open(proxy.server.attributes(bucket, engine=engine), signed_by=public(key))
     assert cache.load("main").records
     assert [request.method for request in proxy.requests] == ["GET", "GET"]
