@@ -63,6 +63,8 @@ ENVIRONMENT = {
     "directory; if it is not set, in `~/.cache/cachefs`.",
     "CACHEFS_CACHE_SIZE": "How large your cache directory may become, such as `50GiB`, or "
     "`unlimited`; by default 10 GiB: [your cache directory](../building.md#cachefs-run).",
+    "REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR": "Where `podman login` keeps credentials for registries: "
+    "[registries](../howto/registries.md#log-in).",
     "HOME": "Where `~`, the AWS configuration, fsspec's and the default cache are.",
     "TMPDIR": "Where temporary files are; also the default cache of a user without a home "
     "directory.",

@@ -110,8 +110,11 @@ def test_every_extra_that_is_named_exists() -> None:
 def test_the_distribution_brings_the_command() -> None:
     installed = metadata.distribution(project()["name"])
     assert project()["name"] == "buildcachefs"
-    commands = {entry.name: entry.value for entry in installed.entry_points}
-    assert commands == {"cachefs": "cachefs.cli.main:main"}
+    commands = {(entry.group, entry.name): entry.value for entry in installed.entry_points}
+    assert commands == {
+        ("console_scripts", "cachefs"): "cachefs.cli.main:main",
+        ("fsspec.specs", "cachefs"): "cachefs.inside.filesystem:CacheFileSystem",
+    }
 
 
 def test_every_library_has_a_lower_bound() -> None:
