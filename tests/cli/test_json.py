@@ -17,7 +17,12 @@ from tests.programs import run
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "json.md"
 DOCUMENTS = dict(re.findall(r"^\| `cachefs (\w+).*?` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
 
+PLAIN = {"cat"}
+"""What they print is not theirs, but that of a file."""
+
 CALLS = {
+    "extract": ["extract", "cache", "extracted", "--name", "app", "--json"],
+    "files": ["files", "cache", "--name", "app", "--json"],
     "ls": ["ls", "cache", "--json"],
     "show": ["show", "cache", "--json"],
     "du": ["du", "cache", "--json"],
@@ -45,10 +50,10 @@ def place(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_the_page_has_every_command() -> None:
-    assert sorted(DOCUMENTS) == sorted(COMMANDS) == sorted(CALLS)
+    assert sorted(DOCUMENTS) == sorted(set(COMMANDS) - PLAIN) == sorted(CALLS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CALLS)
 def test_the_document_has_the_members_of_the_type(place: Path, command: str) -> None:
     document, shape = called(place, command), DOCUMENTS[command]
     named = [getattr(cachefs, name) for name in re.findall(r"`([A-Z]\w+)`", shape)]
