@@ -21,6 +21,7 @@ from .errors import (
     NotFoundError,
     StoreError,
     UnreachableError,
+    UntrustedError,
     UsageError,
 )
 from .filesystems.findings import Finding
@@ -139,6 +140,7 @@ __all__ = [
     "UndoPlan",
     "UndoReport",
     "UnreachableError",
+    "UntrustedError",
     "UsageError",
     "VerifyReport",
     "Whiteout",

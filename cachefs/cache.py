@@ -293,6 +293,22 @@ class Cache:
         )
         return run(unless_ignored(work, self.location))
 
+    def sign(self, names: Names = (), *, expires: float | None = None) -> dict[str, str]:
+        """Sign what names hold now, with the location's ``signing_key``.
+
+        Every layer is signed with them, by its digest. Nothing else changes.
+
+        Args:
+            names: by default those that the location gives, or else all.
+            expires: seconds from now for which the signatures count; None for ever.
+
+        Returns the digest of each name's manifest. Raises UsageError without a key or if it cannot
+        be used, and the errors of :meth:`manifest`.
+        """
+        from cachefs.operations.sign import sign
+
+        return run(sign(self._layout, self._selected(names), expires))
+
     def examine(self, *, read_only: bool = False) -> Examination:
         """Find out whether the store is fit for a cache: rights, clock, rules, speed and more.
 

@@ -5,6 +5,7 @@
     CacheError
     ├── DigestError (ValueError)      text that is not a digest
     ├── IntegrityError                bytes that do not match their digest or size
+    │   └── UntrustedError            a name that no trusted key has signed
     ├── ManifestError (ValueError)    a manifest that is not valid
     ├── LayerError (ValueError)       a layer archive that is unsafe, too large or not valid
     ├── NoCacheError (LookupError)    there is no cache at the location
@@ -84,6 +85,10 @@ class DigestError(CacheError, ValueError):
 
 class IntegrityError(CacheError):
     """The bytes do not match the digest or the size."""
+
+
+class UntrustedError(IntegrityError):
+    """No trusted key has signed this manifest under this name; the reason says what is wrong."""
 
 
 class ManifestError(CacheError, ValueError):

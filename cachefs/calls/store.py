@@ -279,7 +279,7 @@ def located(cache: CacheLike) -> Location | Cache:
 def _default_location() -> Location:
     typed = os.environ.get(CACHE_VARIABLE)
     if not typed:
-        return parse(own_cache())
+        return parse(own_cache()).unsigned()
     try:
         return replace(parse(typed), names=())  # the name is for other commands
     except LocationError as error:

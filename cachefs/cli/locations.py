@@ -125,7 +125,7 @@ def default_location(context: click.Context, role: Role | None = None) -> Locati
 
 def own_location(context: click.Context, role: Role | None = None) -> Location:
     """The cache in the user's cache directory. Raises UsageError if it cannot be used."""
-    return LocationType(role).convert(own_cache(), None, context)
+    return LocationType(role).convert(own_cache(), None, context).unsigned()
 
 
 def default_hint(context: click.Context) -> str:

@@ -185,6 +185,8 @@ def print_removals(plan: PrunePlan) -> None:
     )
     if plan.leftovers:
         click.echo(f"delete the leftovers of {counted(len(plan.leftovers), 'interrupted write')}")
+    if plan.signatures:
+        click.echo(f"delete {counted(len(plan.signatures), 'signature')} that no name needs")
     if plan.versioned:
         click.echo(
             "the bucket keeps earlier versions of what is deleted: no space is freed until a "

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from cachefs.amount import counted
 from cachefs.digest import Digest
-from cachefs.errors import DigestError, StoreError, UsageError
+from cachefs.errors import DigestError, StoreError, UntrustedError, UsageError
 from cachefs.filesystems.base import TEMPORARY
+from cachefs.layout.signatures import no_key
 from cachefs.store import Store
 from cachefs.wire import codec
 from cachefs.wire.bounds import MAX_RECORDS
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
     from typing import Self
 
+    from cachefs.layout.signing import Signing
+    from cachefs.trust.trusted import Trusted
     from cachefs.wire.cacheconfig import CacheConfig
 
 
@@ -96,6 +99,9 @@ class Layout(ABC):
             layout, None if there is no such limit.
         max_records: how many records and layers a manifest may have to be read.
         has_name_keys: whether each name is an object of its own.
+        signature_prefix: the beginning of every signature's key.
+        identity: what signatures call the cache.
+        signing: how names are signed and which signatures are wanted; None for neither.
     """
 
     store: Store
@@ -107,6 +113,9 @@ class Layout(ABC):
     builder_limit: int | None = None
     max_records: int = MAX_RECORDS
     has_name_keys: bool = False
+    signature_prefix: str = "signatures/"
+    identity: str = ""
+    signing: Signing | None = None
 
     def with_side(self, side: str | None) -> Self:
         """The same layout, whose errors say which side of an operation it is on."""
@@ -203,23 +212,90 @@ class Layout(ABC):
     async def find(self, name: str) -> NamedManifest | None:
         """The name as it is in the store now, or None if it does not exist. Raises StoreError."""
 
-    @abstractmethod
     async def read(self, name: str) -> Manifest:
-        """A name's manifest, decoded and checked.
+        """A name's manifest, decoded and checked, and signed if signatures are wanted.
 
-        Raises NotFoundError, StoreError, ManifestError, and IntegrityError if a part is damaged.
+        A manifest that was asked for by its digest needs no signature. Raises NotFoundError,
+        StoreError, ManifestError, IntegrityError if a part is damaged, and UntrustedError.
         """
+        manifest = await self._read(name)
+        if self.signing is not None and self.digest is None:
+            await self._require(self.signing, self.signing.trusted, manifest)
+        return manifest
+
+    async def read_to_join(self, name: str) -> Manifest:
+        """The same, for joining it with what is going to be signed: it has to be signed, too.
+
+        Otherwise whoever joins would sign what somebody else wrote.
+        """
+        manifest = await self._read(name)
+        if self.signing is not None:
+            await self._require(self.signing, self.signing.joinable, manifest)
+        return manifest
+
+    async def digest_of_name(self, name: str) -> str:
+        """The digest of the manifest that the name holds, signed or not. Raises as that does."""
+        return self._digest_read(await self._read(name))
+
+    async def sign_held(self, name: str, expires: float | None) -> str:
+        """Sign what the name holds now, until a time in seconds since 1970; return its digest.
+
+        Whose signatures it has does not matter. Raises the errors of :meth:`read`, and UsageError
+        without a key, or if it cannot be used.
+        """
+        if self.signing is None:
+            raise no_key()
+        digest = await self.digest_of_name(name)
+        await self.signing.sign(self.store, [name], digest, expires)
+        return digest
+
+    async def _require(self, signing: Signing, trusted: Trusted | None, manifest: Manifest) -> None:
+        try:
+            await signing.require(
+                trusted, self.store, manifest.name, lambda: self._digest_read(manifest)
+            )
+        except UntrustedError as error:
+            error.key = f"{self.store.root}{self.manifest_prefix}{manifest.name}"
+            raise
 
     @abstractmethod
+    async def _read(self, name: str) -> Manifest:
+        """The same, signed or not."""
+
+    def _digest_read(self, manifest: Manifest) -> str:
+        """The digest of the very bytes that the manifest was read from."""
+        return self._digest(manifest)
+
+    @abstractmethod
+    def _digest(self, manifest: Manifest) -> str:
+        """The digest that a manifest has when it is written here."""
+
     async def publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
         """Write the manifest under each name, atomically, replacing what was there.
 
-        All of its blobs must be in the store. With ``modified``, in seconds since 1970, the names
-        get this time if the store can set the time of a name. Raises StoreError, and CacheNameError
-        for a name that this store cannot have beside another one.
+        All of its blobs must be in the store. If there is a key, the names are signed before they
+        are written. With ``modified``, in seconds since 1970, the names get this time if the store
+        can set the time of a name. Raises StoreError, and CacheNameError for a name that this store
+        cannot have beside another one.
         """
+        await self.sign(names, manifest)
+        await self._publish(names, manifest, modified)
+
+    async def sign(self, names: Sequence[str], manifest: Manifest) -> None:
+        """Sign that the names hold the manifest, if there is a key. Raises StoreError.
+
+        UsageError is raised if the key cannot be used.
+        """
+        if self.signing is not None and self.signing.signer is not None:
+            await self.signing.sign(self.store, names, self._digest(manifest))
+
+    @abstractmethod
+    async def _publish(
+        self, names: Sequence[str], manifest: Manifest, modified: float | None = None
+    ) -> None:
+        """The same, without a signature."""
 
     @abstractmethod
     async def compares(self) -> bool:
@@ -235,13 +311,18 @@ class Layout(ABC):
         Raises StoreError, and IntegrityError and ManifestError if it cannot be told.
         """
 
-    @abstractmethod
     async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
         """Write the manifest if the name still holds what has this version; empty: if it is new.
 
         Returns False if something else is there. After a response that was lost, that may be this
         manifest. Raises the same errors as :meth:`publish`, and ConflictError.
         """
+        await self.sign([name], manifest)
+        return await self._publish_if(name, manifest, version)
+
+    @abstractmethod
+    async def _publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+        """The same, without a signature."""
 
     @abstractmethod
     async def holds(self, name: NamedManifest, manifest: Manifest) -> bool:

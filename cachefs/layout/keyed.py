@@ -23,6 +23,7 @@ from cachefs.errors import (
 )
 from cachefs.filesystems.base import TEMPORARY
 from cachefs.layout.base import Layout, Manifest, NamedManifest
+from cachefs.layout.signatures import parts_of
 from cachefs.location.keys import check_name, key_fault, natural_order
 from cachefs.wire import cacheconfig, codec, timestamps
 from cachefs.wire.bounds import max_bytes
@@ -75,15 +76,16 @@ class KeyedLayout(Layout):
         return self.manifest_prefix + check_name(name)
 
     def _is_apart(self, key: str) -> bool:
-        """Whether the key is a blob's, or a leftover, which object stores list like any other."""
+        """Whether it is a blob's or a signature's, or a leftover, which stores list like others."""
         is_temporary = key.rpartition("/")[2].startswith(TEMPORARY)
-        return is_temporary or self.digest_of(key) is not None
+        is_signature = parts_of(self.signature_prefix, key) is not None
+        return is_temporary or is_signature or self.digest_of(key) is not None
 
     def _key_fault(self, key: str) -> str | None:
         """Why the key, below the manifests prefix, cannot be a name; None if it can."""
         return key_fault(key.removeprefix(self.manifest_prefix))
 
-    async def read(self, name: str) -> Manifest:
+    async def _read(self, name: str) -> Manifest:
         """One object: the cache config, with annotations."""
         key = self.manifest_prefix + check_name(name)
         raw, version = await self.store.read_versioned(key, limit=max_bytes(self.max_records))
@@ -96,7 +98,7 @@ class KeyedLayout(Layout):
             raise
         return Manifest(name, config, raw, left_out, version=version)
 
-    async def publish(
+    async def _publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
         """Write the bytes that were read, or what a builder would have written."""
@@ -107,6 +109,10 @@ class KeyedLayout(Layout):
                 await self.store.put(key, raw)
             if modified is not None:
                 await self.store.set_time(key, modified)
+
+    def _digest(self, manifest: Manifest) -> str:
+        """The digest of the bytes that are read or written."""
+        return str(Digest.of(_raw(manifest)))
 
     async def compares(self) -> bool:
         """As the store does."""
@@ -120,7 +126,7 @@ class KeyedLayout(Layout):
         except NotFoundError:
             return ""
 
-    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+    async def _publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
         """One write with a condition."""
         key = self.manifest_prefix + check_name(name)
         async with self._not_both(name):
@@ -189,7 +195,7 @@ class KeyedLayout(Layout):
 
     async def references(self, name: str) -> set[Digest]:
         """The layers' blobs."""
-        return {Digest(layer.blob) for layer in (await self.read(name)).config.layers}
+        return {Digest(layer.blob) for layer in (await self._read(name)).config.layers}
 
 
 def _encoded(names: Sequence[str], manifest: Manifest) -> bytes:

@@ -87,7 +87,7 @@ class OCILayout(OCIManifests):
         """Look up the tag in the index."""
         return next((found for found in await self.names() if found.name == name), None)
 
-    async def publish(
+    async def _publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
         """Write the config, then the manifest, then the index that names it.
@@ -114,7 +114,7 @@ class OCILayout(OCIManifests):
         except NotFoundError:
             return ""
 
-    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+    async def _publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
         """Compare the digest of the tag's manifest right before the index is written."""
         if await self.version(name) != version:
             return False

@@ -85,7 +85,7 @@ class OCIManifests(Layout):
         """The bytes of a manifest that another one refers to, verified. Raises as that does."""
         return await self._blob(descriptor)
 
-    async def read(self, name: str) -> Manifest:
+    async def _read(self, name: str) -> Manifest:
         """The cache config of a name, with its layers annotated from their descriptors.
 
         An image is read too if it has an inline cache, whose layers are those of the image.
@@ -134,6 +134,14 @@ class OCIManifests(Layout):
             for layer in manifest.config.layers
         ]
         return Described(config, raw, *self._compose(config, layers))
+
+    def _digest(self, manifest: Manifest) -> str:
+        """The digest of the manifest that is written."""
+        return self._described((), manifest).top.digest
+
+    def _digest_read(self, manifest: Manifest) -> str:
+        """The digest of the manifest that was read, which all else was verified by."""
+        return manifest.version
 
     def encode(self, config: CacheConfig) -> bytes:
         """The cache config without its annotations, which are in the layers' descriptors."""

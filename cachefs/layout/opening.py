@@ -14,6 +14,7 @@ from cachefs.filesystems.forking import again
 from cachefs.filesystems.patience import PATIENCE
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.store import Store
+from cachefs.trust.library import needed
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -56,6 +57,12 @@ def open_layout(
     else:
         layout = KeyedLayout(store, location.blobs, location.manifests, location.prefix)
     layout.max_records = location.max_records
+    layout.signature_prefix, layout.identity = location.signatures, location.identity
+    if location.signing.is_used:
+        with needed():
+            from cachefs.layout.signing import Signing  # noqa: PLC0415 - seldom needed
+
+        layout.signing = Signing.at(location)
     return layout
 
 

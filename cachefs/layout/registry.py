@@ -49,7 +49,7 @@ class RegistryLayout(OCIManifests):
         stat = await self.store.stat(self.manifest_prefix + _checked(name))
         return stat and NamedManifest(name, stat.path, stat.size, None, stat.version)
 
-    async def publish(
+    async def _publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
         """Write the config, then the manifest under each tag. Registries keep no times."""
@@ -73,7 +73,7 @@ class RegistryLayout(OCIManifests):
         except NotFoundError:
             return ""
 
-    async def publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
+    async def _publish_if(self, name: str, manifest: Manifest, version: str) -> bool:
         """Not called, because nothing can be compared here."""
         raise NotImplementedError(f"a registry cannot compare before it writes {name}")
 

@@ -17,10 +17,12 @@ from cachefs.location.kinds import (
     COUNT,
     DIGEST,
     DURATION,
+    FILE,
     FILLED,
     FLAG,
     FOLDER,
     HTTP,
+    KEYS,
     LEVEL,
     NAME,
     NAMES,
@@ -50,6 +52,7 @@ Group = Literal[
     "registry",
     "oci",
     "reading",
+    "trust",
     "export",
 ]
 
@@ -203,6 +206,20 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "How many records and layers a manifest may have to be read: bounds memory. "
               "Builders do not have this attribute.",
               default=1_000_000, environ="CACHEFS_MAX_RECORDS"),
+    Attribute("signed_by", TYPES, "trust", KEYS,
+              "Public keys, or files of them. One of them must have signed each name that is read. "
+              "By default names need no signature. Builders do not have this attribute.",
+              environ="CACHEFS_TRUSTED_KEYS"),
+    Attribute("signed_within", TYPES, "trust", WAIT,
+              "How old a signature may be. By default only as it says itself. Builders do not have "
+              "this attribute."),
+    Attribute("signed_as", TYPES, "trust", FILLED,
+              "What signatures call this cache. By default its URL. Builders do not have this "
+              "attribute."),
+    Attribute("signing_key", TYPES, "trust", FILE,
+              "The private key to sign names with when they are written. By default they are not "
+              "signed. Builders do not have this attribute.",
+              environ="CACHEFS_SIGNING_KEY"),
     Attribute("account_url", _AZURE, "azure", HTTP,
               "The storage account, for example https://account.blob.core.windows.net.",
               environ="BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", required=("azblob",)),

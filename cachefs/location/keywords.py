@@ -122,6 +122,21 @@ class LocationKeywords(TypedDict, total=False):
     """How many records and layers a manifest may have to be read: bounds memory. Builders do not
     have this attribute."""
 
+    signed_by: str | os.PathLike[str] | list[str] | tuple[str, ...] | None
+    """Public keys, or files of them. One of them must have signed each name that is read. By
+    default names need no signature. Builders do not have this attribute."""
+
+    signed_within: str | float | timedelta | None
+    """How old a signature may be. By default only as it says itself. Builders do not have this
+    attribute."""
+
+    signed_as: str | None
+    """What signatures call this cache. By default its URL. Builders do not have this attribute."""
+
+    signing_key: str | os.PathLike[str] | None
+    """The private key to sign names with when they are written. By default they are not signed.
+    Builders do not have this attribute."""
+
     account_url: str | None
     """The storage account, for example https://account.blob.core.windows.net."""
 

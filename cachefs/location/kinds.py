@@ -41,6 +41,7 @@ class Kind:
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9$][\w.\-]*|arn:[\w:/\-]+", re.ASCII)
 _HTTP: Final = re.compile(r"https?://(?:[\w.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:[/?].*)?", re.ASCII)
+_KEY: Final = re.compile(r"(?:ssh|ecdsa)-[a-z0-9-]+ ")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SECOND: Final = re.compile(
     r"(=\s*|[;\s|&]\s*[\w.\-]*(?:secret|token|passw|key|sig|cred)[\w.\-]*\s*[:\s]\s*)\S.*",
@@ -134,6 +135,28 @@ def _path(value: object) -> str | os.PathLike[str]:
         _filled(os.fsdecode(value))
         return value
     return _filled(value)
+
+
+def _file(value: object) -> str:
+    """An absolute path, because a project's paths are relative to its file."""
+    path = os.path.expanduser(os.fsdecode(_path(value)))  # noqa: PTH111 - lexical
+    return os.path.abspath(path)  # noqa: PTH100 - lexical
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    """Lines of public keys, and absolute paths of files with them."""
+    if isinstance(value, str | os.PathLike):
+        parts: list[object] = list(value.split(";")) if isinstance(value, str) else [value]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    else:
+        raise ValueError("is neither a key or file nor a list of them")  # noqa: TRY004
+    return tuple(dict.fromkeys(_key(part) for part in parts))
+
+
+def _key(part: object) -> str:
+    is_line = isinstance(part, str) and _KEY.match(part)
+    return _filled(part).strip() if is_line else _file(part)
 
 
 def _secret(value: object) -> Secret | None:
@@ -264,6 +287,12 @@ HTTP: Final = Kind("URL", "str", _http)
 PATH: Final = Kind("path", "str | os.PathLike[str]", _path)
 FOLDER: Final = Kind("URL or path", "str | os.PathLike[str]", _path)
 NAME: Final = Kind("name", "str", lambda value: (_filled(value),))
+FILE: Final = Kind("path", "str | os.PathLike[str]", _file)
+KEYS: Final = Kind(
+    "public keys or paths, separated by ;",
+    "str | os.PathLike[str] | list[str] | tuple[str, ...]",
+    _keys,
+)
 NAMES: Final = Kind("names, separated by ;", "str | list[str] | tuple[str, ...]", _names)
 FLAG: Final = Kind("boolean", "bool", _flag)
 LEVEL: Final = Kind("whole number", "int", _whole)

@@ -103,6 +103,21 @@ class OCIOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SigningOptions:
+    """Whose signatures are wanted, and how to sign. ``signed_within`` is in seconds."""
+
+    signed_by: tuple[str, ...] | None = None
+    signed_within: float | None = None
+    signed_as: str | None = None
+    signing_key: str | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is signed, or has to be."""
+        return bool(self.signed_by or self.signed_within or self.signing_key)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """How to export. ``touch_refresh`` is in seconds."""
 
@@ -136,6 +151,7 @@ class Location(Masked):
         max_records: how many records and layers a manifest may have to be read.
         storage_options: more options for fsspec's filesystem, from Python only.
         export: how to export.
+        signing: how names are signed, and whose signatures are wanted.
         given: the attributes that the user set, except the type and a URL or path alone.
 
     Raises LocationError and CacheNameError for keys that would leave the root or that some stores
@@ -160,6 +176,7 @@ class Location(Masked):
     max_records: int = 1_000_000
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     export: ExportOptions = field(default_factory=ExportOptions)
+    signing: SigningOptions = field(default_factory=SigningOptions)
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -201,6 +218,24 @@ class Location(Masked):
         """The part before the name of manifests' keys, below the root."""
         return self._joined(self.manifests_prefix)
 
+    @property
+    def signatures(self) -> str:
+        """The part before the digest of signatures' keys, below the root."""
+        return self._joined("signatures" if self.type == "azblob" else "signatures/")
+
+    @property
+    def identity(self) -> str:
+        """What a signature calls this cache: its place, without how to reach it.
+
+        Caches over the same blobs differ in their manifests prefix, so it is a part of it.
+        """
+        if self.signing.signed_as:
+            return self.signing.signed_as
+        if self.azure is not None:
+            return f"{self.azure.account_name}:{self.url}{self.manifests}"
+        scheme = "file://" if self.protocol == "file" else ""
+        return scheme + mask_url(self.url).removesuffix(f"?{MASK}") + self.manifests
+
     def _joined(self, prefix: str) -> str:
         """Join as builders do: folders on Azure, plain text elsewhere."""
         if self.type != "azblob":
@@ -218,6 +253,10 @@ class Location(Masked):
     def with_names(self, names: Names) -> Location:
         """Return the same location with other names. Raises CacheNameError."""
         return replace(self, names=as_names(names))
+
+    def unsigned(self) -> Location:
+        """The same location without signatures, for the user's own cache: nobody else writes it."""
+        return replace(self, signing=SigningOptions())
 
     def __str__(self) -> str:
         """The folder, as short text without secrets."""

@@ -26,6 +26,7 @@ from cachefs.location.options import (
     OCIOptions,
     RegistryOptions,
     S3Options,
+    SigningOptions,
 )
 from cachefs.location.syntax import URL, in_attribute_form, read_attributes, read_keywords
 
@@ -155,6 +156,7 @@ def _location(
         max_records=given.group("reading")["max_records"],
         storage_options=storage_options,
         export=ExportOptions(**given.group("export")),
+        signing=SigningOptions(**given.group("trust")),
         given=frozenset(given.chosen) - implied,
     )
 

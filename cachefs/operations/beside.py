@@ -104,6 +104,7 @@ def _unknown(folders: Sequence[str], layout: Layout, known: Sequence[str]) -> li
         folder
         for folder in folders
         if not layout.blob_prefix.startswith(folder)
+        and folder != layout.signature_prefix
         and not any(folder.startswith(prefix) or prefix.startswith(folder) for prefix in known)
         and not _has_blobs_beside(folder, folders, layout)
     ]

@@ -29,7 +29,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from fsspec.callbacks import DEFAULT_CALLBACK
-from msgspec import Struct
+from msgspec import Struct, field, structs
 
 from cachefs.amount import Amount, counted_names
 from cachefs.errors import UsageError
@@ -37,6 +37,7 @@ from cachefs.filesystems.base import Stat
 from cachefs.layout.base import NamedManifest  # noqa: TC001 - msgspec resolves it when decoding
 from cachefs.operations.backup import Backup, BackupTarget, back_up, require_apart
 from cachefs.operations.beside import manifests_beside
+from cachefs.operations.dead_signatures import dead_signatures
 from cachefs.operations.delete import BlobRemoval, Deletion, is_past
 from cachefs.operations.mark import Marks
 from cachefs.operations.observe import Seen, missing_blobs, observe, prefixes_of
@@ -106,6 +107,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
         deleted: blobs that were deleted.
         spared: blobs that were written, touched or needed since the plan was made, and stay.
         leftovers: number of leftovers that were deleted.
+        signatures: number of signatures that were deleted.
         seconds: the whole time.
         versioned: whether the store keeps what was deleted as earlier versions.
         backed_up: names that were copied to the backup before.
@@ -119,6 +121,7 @@ class PruneReport(Struct, frozen=True, kw_only=True):
     seconds: float
     versioned: bool = False
     backed_up: list[str] = []
+    signatures: int = 0
 
 
 class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
@@ -133,6 +136,7 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
         delete: blobs that will be deleted, in the order of digests.
         frees: the number of these blobs, and their bytes.
         leftovers: leftovers of interrupted writes that will be deleted.
+        signatures: signatures that will be deleted, because no name holds what they are for.
         waiting: orphaned blobs within the grace period.
         kept: blobs that stay because they are needed.
         staying: the names that stay as they are, for each layout.
@@ -160,11 +164,12 @@ class PrunePlan(Plan[PruneReport], frozen=True, kw_only=True):
     versioned: bool = False
     recorded: bool = False
     backup: Backup | None = None
+    signatures: list[Leftover] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to remove or delete."""
-        return not (self.remove or self.delete or self.leftovers)
+        return not (self.remove or self.delete or self.leftovers or self.signatures)
 
     def __str__(self) -> str:
         removed = counted_names([one.manifest.name for one in self.remove])
@@ -217,6 +222,9 @@ async def plan_prune(
     await _require_all(layouts, seen.blobs, is_mirror=becoming is not None)
     missing = await missing_blobs(layouts[0], seen)
     plan = _plan(seen, missing, policy, grace, becoming or {}, backup)
+    going = {removal.manifest.name for removal in plan.remove}
+    dead = await dead_signatures(layouts, seen.marks, going, seen.reference - grace)
+    plan = structs.replace(plan, signatures=[_leftover(stat) for stat in dead])
     for pattern in plan.unmatched:
         several = "; give several patterns one by one" if "," in pattern else ""
         logger.warning("the pattern %r matches no name, so it keeps nothing%s", pattern, several)
@@ -379,6 +387,10 @@ def _leftover(stat: Stat) -> Leftover:
     )
 
 
+def _stat(leftover: Leftover) -> Stat:
+    return Stat(leftover.key, leftover.size, leftover.modified, leftover.version)
+
+
 # --- executing -----------------------------------------------------------------------------------
 
 
@@ -414,9 +426,10 @@ async def execute_prune(
     if recording is not None:
         await recording.end(removed, _sizes(deletion.deleted))
     for leftover in plan.leftovers:
-        await layout.store.abandon(
-            Stat(leftover.key, leftover.size, leftover.modified, leftover.version)
-        )
+        await layout.store.abandon(_stat(leftover))
+    # A signature that was written again since then stays.
+    for signature in plan.signatures:
+        await layout.store.delete_unchanged(_stat(signature))
     return PruneReport(
         removed=removed,
         spared_names=[name.name for name in names if name.name not in gone],
@@ -426,6 +439,7 @@ async def execute_prune(
         seconds=time.perf_counter() - started,
         versioned=plan.versioned,
         backed_up=backed_up,
+        signatures=len(plan.signatures),
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, for_each
-from cachefs.errors import CacheNameError, ConflictError, ManifestError
+from cachefs.errors import CacheNameError, ConflictError, ManifestError, UntrustedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +90,7 @@ class Publishing:
                 self.unchanged.update(await self._publish(names, manifest))
             else:
                 await self._replace(target, there, manifest)
-        except (CacheNameError, ConflictError, ManifestError) as error:
+        except (CacheNameError, ConflictError, ManifestError, UntrustedError) as error:
             self.clashes[manifest.name] = error
 
     async def _replace(
@@ -100,6 +100,7 @@ class Publishing:
         names = self._names[manifest.name]
         kept = [n for n in names if await self._stays(there.get(n), manifest, modified)]
         self.unchanged.update(kept)
+        await target.sign(kept, manifest)
         if changed := [name for name in names if name not in kept]:
             await target.publish(changed, manifest, modified)
 

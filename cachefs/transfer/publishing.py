@@ -17,6 +17,7 @@ from cachefs.errors import (
     ManifestError,
     NotFoundError,
     StoreError,
+    UntrustedError,
     UsageError,
 )
 from cachefs.graph import RecordGraph
@@ -166,9 +167,15 @@ class Publisher:
 
     async def _there(self, name: str) -> Manifest | None:
         try:
-            return await self._layout.read(name)
+            return await self._layout.read_to_join(name)
         except NotFoundError:
             return None
+        except UntrustedError as error:
+            error.reason = (
+                f"{name} cannot be joined: {error.reason}. If you trust what it holds, sign it "
+                "(cachefs sign); or replace it"
+            )
+            raise
         except (ManifestError, IntegrityError) as error:
             raise ManifestError(
                 f"{name} cannot be joined, because what it holds is unreadable ({error.reason}): "

@@ -16,8 +16,8 @@ from cachefs.cli.main import COMMANDS, program
 from cachefs.location.keys import natural_order
 from tests.programs import run
 
-NAMED = sorted(set(COMMANDS) - {"doctor", "prune", "stats"})
-"""All commands but prune, which is about all names, and stats, which is about no cache."""
+NAMED = sorted(set(COMMANDS) - {"doctor", "keygen", "prune", "stats"})
+"""All commands but those that are about all names or a store, or about no cache."""
 
 
 def call(*arguments: str, cache: str | None = None) -> Result:

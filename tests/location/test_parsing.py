@@ -119,6 +119,11 @@ TABLE |= {
 }
 TABLE |= {(t, "type"): ("both", None) for t in BASES}
 TABLE |= {(t, "max_records"): ("both", 1_000_000) for t in BASES}
+TABLE |= {
+    (t, name): ("both", None)
+    for t in BASES
+    for name in ("signed_by", "signed_within", "signed_as", "signing_key")
+}
 TABLE |= {(t, "mode"): ("export", "min") for t in BASES}
 TABLE |= {(t, "ignore-error"): ("export", False) for t in BASES}
 
@@ -143,6 +148,10 @@ VALUES: dict[str, tuple[str, Any]] = {
     "engine": ("obstore", "obstore"),
     "patience": ("1m30s", 90.0),
     "max_records": ("5000", 5000),
+    "signed_by": ("/keys/ci.pub;/keys/trust", ("/keys/ci.pub", "/keys/trust")),
+    "signed_within": ("24h", 86400.0),
+    "signed_as": ("ours", "ours"),
+    "signing_key": ("/keys/ci", "/keys/ci"),
     "account_name": ("other", "other"),
     "container": ("else", "else"),
     "upload_parallelism": ("16", 16),
@@ -164,6 +173,8 @@ def value_of(location: Location, row: Attribute) -> Any:
         return location.digest if row.name == "digest" else location.names
     if row.name == "container":
         return location.url.removeprefix("abfs://").removesuffix("/")
+    if row.group == "trust":
+        return getattr(location.signing, row.keyword)
     holder = getattr(location, row.group, location) if row.group != "engine" else location
     return getattr(holder, row.keyword)
 
