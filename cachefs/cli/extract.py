@@ -8,16 +8,17 @@ import click
 
 from cachefs.amount import counted
 from cachefs.cli.exits import Exit
-from cachefs.cli.inside import inside_options, selected, split_location
-from cachefs.cli.options import common_options
-from cachefs.cli.output import digest, say
+from cachefs.cli.inside import described, inside_options, selected, split_location
+from cachefs.cli.options import common_options, json_option
+from cachefs.cli.output import digest, print_json, say
 
 
 @click.command("extract")
 @click.argument("words", metavar="[LOCATION] DIRECTORY", nargs=-1, required=True)
 @inside_options
+@json_option
 @common_options
-def command(words: tuple[str, ...], name: str, result: str, layer: str) -> Exit:
+def command(words: tuple[str, ...], name: str, result: str, layer: str, *, as_json: bool) -> Exit:
     """Extract a result in the cache at LOCATION, or one layer, to a new or empty DIRECTORY.
 
     \b
@@ -33,6 +34,9 @@ def command(words: tuple[str, ...], name: str, result: str, layer: str) -> Exit:
     cache, (directory,) = split_location(words)
     found, contents = selected(cache, name, result, layer)
     contents.extract(Path(directory))
+    if as_json:
+        print_json(described(found) | {"directory": directory})
+        return Exit.DONE
     what = "layer" if found.alone else f"result of {counted(len(found.layers), 'layer')}"
     say(f"extracted {found.name}, {what} {digest(found.result)}, to {directory}")
     return Exit.DONE

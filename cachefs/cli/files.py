@@ -12,7 +12,7 @@ import cachefs
 from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
-from cachefs.cli.inside import inside_options, selected
+from cachefs.cli.inside import described, inside_options, selected
 from cachefs.cli.locations import location_argument, named
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import digest, print_json, print_table, say, size
@@ -58,12 +58,7 @@ def command(
     entries = list(contents.entries())
     whiteouts = contents.whiteouts if found.alone else []
     if as_json:
-        document = {
-            "name": found.name,
-            "layer" if found.alone else "result": found.result,
-            "layers": [each.blob for each in found.layers],
-            "entries": entries,
-        }
+        document = described(found) | {"entries": entries}
         print_json(document | ({"whiteouts": whiteouts} if found.alone else {}))
     else:
         _print(found, entries, whiteouts)

@@ -63,3 +63,12 @@ def selected(cache: Cache, name: str, result: str, layer: str) -> tuple[Selected
     with found_name(cache, meant):
         found = results.select(cache, meant, result=result, layer=layer)
     return found, Contents(cache.layout, found.layers)
+
+
+def described(found: Selected) -> dict[str, Any]:
+    """What is looked into, for JSON."""
+    return {
+        "name": found.name,
+        "layer" if found.alone else "result": found.result,
+        "layers": [each.blob for each in found.layers],
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import random
 import re
@@ -158,7 +159,9 @@ class RegistryClient:
             if url.scheme == "http" and self.base.scheme == "https":
                 raise StoreError("the registry redirects to a server without TLS: refused")
             extra = {"Authorization": authorization} if authorization and own else {}
-            response = await self._send(method, url, headers=headers | extra, data=body)
+            # aiohttp sends bytes at once, which holds up the loop, but a file in parts.
+            data = io.BytesIO(body) if isinstance(body, bytes) else body
+            response = await self._send(method, url, headers=headers | extra, data=data)
             target = response.headers.get("Location", "")
             if method not in {"GET", "HEAD"} or response.status not in _REDIRECTS or not target:
                 return response

@@ -114,6 +114,11 @@ def test_extract_is_all_or_nothing(cache: str, tmp_path: Path) -> None:
     again = run("extract", cache, str(out), "--result", "newest")
     assert again.status == 2
     assert "already exists" in again.err
+    told = json.loads(
+        run("extract", cache, str(tmp_path / "two"), "--result", "newest", "--json").out
+    )
+    assert told["directory"] == str(tmp_path / "two")
+    assert len(told["layers"]) == 2
     missing = run("extract", cache, str(tmp_path / "no" / "out"), "--result", "newest")
     assert missing.status != 0
     assert "internal" not in missing.err

@@ -65,8 +65,9 @@ def test_every_command_loads_and_takes_the_common_options(name: str) -> None:
     found = program.get_command(click.Context(program), name)
     assert found is not None
     assert found.name == name
-    # The standard output of "run" belongs to its command, so its report goes to a file.
-    machine = "--report" if name == "run" else "--json"
+    # The standard output of "run" belongs to its command, so its report goes to a file, and that of
+    # "cat" is the file.
+    machine = {"run": "--report", "cat": "--result"}.get(name, "--json")
     assert {machine, "--verbose"} <= {option for p in found.params for option in p.opts}
     assert found.help
 

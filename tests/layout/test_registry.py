@@ -87,8 +87,9 @@ def test_export_and_load(repository: str, tmp_path: Path) -> None:
     assert again.uploaded.blobs == 0
 
 
-def test_a_large_blob_is_streamed(repository: str) -> None:
-    generated = random_graph(2, records=1, blob_size=40 * 1024 * 1024)
+@pytest.mark.parametrize("blob_size", [3 * 1024 * 1024, 40 * 1024 * 1024])
+def test_a_large_blob_is_sent_without_holding_up_the_loop(repository: str, blob_size: int) -> None:
+    generated = random_graph(2, records=1, blob_size=blob_size)
     cache = cachefs.open(f"{repository}:main")
     cache.export(generated.graph, generated.blobs, mode="max")
     assert not cache.verify(read_data=1.0).faults
