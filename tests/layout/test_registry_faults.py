@@ -519,7 +519,7 @@ def test_a_forked_process_leaves_connections_to_its_parent(registry: str) -> Non
     """It would close what both share, and wait for a loop that does not run in it."""
     script = f"""
 import os, cachefs
-from cachefs.filesystems.registry.filesystem import client as registry_client
+from cachefs.filesystems.registry import client as registry_client
 cache = cachefs.open("type=registry,ref={registry}/nothing/here")
 assert cache.names() == []
 if (pid := os.fork()) == 0:
