@@ -42,7 +42,7 @@ _IMPORTED = (
     "xxhash",
     "zstandard",
     "cachefs.cache",
-    "cachefs.filesystems.s3_session",
+    "cachefs.filesystems.s3.session",
     *(f"cachefs.cli.{command}" for command in _COMMANDS),
 )
 

@@ -19,8 +19,8 @@ _FAMILIES: Final = {
     "fsspec.implementations.memory.MemoryFileSystem": ("memory", "MemoryFilesystem"),
     "fsspec.implementations.sftp.SFTPFileSystem": ("sftp", "SFTPFilesystem"),
     "gcsfs.core.GCSFileSystem": ("gcs", "GCSFilesystem"),
-    "obstore.fsspec.FsspecStore": ("obstore", "ObstoreFilesystem"),
-    "s3fs.core.S3FileSystem": ("s3", "S3Filesystem"),
+    "obstore.fsspec.FsspecStore": ("obstore.filesystem", "ObstoreFilesystem"),
+    "s3fs.core.S3FileSystem": ("s3.filesystem", "S3Filesystem"),
 }
 """The class for each family of filesystems, and its module in this package."""
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cachefs.filesystems.base import Filesystem
-    from cachefs.filesystems.s3 import S3Filesystem
-    from cachefs.filesystems.s3_connection import S3Connection
-    from cachefs.filesystems.s3_options import S3Settings
+    from cachefs.filesystems.s3.connection import S3Connection
+    from cachefs.filesystems.s3.filesystem import S3Filesystem
+    from cachefs.filesystems.s3.options import S3Settings
     from cachefs.location.options import AzureOptions, Location, RegistryOptions, S3Options
 
 _HTTP: Final = ("http", "https")
@@ -98,8 +98,8 @@ def _registry(location: Location, registry: RegistryOptions) -> tuple[Filesystem
     if location.storage_options:
         raise LocationError("type=registry has no storage_options: leave them out")
     try:
-        from cachefs.filesystems.registry import RegistryFilesystem  # noqa: PLC0415 - an extra
-        from cachefs.filesystems.registry_client import RegistryClient  # noqa: PLC0415
+        from cachefs.filesystems.registry.client import RegistryClient  # noqa: PLC0415
+        from cachefs.filesystems.registry.filesystem import RegistryFilesystem  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise LocationError(
             "type=registry needs a library; pip install 'buildcachefs[registry]'"
@@ -112,9 +112,9 @@ def _registry(location: Location, registry: RegistryOptions) -> tuple[Filesystem
 
 def _s3(location: Location, s3: S3Options) -> Filesystem:
     # All of this is needed for S3 alone.
-    from cachefs.filesystems.obstore import used_before_fork  # noqa: PLC0415
-    from cachefs.filesystems.s3 import S3Filesystem  # noqa: PLC0415
-    from cachefs.filesystems.s3_options import s3_settings  # noqa: PLC0415
+    from cachefs.filesystems.obstore.filesystem import used_before_fork  # noqa: PLC0415
+    from cachefs.filesystems.s3.filesystem import S3Filesystem  # noqa: PLC0415
+    from cachefs.filesystems.s3.options import s3_settings  # noqa: PLC0415
 
     settings = s3_settings(location, s3)
     bound, patience = location.upload_bound, _patience(location)
@@ -125,10 +125,10 @@ def _s3(location: Location, s3: S3Options) -> Filesystem:
     engine = "s3fs" if used_before_fork() or location.has_slash_first else location.engine
     try:
         # They load an extra.
-        from cachefs.filesystems.s3_connection import resolve  # noqa: PLC0415
+        from cachefs.filesystems.s3.connection import resolve  # noqa: PLC0415
 
         if engine == "obstore":
-            from cachefs.filesystems.obstore_s3 import connect_obstore  # noqa: PLC0415
+            from cachefs.filesystems.obstore.s3 import connect_obstore  # noqa: PLC0415
     except ImportError as error:
         extra = "obstore" if engine == "obstore" else "s3"
         place = "engine=obstore" if extra == "obstore" else f"{location.protocol}://"
@@ -151,7 +151,7 @@ def _s3(location: Location, s3: S3Options) -> Filesystem:
 
 def _s3fs(settings: S3Settings, connection: S3Connection, refusals: int) -> Any:
     kind = _filesystem_class("s3")
-    from cachefs.filesystems.s3_session import s3fs_options  # noqa: PLC0415 - loads an extra
+    from cachefs.filesystems.s3.session import s3fs_options  # noqa: PLC0415 - loads an extra
 
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     options |= settings.others

@@ -37,7 +37,7 @@ _UNSUPPORTED: Final = (
 )
 _FULL: Final = "the store has no space left, or its quota is used up: prune the cache, or get more"
 _STORE: Final = {
-    # s3_session makes this code of a redirect.
+    # s3.session makes this code of a redirect.
     "421": "the store redirects to another place, which is not followed: check the endpoint, and "
     "region or AWS_REGION",
     "NoSuchBucket": "there is no such bucket: create it, or check its name and the endpoint",

@@ -24,7 +24,7 @@ from cachefs.filesystems.base import CHUNK_SIZE
 from cachefs.filesystems.files import WRITTEN, write_all
 from cachefs.filesystems.local import SHOWN, file_chunks
 from cachefs.filesystems.parts import in_parts
-from cachefs.filesystems.s3_body import Body
+from cachefs.filesystems.s3.body import Body
 from cachefs.store import Store
 from cachefs.transfer.sources import MappingSource, VerifyingSource
 from tests.servers.s3 import S3Server

@@ -23,8 +23,8 @@ from cachefs.errors import AccessError, NotFoundError, StoreError, UnreachableEr
 from cachefs.filesystems.adapting import adapt
 from cachefs.filesystems.base import Filesystem, Stat
 from cachefs.filesystems.connecting import connect
-from cachefs.filesystems.obstore import ObstoreFilesystem
-from cachefs.filesystems.s3 import S3Filesystem
+from cachefs.filesystems.obstore.filesystem import ObstoreFilesystem
+from cachefs.filesystems.s3.filesystem import S3Filesystem
 from cachefs.filesystems.sftp import SFTPFilesystem
 from cachefs.location.parsing import parse
 from cachefs.store import Store

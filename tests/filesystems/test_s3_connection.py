@@ -39,7 +39,7 @@ def observer(_observer: Observer, monkeypatch: pytest.MonkeyPatch) -> Observer:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr(fsspec.config, "conf", {})
-    monkeypatch.setattr("cachefs.filesystems.s3_options.conf", fsspec.config.conf)
+    monkeypatch.setattr("cachefs.filesystems.s3.options.conf", fsspec.config.conf)
     return _observer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cachefs.filesystems.s3_lifecycle import expires_versions, judge
+from cachefs.filesystems.s3.lifecycle import expires_versions, judge
 
 BLOBS, NAMES = "ci/blobs/sha256:", "ci/manifests/"
 

@@ -15,7 +15,7 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.filesystems.base import Stat
 from cachefs.filesystems.connecting import connect
-from cachefs.filesystems.s3_options import conf
+from cachefs.filesystems.s3.options import conf
 from cachefs.location.parsing import parse
 from cachefs.store import Store
 from cachefs.testing.checks import MIB, chunks_of, noise

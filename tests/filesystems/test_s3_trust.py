@@ -11,7 +11,7 @@ import pytest
 import cachefs
 from cachefs.concurrency import run
 from cachefs.filesystems.connecting import connect
-from cachefs.filesystems.s3_options import conf
+from cachefs.filesystems.s3.options import conf
 from cachefs.location.parsing import parse
 from cachefs.store import Store
 from tests.servers.answering import Answer

@@ -12,9 +12,9 @@ from cachefs.concurrency import run
 from cachefs.errors import IntegrityError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE
 from cachefs.filesystems.connecting import connect
-from cachefs.filesystems.obstore import SENDING
-from cachefs.filesystems.obstore_s3 import DONE_IN
-from cachefs.filesystems.s3_options import ANSWERED_IN
+from cachefs.filesystems.obstore.filesystem import SENDING
+from cachefs.filesystems.obstore.s3 import DONE_IN
+from cachefs.filesystems.s3.options import ANSWERED_IN
 from cachefs.location.parsing import parse
 from cachefs.store import Store
 from tests.servers.proxy import RecordingProxy, Request
@@ -136,8 +136,8 @@ def unfinished(server: S3Server, bucket: str) -> list[str]:
 @pytest.mark.parametrize(
     ("engine", "limit", "a_second"),
     [
-        ("s3fs", "s3_options.ANSWERED_IN", 1),
-        ("obstore", "obstore_s3.DONE_IN", timedelta(seconds=1)),
+        ("s3fs", "s3.options.ANSWERED_IN", 1),
+        ("obstore", "obstore.s3.DONE_IN", timedelta(seconds=1)),
     ],
 )
 def test_a_slow_answer_is_waited_for_as_long_as_ours_say(

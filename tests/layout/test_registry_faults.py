@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 import cachefs
-from cachefs.filesystems import registry as registry_filesystem
-from cachefs.filesystems import registry_client, registry_credentials
+from cachefs.filesystems.registry import client as registry_client
+from cachefs.filesystems.registry import credentials as registry_credentials
+from cachefs.filesystems.registry import filesystem as registry_filesystem
 from cachefs.testing import random_graph
 from tests.layout.test_registry import digest_of, docker_login, password
 from tests.servers.answering import Answer, answering
@@ -518,7 +519,7 @@ def test_a_forked_process_leaves_connections_to_its_parent(registry: str) -> Non
     """It would close what both share, and wait for a loop that does not run in it."""
     script = f"""
 import os, cachefs
-from cachefs.filesystems import registry_client
+from cachefs.filesystems.registry import client as registry_client
 cache = cachefs.open("type=registry,ref={registry}/nothing/here")
 assert cache.names() == []
 if (pid := os.fork()) == 0:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cachefs
-from cachefs.filesystems.s3_checksums import sha256_header
+from cachefs.filesystems.s3.checksums import sha256_header
 from cachefs.testing.checks import MIB, noise
 from tests.damaging import Bucket
 from tests.servers.proxy import RecordingProxy, Request

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cachefs
-from cachefs.filesystems.s3_session import session
+from cachefs.filesystems.s3.session import session
 from tests.servers.proxy import RecordingProxy, Request
 from tests.servers.s3 import S3Server
 

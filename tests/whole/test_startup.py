@@ -81,6 +81,7 @@ NOT_FOR_A_HIT = {
     "cachefs.user_cache.bounding",
     # other kinds of caches, and what is done to whole caches
     "cachefs.filesystems.obstore",
+    "cachefs.filesystems.registry",
     "cachefs.filesystems.s3",
     "cachefs.layout.oci",
     "cachefs.operations",

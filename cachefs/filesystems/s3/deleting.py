@@ -13,16 +13,16 @@ from cachefs.filesystems.base import (
     Stat,
 )
 from cachefs.filesystems.deleting import ComparingDeletes
-from cachefs.filesystems.s3_answers import (
+from cachefs.filesystems.s3.answers import (
     generation_in,
     says_changed,
 )
-from cachefs.filesystems.s3_calls import S3Calls
-from cachefs.filesystems.s3_examining import (
+from cachefs.filesystems.s3.calls import S3Calls
+from cachefs.filesystems.s3.examining import (
     erase_versions,
 )
-from cachefs.filesystems.s3_uploads import unfinished_uploads
-from cachefs.filesystems.s3_versions import past
+from cachefs.filesystems.s3.uploads import unfinished_uploads
+from cachefs.filesystems.s3.versions import past
 from cachefs.filesystems.versions import Past, hides_what_was_seen
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from msgspec import Struct
 from yarl import URL
 
 from cachefs.errors import AccessError, StoreError
-from cachefs.filesystems.registry_credentials import credentials_for
+from cachefs.filesystems.registry.credentials import credentials_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from aiohttp import ClientResponse
 
-    from cachefs.filesystems.registry_credentials import Credentials
+    from cachefs.filesystems.registry.credentials import Credentials
 
     Send = Callable[..., Awaitable[ClientResponse]]
 

@@ -1,7 +1,7 @@
 """What a user asks of S3: attributes, ``storage_options`` and fsspec's configuration, merged.
 
 All three are brought into the words of s3fs, which ``storage_options`` and fsspec's configuration
-have anyway. Nothing is found in the AWS configuration here: see :mod:`.s3_connection`.
+have anyway. Nothing is found in the AWS configuration here: see :mod:`.connection`.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from cachefs.filesystems.base import (
 )
 from cachefs.filesystems.parts import in_parts, part_size
 from cachefs.filesystems.patience import PATIENCE, attempted
-from cachefs.filesystems.s3_answers import (
+from cachefs.filesystems.s3.answers import (
     error_code,
     headers_of,
     says_changed,
 )
-from cachefs.filesystems.s3_body import Body
-from cachefs.filesystems.s3_calls import S3Calls
-from cachefs.filesystems.s3_checksums import (
+from cachefs.filesystems.s3.body import Body
+from cachefs.filesystems.s3.calls import S3Calls
+from cachefs.filesystems.s3.checksums import (
     DAMAGED,
     REFUSED,
     content_md5,

@@ -6,15 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from cachefs.filesystems.copies import Copied
-from cachefs.filesystems.s3_answers import (
+from cachefs.filesystems.s3.answers import (
     says_not_copied,
 )
-from cachefs.filesystems.s3_checksums import (
+from cachefs.filesystems.s3.checksums import (
     server_of,
     sha256_header,
 )
+from cachefs.filesystems.s3.writing import S3Writing
 from cachefs.filesystems.s3_failures import is_archived
-from cachefs.filesystems.s3_writing import S3Writing
 
 if TYPE_CHECKING:
     from cachefs.digest import Digest

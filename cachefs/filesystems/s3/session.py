@@ -14,14 +14,14 @@ from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
 from cachefs.filesystems.level import pause_after, refused
-from cachefs.filesystems.s3_connection import share_models
+from cachefs.filesystems.s3.connection import share_models
 from cachefs.filesystems.s3_failures import REFUSED_STATUS
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
-    from cachefs.filesystems.s3_connection import S3Connection
-    from cachefs.filesystems.s3_credentials import CredentialSource
+    from cachefs.filesystems.s3.connection import S3Connection
+    from cachefs.filesystems.s3.credentials import CredentialSource
 
 
 _SIGNING: Final = "cachefs-s3v4"

@@ -24,7 +24,7 @@ from cachefs.filesystems.findings import Finding
 from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.patience import PATIENCE
-from cachefs.filesystems.s3_answers import (
+from cachefs.filesystems.s3.answers import (
     BEYOND,
     NOT_IMPLEMENTED,
     error_code,
@@ -34,15 +34,15 @@ from cachefs.filesystems.s3_answers import (
     says_archived,
     status_of,
 )
-from cachefs.filesystems.s3_checksums import (
+from cachefs.filesystems.s3.checksums import (
     DAMAGED,
     REFUSED,
     differs,
     stated_digest,
 )
-from cachefs.filesystems.s3_copying import S3Copying
-from cachefs.filesystems.s3_deleting import S3Deleting
-from cachefs.filesystems.s3_examining import (
+from cachefs.filesystems.s3.copying import S3Copying
+from cachefs.filesystems.s3.deleting import S3Deleting
+from cachefs.filesystems.s3.examining import (
     abortable,
     examined,
     may_delete,

@@ -23,8 +23,8 @@ from cachefs.filesystems.chunks import joined
 from cachefs.filesystems.copies import Copied
 from cachefs.filesystems.findings import Finding, transport
 from cachefs.filesystems.patience import PATIENCE, attempted
-from cachefs.filesystems.registry_auth import PUSH, Access
-from cachefs.filesystems.registry_client import ATTEMPTS, BROKEN, RegistryClient, target_of
+from cachefs.filesystems.registry.auth import PUSH, Access
+from cachefs.filesystems.registry.client import ATTEMPTS, BROKEN, RegistryClient, target_of
 from cachefs.location.reference import TAG
 from cachefs.wire import oci
 

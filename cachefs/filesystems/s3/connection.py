@@ -23,14 +23,14 @@ from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.utils import get_environ_proxies
 
 from cachefs.errors import LocationError
-from cachefs.filesystems.s3_credentials import CredentialSource
-from cachefs.filesystems.s3_endpoint import endpoint_of
+from cachefs.filesystems.s3.credentials import CredentialSource
+from cachefs.filesystems.s3.endpoint import endpoint_of
 from cachefs.masking import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cachefs.filesystems.s3_options import S3Settings
+    from cachefs.filesystems.s3.options import S3Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

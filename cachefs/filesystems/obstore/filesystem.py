@@ -23,7 +23,7 @@ from cachefs.filesystems.listing import Advance
 from cachefs.filesystems.paging import PagedListing
 from cachefs.filesystems.parts import part_size
 from cachefs.filesystems.patience import CLEANUP, PATIENCE
-from cachefs.filesystems.s3_answers import BEYOND
+from cachefs.filesystems.s3.answers import BEYOND
 from cachefs.filesystems.s3_failures import is_refused, status_in_text
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ObstoreFilesystem(PagedListing, BlockingFilesystem):
 
     def _check(self, store: Any, bucket: str) -> None:
         """Raise LocationError if the store would use another bucket."""
-        from cachefs.filesystems.obstore_bucket import require_bucket  # noqa: PLC0415 - an extra
+        from cachefs.filesystems.obstore.bucket import require_bucket  # noqa: PLC0415 - an extra
 
         require_bucket(store, bucket)
 

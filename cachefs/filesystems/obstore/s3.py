@@ -16,10 +16,10 @@ from cachefs.errors import LocationError, StoreError
 from cachefs.filesystems.base import CHUNK_SIZE, WHOLE, Allowed, Filesystem
 from cachefs.filesystems.chunks import cut
 from cachefs.filesystems.level import PARALLELISM, REFUSALS, max_concurrent_calls
-from cachefs.filesystems.obstore import ObstoreFilesystem
+from cachefs.filesystems.obstore.filesystem import ObstoreFilesystem
 from cachefs.filesystems.patience import PATIENCE
-from cachefs.filesystems.s3_checksums import differs, is_amazon, is_plain, server_of
-from cachefs.filesystems.s3_copying import COPY_LIMIT
+from cachefs.filesystems.s3.checksums import differs, is_amazon, is_plain, server_of
+from cachefs.filesystems.s3.copying import COPY_LIMIT
 from cachefs.filesystems.s3_failures import elsewhere, is_archived
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from cachefs.filesystems.base import Stat
     from cachefs.filesystems.copies import Copied
     from cachefs.filesystems.findings import Finding
-    from cachefs.filesystems.s3 import S3Filesystem
-    from cachefs.filesystems.s3_connection import S3Connection
-    from cachefs.filesystems.s3_credentials import CredentialSource
+    from cachefs.filesystems.s3.connection import S3Connection
+    from cachefs.filesystems.s3.credentials import CredentialSource
+    from cachefs.filesystems.s3.filesystem import S3Filesystem
     from cachefs.filesystems.versions import Past
 
 _RENEWING: Final = "header: x-amz-metadata-directive: REPLACE"

@@ -11,7 +11,7 @@ from cachefs.errors import LocationError
 from cachefs.location.kinds import HTTP, quoted
 
 if TYPE_CHECKING:
-    from cachefs.filesystems.s3_options import S3Settings
+    from cachefs.filesystems.s3.options import S3Settings
 
 _VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 

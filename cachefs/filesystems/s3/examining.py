@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from cachefs.errors import AccessError
 from cachefs.filesystems.failures import failed
 from cachefs.filesystems.findings import Finding, transport
-from cachefs.filesystems.s3_answers import error_code
-from cachefs.filesystems.s3_checksums import is_amazon
-from cachefs.filesystems.s3_lifecycle import expires_versions, judge
+from cachefs.filesystems.s3.answers import error_code
+from cachefs.filesystems.s3.checksums import is_amazon
+from cachefs.filesystems.s3.lifecycle import expires_versions, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import Any
 from cachefs.filesystems.base import (
     Filesystem,
 )
-from cachefs.filesystems.s3_checksums import (
+from cachefs.filesystems.s3.checksums import (
     is_amazon,
     is_plain,
 )

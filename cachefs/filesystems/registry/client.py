@@ -21,7 +21,7 @@ from msgspec import Struct
 from yarl import URL
 
 from cachefs.errors import AccessError, StoreError, UnreachableError
-from cachefs.filesystems.registry_auth import PULL, PUSH, Authorization
+from cachefs.filesystems.registry.auth import PULL, PUSH, Authorization
 from cachefs.location.reference import DOCKER_HUB
 from cachefs.masking import MASK, mask_text
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse
 
-    from cachefs.filesystems.registry_auth import Access
+    from cachefs.filesystems.registry.auth import Access
 
 ATTEMPTS: Final = 5
 """How often a request is sent at most."""

@@ -1,0 +1,1 @@
+"""Object stores through obstore: any ``FsspecStore``, and buckets that cachefs connects to."""

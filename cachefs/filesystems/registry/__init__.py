@@ -1,0 +1,1 @@
+"""Repositories of registries: credentials, requests, and objects by the paths of the interface."""
