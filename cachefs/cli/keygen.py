@@ -8,14 +8,16 @@ from pathlib import Path
 import click
 
 from cachefs.cli.exits import Exit
-from cachefs.cli.options import common_options
+from cachefs.cli.options import common_options, json_option
+from cachefs.cli.output import print_json
 from cachefs.trust.library import needed
 
 
 @click.command("keygen")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
 @common_options
-def command(path: Path) -> Exit:
+def command(path: Path, *, as_json: bool) -> Exit:
     """Write a new private key to PATH, and its public part to PATH.pub.
 
     Only you may read the private key. On a terminal, a passphrase is asked for, which may be empty;
@@ -35,5 +37,8 @@ def command(path: Path) -> Exit:
             err=True,
         )
     public = generate(path, passphrase)
-    click.echo(f"{path}.pub: {public.fingerprint}")
+    if as_json:
+        print_json({"public": f"{path}.pub", "fingerprint": public.fingerprint})
+    else:
+        click.echo(f"{path}.pub: {public.fingerprint}")
     return Exit.DONE

@@ -17,7 +17,7 @@ from tests.programs import run
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "json.md"
 DOCUMENTS = dict(re.findall(r"^\| `cachefs (\w+).*?` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
 
-WITH_JSON = sorted(set(COMMANDS) - {"cat", "keygen"})
+WITH_JSON = sorted(set(COMMANDS) - {"cat"})
 
 CALLS = {
     "extract": ["extract", "cache", "extracted", "--name", "app", "--json"],
@@ -27,6 +27,7 @@ CALLS = {
     "du": ["du", "cache", "--json"],
     "diff": ["diff", "cache", "--name", "app", "--name", "app-v2", "--json"],
     "graph": ["graph", "cache", "--name", "app", "--json"],
+    "keygen": ["keygen", "another-key", "--json"],
     "sign": ["sign", "cache", "--key", "key", "--json"],
     "verify": ["verify", "cache", "--json"],
     "copy": ["copy", "cache", "copied", "--json"],
