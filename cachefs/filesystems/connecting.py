@@ -85,9 +85,10 @@ def connect(location: Location) -> tuple[Filesystem, str]:
         from cachefs.filesystems.http_redirects import with_headers_kept  # noqa: PLC0415 - aiohttp
 
         options = with_headers_kept(apply_config(kind, options))
+    _require_azure_account(kind, options, location.protocol)
     # Some connect immediately, and may fail.
     with mapped("connect", str(location)):
-        fs = _made(kind, options, location.protocol)
+        fs = kind(**options)
     # Not as an option: the SFTP filesystem would pass it to the SSH connection, which refuses it.
     fs.dircache.use_listings_cache = False
     adapted = adapt(fs, location.upload_bound, _patience(location))
@@ -195,17 +196,13 @@ def _root(url: str) -> str:
     return url.partition("://")[2].rstrip("/") + "/"
 
 
-def _made(kind: Any, options: dict[str, Any], protocol: str) -> Any:
-    """Make the filesystem object."""
-    try:
-        return kind(**options)
-    except ValueError as error:  # adlfs says that of every mistake, and not what to do
-        if protocol in _AZURE and not _has_azure_account(kind, options):
-            raise LocationError(
-                f"{protocol}:// without a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or give "
-                "type=azblob,account_url=..."
-            ) from error
-        raise
+def _require_azure_account(kind: Any, options: Mapping[str, Any], protocol: str) -> None:
+    """Raise LocationError without an account: adlfs says the same of every mistake."""
+    if protocol in _AZURE and not _has_azure_account(kind, options):
+        raise LocationError(
+            f"{protocol}:// without a storage account: set AZURE_STORAGE_ACCOUNT_NAME, or give "
+            "type=azblob,account_url=..."
+        )
 
 
 def _has_azure_account(kind: Any, options: Mapping[str, Any]) -> bool:
@@ -215,7 +212,7 @@ def _has_azure_account(kind: Any, options: Mapping[str, Any]) -> bool:
     given = apply_config(kind, dict(options))
     return any(
         given.get(option) or os.environ.get(f"AZURE_STORAGE_{option.upper()}")
-        for option in ("account_name", "connection_string")
+        for option in ("account_name", "account_host", "connection_string")
     )
 
 
