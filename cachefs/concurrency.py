@@ -218,3 +218,13 @@ async def map_concurrently(
 
     await for_each(range(len(items)), one, parallelism)
     return [found[index] for index in range(len(items))]
+
+
+async def collected(
+    items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
+) -> Sequence[R]:
+    """Like :func:`map_concurrently`, but raise an item's error as it is."""
+    try:
+        return await map_concurrently(items, work, parallelism)
+    except BatchError as failure:
+        raise failure.error from failure.error.__cause__

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
+from cachefs.concurrency import LOOKUP_PARALLELISM, collected
 from cachefs.errors import (
     AccessError,
     IntegrityError,
@@ -115,7 +115,7 @@ class Signing:
             return
         claim = Claim(self.identity, name, digest())
         keys = [self.key(claim.manifest, key.id, name) for key in trusted.keys]
-        faults = await map_concurrently(
+        faults = await collected(
             keys, lambda key: _fault(trusted, store, key, claim), LOOKUP_PARALLELISM
         )
         if "" in faults:

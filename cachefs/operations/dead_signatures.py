@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
+from cachefs.concurrency import LOOKUP_PARALLELISM, collected
 from cachefs.errors import NotFoundError
 from cachefs.layout.signatures import parts_of, read_signed, subject
 
@@ -44,7 +44,7 @@ async def dead_signatures(
         if position > 0 or name.name not in going
     }
     search = _Search(layout, staying, {each.identity for each in layouts})
-    dead = await map_concurrently(old, search.is_dead, LOOKUP_PARALLELISM)
+    dead = await collected(old, search.is_dead, LOOKUP_PARALLELISM)
     return [stat for stat, is_dead in zip(old, dead, strict=True) if is_dead]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from cachefs.amount import Amount, counted
-from cachefs.concurrency import LOOKUP_PARALLELISM, for_each, map_concurrently
+from cachefs.concurrency import LOOKUP_PARALLELISM, collected, for_each
 from cachefs.digest import Digest
 from cachefs.errors import ManifestError, NotFoundError, UsageError
 from cachefs.graph import RecordGraph
@@ -154,7 +154,7 @@ def _blob_keys(layout: Layout, pruned: Pruned) -> dict[str, str]:
 
 async def _look(layout: Layout, keys: Mapping[str, str]) -> dict[str, Past]:
     """What the store has of each object."""
-    found = await map_concurrently(list(keys.values()), layout.store.past, LOOKUP_PARALLELISM)
+    found = await collected(list(keys.values()), layout.store.past, LOOKUP_PARALLELISM)
     return dict(zip(keys, found, strict=True))
 
 

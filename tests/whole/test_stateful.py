@@ -723,4 +723,4 @@ TestCacheMachine.settings = settings(
 class TestLongCampaign(CacheMachine.TestCase):
     """More of the same."""
 
-    settings = settings(TestCacheMachine.settings, max_examples=100)
+    settings = settings(TestCacheMachine.settings, max_examples=40)
