@@ -190,6 +190,19 @@ async def for_each(
             group.create_task(worker())
 
 
+async def collected(
+    items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
+) -> list[R]:
+    """Like :func:`for_each`, but return each item's result, in order."""
+    found: dict[int, R] = {}
+
+    async def one(index: int) -> None:
+        found[index] = await work(items[index])
+
+    await for_each(range(len(items)), one, parallelism)
+    return [found[index] for index in range(len(items))]
+
+
 class BatchError(Exception):
     """One item of a batch failed, and the rest was cancelled.
 
@@ -207,24 +220,12 @@ class BatchError(Exception):
 async def map_concurrently(
     items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
 ) -> list[R]:
-    """Like :func:`for_each`, but return each item's result, in order. Raises BatchError."""
-    found: dict[int, R] = {}
+    """Like :func:`collected`, but raise BatchError, which tells the item that failed."""
 
-    async def one(index: int) -> None:
+    async def one(index: int) -> R:
         try:
-            found[index] = await work(items[index])
+            return await work(items[index])
         except Exception as error:
             raise BatchError(index, error) from error
 
-    await for_each(range(len(items)), one, parallelism)
-    return [found[index] for index in range(len(items))]
-
-
-async def collected(
-    items: Sequence[T], work: Callable[[T], Awaitable[R]], parallelism: int
-) -> Sequence[R]:
-    """Like :func:`map_concurrently`, but raise an item's error as it is."""
-    try:
-        return await map_concurrently(items, work, parallelism)
-    except BatchError as failure:
-        raise failure.error from failure.error.__cause__
+    return await collected(range(len(items)), one, parallelism)

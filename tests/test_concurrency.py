@@ -20,6 +20,7 @@ from cachefs.concurrency import (
     BatchError,
     Interruption,
     closing,
+    collected,
     for_each,
     map_concurrently,
     run,
@@ -94,6 +95,9 @@ def test_results_come_in_order_and_an_error_has_its_index() -> None:
         run(map_concurrently(range(5, 9), work, 3))
     assert raised.value.index == 2
     assert isinstance(raised.value.error, IntegrityError)
+    assert run(collected(range(7), work, 3)) == [0, 2, 4, 6, 8, 10, 12]
+    with pytest.raises(IntegrityError, match="item 7"):
+        run(collected(range(5, 9), work, 3))
 
 
 class Countdown:

@@ -37,12 +37,16 @@ def error_object(error: Exception, message: str | None = None) -> dict[str, str 
     }
 
 
-def one_line(text: str) -> str:
-    """The text on one line, with characters that a terminal would act on escaped."""
+def escaped(text: str) -> str:
+    """The text with characters that a terminal would act on escaped, line breaks included."""
     return "".join(
-        character if character.isprintable() else repr(character)[1:-1]
-        for character in " ".join(text.splitlines())
+        character if character.isprintable() else repr(character)[1:-1] for character in text
     )
+
+
+def one_line(text: str) -> str:
+    """The same, but with spaces for line breaks."""
+    return escaped(" ".join(text.splitlines()))
 
 
 def pattern_hint() -> str:

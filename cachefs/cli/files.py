@@ -11,7 +11,7 @@ import click
 import cachefs
 from cachefs.amount import counted
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import one_line
+from cachefs.cli.failing import escaped, one_line
 from cachefs.cli.inside import described, inside_options, selected
 from cachefs.cli.locations import location_argument, named
 from cachefs.cli.options import common_options, json_option
@@ -71,24 +71,19 @@ def _print(found: Selected, entries: list[Entry], whiteouts: list[Whiteout]) -> 
     total = size(sum(entry.size for entry in files))
     say(f"{found.name}, {what} {digest(found.result)}: {counted(len(files), 'file')}, {total}")
     rows = [_row(entry) for entry in entries]
-    rows += [("removed", "", f"{_shown(one.path)}{'/*' * one.all_below}") for one in whiteouts]
+    rows += [("removed", "", f"{escaped(one.path)}{'/*' * one.all_below}") for one in whiteouts]
     if rows:
         click.echo()
         print_table(("mode", "size", "path"), rows, right="size")
 
 
 def _row(entry: Entry) -> tuple[str, str, str]:
-    arrow = f" -> {_shown(entry.target)}" if entry.kind == "link" else ""
+    arrow = f" -> {escaped(entry.target)}" if entry.kind == "link" else ""
     return (
         stat.filemode(_KINDS[entry.kind] | entry.mode),
         size(entry.size) if entry.kind == "file" else "",
-        f"{_shown(entry.path)}{'/' * (entry.kind == 'directory')}{arrow}",
+        f"{escaped(entry.path)}{'/' * (entry.kind == 'directory')}{arrow}",
     )
-
-
-def _shown(path: str) -> str:
-    """A path on one line, in which nothing acts on a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
 
 
 def _list_results(cache: Cache, name: str, *, as_json: bool) -> None:

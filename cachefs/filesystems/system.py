@@ -14,7 +14,7 @@ from cachefs.errors import AccessError, CacheError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_A_FILE: Final = "a file is in the way of a directory: give another path"
+A_FILE: Final = "a file is in the way of a directory: give another path"
 _REASONS: Final = {
     errno.EACCES: "access is denied: check the owner and the mode of the directory",
     errno.EPERM: "access is denied: check the owner and the mode of the directory",
@@ -22,8 +22,8 @@ _REASONS: Final = {
     errno.ENOSPC: "the disk is full: free some space, then run it again",
     errno.EDQUOT: "the quota is used up: free some space, then run it again",
     errno.EFBIG: "the file is larger than the filesystem or 'ulimit -f' permits",
-    errno.ENOTDIR: _A_FILE,
-    errno.EEXIST: _A_FILE,
+    errno.ENOTDIR: A_FILE,
+    errno.EEXIST: A_FILE,
     errno.EISDIR: "a directory is in the way of a file: give another path",
     errno.ENAMETOOLONG: "the name is too long for this filesystem: choose a shorter one",
     errno.ELOOP: "symbolic links lead in a circle: remove them, or give another path",

@@ -18,6 +18,8 @@ from cachefs.errors import IntegrityError, LayerError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cachefs.digest import Digest
+
 Compression = Literal["zstd", "gzip", "uncompressed"]
 
 MEDIA_TYPES: Final[dict[Compression, str]] = {
@@ -118,13 +120,21 @@ def compressor(compression: Compression, level: int | None = None) -> Compressor
     return _Gzip(level) if compression == "gzip" else _Plain()
 
 
+def check_diff_id(found: Digest, diff_id: Digest) -> None:
+    """Raise IntegrityError unless this is the digest of the archive that a layer has."""
+    if found != diff_id:
+        raise IntegrityError(
+            f"the layer's bytes are damaged: uncompressed, their digest is {found}", digest=diff_id
+        )
+
+
 def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
     """The archive inside a layer's blob, in chunks of at most :data:`READ_SIZE` bytes.
 
     The media type may be OCI's or Docker's; if it is empty or generic, the first bytes decide.
     Memory is bounded, however far the blob expands. A blob that ends too early is not always
-    detected here: the caller checks the diffID. Raises LayerError if the media type is not a
-    layer's, and IntegrityError if the bytes are damaged.
+    detected here: the caller calls :func:`check_diff_id`. Raises LayerError if the media type is
+    not a layer's, and IntegrityError if the bytes are damaged.
     """
     head = stream.read(READ_SIZE)
     compression = _compression(media_type, head)

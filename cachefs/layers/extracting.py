@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from cachefs.digest import Digest
-from cachefs.errors import IntegrityError, LayerError, UsageError
+from cachefs.errors import LayerError, UsageError
 from cachefs.layers import placing, sparse, tarformat
 from cachefs.layers.applying import Applier
 from cachefs.layers.beneath import remove_directory
-from cachefs.layers.compression import decompressed
-from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
+from cachefs.layers.compression import check_diff_id, decompressed
+from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Counted, Limits
 from cachefs.layers.listing import FILE, Listed, kept_mode
 from cachefs.layers.overlap import background, prefetched
 
@@ -119,26 +119,13 @@ def _is_empty_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
-class _Counted:
-    """A stream that counts what is read towards the budget."""
-
-    def __init__(self, stream: BinaryIO, budget: Budget) -> None:
-        self._stream = stream
-        self._budget = budget
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._budget.compressed(len(data))
-        return data
-
-
 def _extract_layer(
     layer: LayerSource, root: placing.Root, budget: Budget, listing: Listing | None, *, upper: bool
 ) -> None:
     with ExitStack() as stack:
         chunks = stack.enter_context(
             prefetched(
-                decompressed(_Counted(layer.stream, budget), layer.media_type), "cachefs-expand"
+                decompressed(Counted(layer.stream, budget), layer.media_type), "cachefs-expand"
             )
         )
         hashing = stack.enter_context(background("cachefs-diffid"))
@@ -200,12 +187,7 @@ class _Checked:
 
     def finish(self) -> None:
         self._hashing.finish()
-        found = Digest.from_hex(self._hash.hexdigest())
-        if found != self._diff_id:
-            raise IntegrityError(
-                f"the layer's bytes are damaged: uncompressed, their digest is {found}",
-                digest=self._diff_id,
-            )
+        check_diff_id(Digest.from_hex(self._hash.hexdigest()), self._diff_id)
 
 
 class _Extraction(Applier):

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, LayerError
-from cachefs.layers.compression import decompressed
-from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
+from cachefs.layers.compression import check_diff_id, decompressed
+from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Counted, Limits
 from cachefs.layers.tarformat import Archive, Member
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def index_layer(
     hashed = _Hashed()
 
     def chunks() -> Iterator[bytes]:
-        for chunk in decompressed(_Counted(stream, budget), media_type):
+        for chunk in decompressed(Counted(stream, budget), media_type):
             budget.expanded(len(chunk))
             hashed.update(chunk)
             if keep is not None:
@@ -142,10 +142,10 @@ def index_layer(
         # Damaged bytes may look like an invalid archive. Beyond a limit, nothing more is read.
         if not budget.passed:
             archive.drain()
-            _compare(hashed.digest, diff_id)
+            check_diff_id(hashed.digest, diff_id)
         raise
     archive.drain()
-    _compare(hashed.digest, diff_id)
+    check_diff_id(hashed.digest, diff_id)
     return LayerIndex(members, hashed.size, hashed.digests())
 
 
@@ -159,23 +159,3 @@ def _members(archive: Archive, budget: Budget) -> list[tuple[Member, int]]:
             raise LayerError(f"the names in the layer have more than {MOST_NAMES} bytes")
         members.append((member, archive.offset))
     return members
-
-
-def _compare(found: Digest, diff_id: Digest) -> None:
-    if found != diff_id:
-        raise IntegrityError(
-            f"the layer's bytes are damaged: uncompressed, their digest is {found}", digest=diff_id
-        )
-
-
-class _Counted:
-    """A stream that counts what is read towards the budget."""
-
-    def __init__(self, stream: BinaryIO, budget: Budget) -> None:
-        self._stream = stream
-        self._budget = budget
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._budget.compressed(len(data))
-        return data

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cachefs.errors import LayerError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _GIB: Final = 1 << 30
 
@@ -110,3 +113,17 @@ class Budget:
 
 def _depth(name: bytes) -> int:
     return sum(part not in (b"", b".") for part in name.split(b"/"))
+
+
+class Counted:
+    """A stream that counts what is read towards the budget."""
+
+    def __init__(self, stream: BinaryIO, budget: Budget) -> None:
+        self._stream = stream
+        self._budget = budget
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of the stream."""
+        data = self._stream.read(size)
+        self._budget.compressed(len(data))
+        return data

@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from cachefs.digest import Digest
-from cachefs.errors import IntegrityError, LayerError
+from cachefs.errors import LayerError
 from cachefs.layers import tarformat
-from cachefs.layers.compression import decompressed
+from cachefs.layers.compression import check_diff_id, decompressed
 from cachefs.layers.limits import DEFAULT_LIMITS, Budget, Limits
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ def read_file(
     finally:
         archive.drain()
         found = Digest.from_hex(hashed.hexdigest())
-    if found != diff_id:
-        raise IntegrityError(
-            f"the layer's bytes are damaged: uncompressed, their digest is {found}", digest=diff_id
-        )
+    check_diff_id(found, diff_id)
     if content is None:
         raise LayerError(f"the layer has no file {name!r}")
     return content

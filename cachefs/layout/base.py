@@ -12,6 +12,7 @@ from cachefs.amount import counted
 from cachefs.digest import Digest
 from cachefs.errors import DigestError, StoreError, UntrustedError, UsageError
 from cachefs.filesystems.base import TEMPORARY
+from cachefs.filesystems.system import A_FILE
 from cachefs.layout.signatures import no_key
 from cachefs.store import Store
 from cachefs.wire import codec
@@ -161,7 +162,7 @@ class Layout(ABC):
             return
         if await self.store.stat(folder) is not None:
             raise StoreError(
-                "a file is in the way of a directory: give another path",
+                A_FILE,
                 operation="list",
                 side=self.store.side,
                 key=self.store.root + folder,

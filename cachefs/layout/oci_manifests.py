@@ -67,6 +67,9 @@ class OCIManifests(Layout):
     default_name = "latest"
     builder_limit: int = 1024 * 1024
 
+    _manifests_are_blobs = True
+    """Whether a name's manifest has the key of a blob, as all that it refers to."""
+
     def __init__(
         self, store: Store, options: OCIOptions | None = None, digest: str | None = None
     ) -> None:
@@ -104,13 +107,18 @@ class OCIManifests(Layout):
         return Manifest(name, config, left_out=left_out, annotations=others, version=top.digest)
 
     async def references(self, name: str) -> set[Digest]:
-        """The layers' blobs, the cache config and the manifest itself; of an image, all of it."""
+        """The layers' blobs, the cache config and, if it is a blob, the manifest itself.
+
+        Of an image, all of it.
+        """
         top, raw = await self._fetch(name)
         with self._naming(self._manifest_key(top.digest)):
             parts = _split(top, raw, self.max_records)
         if parts is None:
-            return (await self._inline(top, raw)).references
-        return {Digest(d.digest) for d in (top, parts.config, *parts.layers)}
+            found = (await self._inline(top, raw)).references
+        else:
+            found = {Digest(d.digest) for d in (top, parts.config, *parts.layers)}
+        return found if self._manifests_are_blobs else found - {Digest(top.digest)}
 
     async def _inline(self, top: Descriptor, raw: bytes) -> Inline:
         """The inline cache of an image. Raises ManifestError if it has none."""

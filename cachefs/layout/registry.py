@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, map_concurrently
+from cachefs.concurrency import LOOKUP_PARALLELISM, collected
 from cachefs.digest import Digest
 from cachefs.errors import (
     AccessError,
@@ -17,7 +17,6 @@ from cachefs.errors import (
     NotFoundError,
     UnreachableError,
 )
-from cachefs.filesystems.failures import mapped_batch
 from cachefs.layout.base import Manifest, NamedManifest
 from cachefs.layout.oci_manifests import Fetched, OCIManifests
 from cachefs.location.keys import in_order
@@ -36,12 +35,13 @@ class RegistryLayout(OCIManifests):
     blob_prefix = "blobs/sha256:"
     manifest_prefix = "manifests/"
 
+    _manifests_are_blobs = False
+
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """The tags of caches: each tag's manifest is read, because others are of images."""
         listed = await self.store.list(self.manifest_prefix + prefix)
         tags = in_order(stat.path.removeprefix(self.manifest_prefix) for stat in listed)
-        with mapped_batch("read", [self.manifest_prefix + tag for tag in tags], self.store.side):
-            found = await map_concurrently(tags, self._cache, LOOKUP_PARALLELISM)
+        found = await collected(tags, self._cache, LOOKUP_PARALLELISM)
         return [each for each in found if each is not None]
 
     async def find(self, name: str) -> NamedManifest | None:
@@ -90,11 +90,6 @@ class RegistryLayout(OCIManifests):
         """Not possible either."""
         await self.remove([name.name for name in names])
         return []
-
-    async def references(self, name: str) -> set[Digest]:
-        """The layers' blobs and the cache config; manifests are no blobs here."""
-        top, _ = await self._fetch(name)
-        return await super().references(name) - {Digest(top.digest)}
 
     async def _fetch(self, name: str) -> Fetched:
         reference = self.digest or _checked(name)

@@ -312,6 +312,19 @@ def test_blobs_of_names_that_come_back_get_a_new_time(quick: Kept) -> None:
     assert all(counts.count(key) == 2 for key in needed), "each was touched"
 
 
+def test_a_look_up_that_is_refused_is_an_error_of_the_store(
+    quick: Kept, recording: Callable[[S3Server], RecordingProxy]
+) -> None:
+    """Not an internal one, although several look-ups run side by side."""
+    quick.open().prune(cachefs.PrunePolicy(keep_last={"*": 0}), grace=0)
+    proxy = recording(quick.server)
+    proxy.inject(
+        times=100, when=lambda request: "versions" in request.query, status=403, code="AccessDenied"
+    )
+    with pytest.raises(cachefs.AccessError):
+        quick.through(proxy).undo_prune()
+
+
 def test_where_versions_were_suspended_the_last_prune_is_still_known(
     seaweed_s3: S3Server, recorded: Path
 ) -> None:

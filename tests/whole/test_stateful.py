@@ -719,8 +719,7 @@ TestCacheMachine.settings = settings(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 class TestLongCampaign(CacheMachine.TestCase):
     """More of the same."""
 
-    settings = settings(TestCacheMachine.settings, max_examples=40)
+    settings = settings(TestCacheMachine.settings, max_examples=200)
