@@ -8,6 +8,7 @@ killed can be taken back as well: of what was planned, that which has been delet
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -97,7 +98,9 @@ class Recording:
         cls, layout: Layout, names: Iterable[str], blobs: Mapping[str, int], reference: float
     ) -> Recording:
         """Write what is planned."""
-        key = f"{_folder(layout)}{NAME}{int(reference * 1000):014d}-{secrets.token_hex(4)}"
+        # Many stores have whole seconds: of two prunes in one, this clock tells which is the last.
+        moment = f"{int(reference * 1000):014d}-{time.time_ns():020d}"
+        key = f"{_folder(layout)}{NAME}{moment}-{secrets.token_hex(4)}"
         blob_prefix, manifest_prefix = _prefixes(layout)
         record = PruneRecord(
             blob_prefix=blob_prefix,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -361,6 +363,21 @@ def test_what_had_no_version_cannot_come_back(seaweed_s3: S3Server, recorded: Pa
     done = plan.execute()
     assert kept.open().verify(read_data=1.0).faults == []
     assert done.names == [] or "app-v2" in kept.open()
+
+
+def test_of_two_prunes_in_one_second_the_later_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = cachefs.open(tmp_path).layout
+    endings = iter(["ffffffff", "00000000"])
+    monkeypatch.setattr(record, "secrets", SimpleNamespace(token_hex=lambda _: next(endings)))
+    for name in ("earlier", "later"):
+        run(record.Recording.begin(layout, [name], {}, reference=1000.0))
+    for path in tmp_path.rglob(f"{record.NAME}*"):
+        os.utime(path, (1000.0, 1000.0))
+    last = run(record.last_pruned(layout))
+    assert last is not None
+    assert last.record.names == ["later"]
 
 
 def test_few_records_stay(quick: Kept, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
