@@ -8,7 +8,6 @@ recurses, so chains of 100,000 records are no problem.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -34,12 +33,12 @@ from cachefs.wire.cacheconfig import (
     layer_indexes,
     record_indexes,
 )
-from cachefs.wire.canonical import canonical, moved
-from cachefs.wire.joining import joined
-from cachefs.wire.rules import check
+from cachefs.wire.canonical import canonical
+from cachefs.wire.rules import check, check_values
 from cachefs.wire.subset import result_layers, subset
 from cachefs.wire.tying import TIE
-from cachefs.wire.walks import fold_stacks, parents_first, topological
+from cachefs.wire.uniting import united
+from cachefs.wire.walks import parents_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -115,6 +114,8 @@ class RecordGraph:
 
     def __init__(self, config: CacheConfig | None = None) -> None:
         self._config = config or CacheConfig(layers=[], records=[])
+        self._is_canonical = False
+        """Whether the config is in canonical order, and its links are known to be right."""
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -165,6 +166,7 @@ class RecordGraph:
                 size=size,
                 created_at=created_at or timestamps.now(),
             )
+            self._is_canonical = False
             self._layer_of[identity] = LayerIndex(len(self.layers))
             self._config.layers.append(Layer(str(identity[0]), parent, facts))
         return self._layer_of[identity]
@@ -201,6 +203,7 @@ class RecordGraph:
                 )
         identity = (digest, keys)
         if identity not in self._record_of:
+            self._is_canonical = False
             index = self._record_of[identity] = RecordIndex(len(self.records))
             self._note_digest(digest, index)
             links = tuple(
@@ -220,7 +223,10 @@ class RecordGraph:
             raise UsageError(f"there is no record {record}")
         result = Result(layer, created_at or timestamps.now())
         if result not in self.records[record].layers:
-            self.records[record].layers += (result,)
+            self._is_canonical = False
+            known = self._config.records[record]
+            # A new struct: a config that was made of the graph before has the old one.
+            self._config.records[record] = replace(known, layers=(*known.layers, result))
 
     # --- searching -----------------------------------------------------------------------------
 
@@ -376,10 +382,10 @@ class RecordGraph:
         layers become one if they and all layers below them have the same blobs; the newer facts are
         kept. Ties (:func:`cachefs.wire.tying.tied`) are left out.
         """
-        union = RecordGraph()
-        for graph in graphs:
-            _merge_into(union, graph)
-        return RecordGraph(joined(union._config))
+        configs = [CacheConfig([*graph.layers], [*graph.records]) for graph in graphs]
+        union = RecordGraph(united(configs))
+        union._is_canonical = True
+        return union
 
     # --- storing -------------------------------------------------------------------------------
 
@@ -389,6 +395,9 @@ class RecordGraph:
 
         Raises ManifestError if a builder would refuse it.
         """
+        if self._is_canonical:
+            check_values(self._config)
+            return CacheConfig(self._config.layers.copy(), self._config.records.copy())
         check(self._config)
         return canonical(self._config)
 
@@ -440,56 +449,3 @@ class RecordGraph:
             ): index
             for index in record_indexes(self.records)
         }
-
-
-def _merge_into(union: RecordGraph, graph: RecordGraph) -> None:
-    layers = fold_stacks(
-        graph.layers,
-        NO_PARENT,
-        lambda index, parent: _merge_layer(union, graph.layers[index], parent),
-    )
-    records: dict[RecordIndex, RecordIndex] = {}
-    results: defaultdict[RecordIndex, list[Result | Chain]] = defaultdict(list)
-    for index in topological(graph.records):
-        source = graph.records[index]
-        inputs = [
-            [Key(records[k.link], k.selector) for k in alternatives if k.link in records]
-            for alternatives in source.inputs
-        ]
-        if source.digest == TIE or not all(inputs):
-            continue  # Another union needs another tie, or none.
-        target = records[index] = union.add(source.digest, inputs)
-        if source.has_result:
-            results[target] += (Result(layers[r.layer], r.created_at) for r in source.layers)
-            results[target] += (moved(chain, layers) for chain in source.chains)
-    for target, more in results.items():
-        _add_results(union.records[target], more)
-
-
-def _add_results(record: Record, results: Iterable[Result | Chain]) -> None:
-    """Give a record these results, each once."""
-    layers = {(r.layer, r.created_at): r for r in record.layers}
-    chains = {(c.layers, c.created_at): c for c in record.chains}
-    for result in results:
-        if isinstance(result, Chain):
-            chains.setdefault((result.layers, result.created_at), result)
-        else:
-            layers.setdefault((result.layer, result.created_at), result)
-    record.layers, record.chains = tuple(layers.values()), tuple(chains.values())
-
-
-def _merge_layer(union: RecordGraph, layer: Layer, parent: LayerIndex) -> LayerIndex:
-    facts = layer.annotations or Annotations(created_at=timestamps.ZERO)
-    known = len(union.layers)
-    index = union.copy_layer(layer, parent)
-    if index < known:
-        there = union.layers[index]
-        best = max(there.annotations or facts, facts, key=_newer)
-        diff_id = Layer(annotations=best).diff_id or there.diff_id or layer.diff_id
-        there.annotations = replace(best, diff_id=diff_id)
-    return index
-
-
-def _newer(facts: Annotations) -> tuple[object, ...]:
-    moment = timestamps.nanoseconds(facts.created_at)
-    return (moment, facts.created_at, facts.media_type, facts.diff_id, facts.size)

@@ -31,7 +31,7 @@ from cachefs.transfer.sources import FirstSource, LayoutSource
 from cachefs.wire import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from fsspec.callbacks import Callback
 
@@ -144,14 +144,15 @@ async def plan_merge(
         raise UsageError("the union needs a name to be stored under", operation="merge")
     new_names = [check_name(name) for name in dict.fromkeys(names)]
     read = await _read_all(sources)
-    config = _union(each.manifest for each in read)
+    config = _union(read)
     source_digest = _digest(config)
     own = {each.manifest.name: each.manifest for each in read if each.is_in(target)}
     there = {name.name for name in await target.names()} & set(new_names)
     held = await read_manifests(target, sorted(there - own.keys()))
     if on_conflict == "merge":
         joined = [_readable(found) for found in held.values()]
-        config = _union([each.manifest for each in read] + joined)
+        if joined:
+            config = _union_of([each.manifest for each in read] + joined)
     digest = _digest(config)
     held |= {name: own[name] for name in there & own.keys()}
     unchanged = {
@@ -218,7 +219,10 @@ async def execute_merge(
     has intact, ConflictError, and StoreError.
     """
     started = time.perf_counter()
-    config, annotations = await _as_planned(plan, sources)
+    read = await _read_all(sources)
+    config = _union(read)
+    _require_unchanged(_digest(config) == plan.manifest_digest)
+    annotations = {k: v for each in read for k, v in each.manifest.annotations.items()}
     # The target comes last: the blobs to be sent are missing there, or damaged.
     layouts = sorted(
         (source.layout for source in sources), key=lambda one: one.store.root == target.store.root
@@ -229,28 +233,32 @@ async def execute_merge(
     )
     await transfer.bring(RecordGraph(config).blobs(), touch_refresh)
     union = await transfer.complete(Manifest(plan.names[0], config, annotations=annotations))
-    await _as_planned(plan, sources)
+    again = await _read_all(sources)
+    _require_unchanged(_same(again, read) or _union(again) == config)
     publisher = Publisher(target, source, touch_refresh, on_conflict)
     unchanged = await publisher.publish(plan.names, union)
     report = transfer.report(plan.names, time.perf_counter() - started)
     return replace(report, unchanged=unchanged)
 
 
-async def _as_planned(
-    plan: MergePlan, sources: Sequence[MergeSource]
-) -> tuple[CacheConfig, dict[str, Mapping[str, str]]]:
-    """The union, and what only the sources' descriptors say of its blobs."""
-    read = await _read_all(sources)
-    config = _union(each.manifest for each in read)
-    if _digest(config) != plan.manifest_digest:
+def _require_unchanged(unchanged: bool) -> None:
+    if not unchanged:
         raise CacheError(
             "the names to merge have changed since the plan was made; plan again",
             operation="merge",
         )
-    return config, {k: v for each in read for k, v in each.manifest.annotations.items()}
 
 
-def _union(manifests: Iterable[Manifest]) -> CacheConfig:
+def _same(read: Sequence[_Read], before: Sequence[_Read]) -> bool:
+    """Whether the names still hold the same: much faster to tell than whether the union does."""
+    return [each.manifest.config for each in read] == [each.manifest.config for each in before]
+
+
+def _union(read: Iterable[_Read]) -> CacheConfig:
+    return _union_of([each.manifest for each in read])
+
+
+def _union_of(manifests: Iterable[Manifest]) -> CacheConfig:
     return canonical_union(RecordGraph.union(map(graph_of, manifests)))
 
 

@@ -54,7 +54,9 @@ def checked(on_conflict: str) -> OnConflict:
 
 def canonical_union(union: RecordGraph) -> CacheConfig:
     """What is stored of a union: in canonical order, tied so that a builder loses no links."""
-    return RecordGraph(tied(union.to_config())).to_config()
+    config = union.to_config()
+    with_tie = tied(config)
+    return config if with_tie is config else RecordGraph(with_tie).to_config()
 
 
 def graph_of(manifest: Manifest) -> RecordGraph:

@@ -30,7 +30,8 @@ def check_bounds(raw: bytes, max_records: int) -> None:
     Commas and brackets are counted, as every value in JSON but the first follows one. Characters
     beyond ASCII are stored in up to four bytes each, also those next to them.
     """
-    wide = not raw.isascii() or b"\\u" in raw
+    # One byte is found ten times as fast as two, and a builder's manifest has no backslash.
+    wide = not raw.isascii() or (b"\\" in raw and b"\\u" in raw)
     if len(raw) * (4 if wide else 1) > max_bytes(max_records):
         raise too_large(f"{len(raw)} bytes", max_records)
     values = sum(map(raw.count, (b",", b"{", b"[")))

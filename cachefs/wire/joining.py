@@ -59,7 +59,7 @@ def joined(config: CacheConfig) -> CacheConfig:
         pass
     while effort.allows(one_pass) and classes.join(list(_overlaps(classes, alike, effort))):
         pass
-    return CacheConfig(config.layers, classes.records())
+    return CacheConfig(config.layers, classes.records()) if classes.any_joined() else config
 
 
 def _alike(records: Sequence[Record]) -> list[list[RecordIndex]]:
@@ -84,6 +84,10 @@ class _Classes:
         while to[index] != index:
             to[index] = index = to[to[index]]
         return index
+
+    def any_joined(self) -> bool:
+        """Whether any class has several records."""
+        return any(index != joined_to for index, joined_to in enumerate(self._joined_to))
 
     def members(self, indexes: Iterable[RecordIndex]) -> dict[RecordIndex, list[RecordIndex]]:
         """The classes of these records, each with its members among them."""
@@ -189,23 +193,44 @@ class _Classes:
     def records(self) -> list[Record]:
         """One record for each class."""
         members = self.members(record_indexes(self._records))
-        new = {old: RecordIndex(position) for position, old in enumerate(members)}
-        return [self._as_one(group, new) for group in members.values()]
+        position = {old: RecordIndex(new) for new, old in enumerate(members)}
+        new = [position[self.of(index)] for index in record_indexes(self._records)]
+        cut = {index for index, _ in self._cut}
+        return [
+            _renumbered(self._records[first], new)
+            if len(group) == 1 and first not in cut
+            else self._as_one(group, position)
+            for first, group in members.items()
+        ]
 
     def _as_one(
-        self, members: Sequence[RecordIndex], new: dict[RecordIndex, RecordIndex]
+        self, members: Sequence[RecordIndex], new: Mapping[RecordIndex, RecordIndex]
     ) -> Record:
         records = [self._records[index] for index in members]
-        links = (
-            tuple(Link(selector=selector, link=new[one]) for one, selector in sorted(alternatives))
-            for alternatives in self.inputs(members)
-        )
         return Record(
             tuple({(r.layer, r.created_at): r for x in records for r in x.layers}.values()),
             tuple({(c.layers, c.created_at): c for x in records for c in x.chains}.values()),
             records[0].digest,
-            tuple(links),
+            tuple(
+                _links_to((new[one], selector) for one, selector in alternatives)
+                for alternatives in self.inputs(members)
+            ),
         )
+
+
+def _renumbered(record: Record, new: Sequence[RecordIndex]) -> Record:
+    """The record with the new indexes of what it links to, each alternative once."""
+    inputs = [
+        _links_to({(new[link.link], link.selector) for link in links})
+        if len(links) > 1
+        else (Link(selector=links[0].selector, link=new[links[0].link]),)
+        for links in record.inputs
+    ]
+    return Record(record.layers, record.chains, record.digest, tuple(inputs))
+
+
+def _links_to(alternatives: Iterable[Alternative]) -> tuple[Link, ...]:
+    return tuple([Link(selector=selector, link=index) for index, selector in alternatives])
 
 
 def _overlaps(

@@ -148,11 +148,19 @@ def check(config: CacheConfig) -> None:
     """Raise ManifestError, with the layer or record at fault, unless the config is valid."""
     targets = link_targets(config.records)
     links = list(chain.from_iterable(targets))
-    for kind in _KINDS:
-        _check_parts(kind, kind.parts(_owners(kind, config)), config)
+    check_values(config)
     _check_parts(_LINKS, links, config)
     parents_first(config.layers)
     in_order(targets, links)
+
+
+def check_values(config: CacheConfig) -> None:
+    """The same for a config that was made of valid ones, so that its links are known to be right.
+
+    What users give (times, sizes) is checked.
+    """
+    for kind in _KINDS:
+        _check_parts(kind, kind.parts(_owners(kind, config)), config)
 
 
 def _owners(kind: _Kind, config: CacheConfig) -> Sequence[Layer] | Sequence[Record]:
