@@ -21,6 +21,7 @@ from cachefs.errors import UsageError
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import (
     NO_PARENT,
+    RANDOM,
     Annotations,
     CacheConfig,
     Chain,
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 Mode = Literal["min", "max"]
-
-RANDOM: Final = "random:"
-"""Records whose digest begins with this are good for one build only and never stored."""
-
 
 MOST_LAYERS: Final = 1_000_000
 """How many layers :meth:`RecordGraph.results` names. A small manifest may have many results, each

@@ -27,6 +27,9 @@ LayerIndex = NewType("LayerIndex", int)
 NO_PARENT: Final = LayerIndex(-1)
 """The parent of a root layer. A missing parent means layer 0."""
 
+RANDOM: Final = "random:"
+"""Records whose digest begins with this are good for one build only and never stored."""
+
 Size = Annotated[int, Meta(le=2**63 - 1)]
 """A number of bytes. Builders keep it in 64 bits, so they refuse a manifest with a larger one."""
 

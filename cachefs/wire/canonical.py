@@ -132,9 +132,7 @@ def _content_hashes(config: CacheConfig, wanted: Iterable[RecordIndex]) -> dict[
     return content
 
 
-def _with_all_below(
-    records: Sequence[Record], wanted: Iterable[RecordIndex]
-) -> set[RecordIndex]:
+def _with_all_below(records: Sequence[Record], wanted: Iterable[RecordIndex]) -> set[RecordIndex]:
     """These records, and all that they are built on."""
     found = set(wanted)
     waiting = [*found]
@@ -155,9 +153,7 @@ def inverse(order: Sequence[Index]) -> list[Index]:
     return found
 
 
-def _sorted_links(
-    links: tuple[Link, ...], new_record: Sequence[RecordIndex]
-) -> tuple[Link, ...]:
+def _sorted_links(links: tuple[Link, ...], new_record: Sequence[RecordIndex]) -> tuple[Link, ...]:
     if len(links) == 1:
         return (Link(selector=links[0].selector, link=new_record[links[0].link]),)
     found = sorted([(new_record[link.link], link.selector) for link in links])

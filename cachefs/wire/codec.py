@@ -12,6 +12,7 @@ from cachefs.collector import collection_paused
 from cachefs.errors import ManifestError
 from cachefs.wire.bounds import MAX_RECORDS, check_bounds, too_large
 from cachefs.wire.cacheconfig import (
+    RANDOM,
     CacheConfig,
     Chain,
     Layer,
@@ -19,10 +20,12 @@ from cachefs.wire.cacheconfig import (
     Record,
     RecordIndex,
     Result,
+    record_indexes,
 )
 from cachefs.wire.go_json import go_json
 from cachefs.wire.rules import check
 from cachefs.wire.subset import without_records
+from cachefs.wire.walks import link_targets
 
 _decoder: Final = msgspec.json.Decoder(CacheConfig)
 
@@ -82,14 +85,15 @@ def _check_count(config: CacheConfig | _Config, max_records: int) -> None:
 def decode_written(raw: bytes, max_records: int = MAX_RECORDS) -> Written:
     """Parse and check a manifest that a builder wrote, even if builders refuse to read it.
 
-    BuildKit's exporter leaves out links that would close a loop. If these are all alternatives of
-    an input, it writes ``null`` for them, and its importer refuses the manifest. Such records are
-    left out, and so is what has no alternative without them; all layers stay. Raises ManifestError
+    They refuse two kinds of records, which are left out with all that has no alternative without
+    them; all layers stay. BuildKit's exporter leaves out links that would close a loop. If these
+    are all alternatives of an input, it writes ``null`` for them. And its importer ignores records
+    that are good for one build only (:data:`RANDOM`), but not links to them. Raises ManifestError
     if the manifest is invalid in any other way.
     """
     check_bounds(raw, max_records)
     try:
-        return Written(decode(raw, max_records))
+        return _without_random(decode(raw, max_records))
     except ManifestError as refused:
         with collection_paused():
             try:
@@ -102,13 +106,31 @@ def decode_written(raw: bytes, max_records: int = MAX_RECORDS) -> Written:
                 raise
             config = CacheConfig(found.layers, [_with_links(record) for record in found.records])
             check(config)
-            part = without_records(config, {RecordIndex(index) for index in unsatisfied})
-        count = len(config.records) - len(part.records)
-        return Written(
-            part,
-            f"record {unsatisfied[0]} has an input without alternatives; left out: "
-            f"{count} of {counted(len(config.records), 'record')}",
-        )
+            gone = {RecordIndex(index) for index in unsatisfied} | _random(config)
+            reason = f"record {unsatisfied[0]} has an input without alternatives"
+            return _without(config, gone, reason)
+
+
+def _without_random(config: CacheConfig) -> Written:
+    """The config without records that are good for one build only, if others link to them."""
+    random = _random(config)
+    if random:
+        for index, targets in enumerate(link_targets(config.records)):
+            if not random.isdisjoint(targets):
+                reason = f"record {index} links a record that is good for one build only"
+                return _without(config, random, reason)
+    return Written(config)
+
+
+def _random(config: CacheConfig) -> set[RecordIndex]:
+    indexes = record_indexes(config.records)
+    return {index for index in indexes if config.records[index].digest.startswith(RANDOM)}
+
+
+def _without(config: CacheConfig, gone: set[RecordIndex], reason: str) -> Written:
+    part = without_records(config, gone)
+    count = len(config.records) - len(part.records)
+    return Written(part, f"{reason}; left out: {count} of {counted(len(config.records), 'record')}")
 
 
 def _with_links(record: _Record) -> Record:

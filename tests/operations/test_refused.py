@@ -131,6 +131,38 @@ def test_a_copy_that_does_not_mend_says_so(
     assert (done.status, cachefs.open(tmp_path / "mended").verify().faults) == (0, [])
 
 
+def test_what_links_a_record_of_one_build_only_is_told_and_mended(tmp_path: Path) -> None:
+    """BuildKit's importer ignores such a record, and then refuses the manifest for the link."""
+    graph = cachefs.RecordGraph()
+    of_one_build, source = graph.add("random:1"), graph.add(digest_of(b"source"))
+    graph.add(digest_of(b"either"), [[cachefs.Key(of_one_build), cachefs.Key(source)]])
+    graph.add(digest_of(b"only"), [[cachefs.Key(of_one_build)]])
+    (tmp_path / "manifests").mkdir()
+    path = tmp_path / "manifests/app"
+    path.write_bytes(codec.encode(graph.to_config()))
+    cache = cachefs.open(tmp_path)
+    (fault,) = cache.verify().faults
+    assert (fault.kind, fault.names) == ("refused", ["app"])
+    assert fault.reason.endswith(
+        "links a record that is good for one build only; left out: 2 of 4 records"
+    )
+    assert cachefs.plan_copy(tmp_path, tmp_path / "to").refused.keys() == {"app"}
+    assert cache.repair().rewritten == ["app"]
+    digests = {record.digest for record in codec.decode(path.read_bytes()).records}
+    assert digests == {digest_of(b"source"), digest_of(b"either")}
+    assert cache.verify().faults == []
+
+
+def test_a_record_of_one_build_only_that_nothing_links_is_let_be(tmp_path: Path) -> None:
+    """Builders ignore it, too."""
+    graph = cachefs.RecordGraph()
+    graph.add("random:1")
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests/app").write_bytes(codec.encode(graph.to_config()))
+    assert cachefs.open(tmp_path).verify().faults == []
+    assert len(cachefs.open(tmp_path).load("app").records) == 1
+
+
 def test_whatever_else_reads_it_goes_on(place: Path, tmp_path: Path) -> None:
     cache = cachefs.open(place)
     (summary,) = cache.summaries()

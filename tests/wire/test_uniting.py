@@ -104,8 +104,10 @@ class Plain:
                     tuple({(s, t): Result(layer[s], t) for s, t in results}.values()),
                     tuple(
                         {
-                            (*stacks, t): Chain(layers=tuple(layer[s] for s in stacks), created_at=t)
-                            for stacks, t in chains
+                            (*stacks, when): Chain(
+                                layers=tuple(layer[s] for s in stacks), created_at=when
+                            )
+                            for stacks, when in chains
                         }.values()
                     ),
                     key[0],
