@@ -192,8 +192,15 @@ def check_python(block: Block, where: str) -> None:
     ast.parse(block.text, where)
 
 
+class CILoader(yaml.SafeLoader):
+    """YAML with the tag by which files of GitLab use parts of others."""
+
+
+CILoader.add_constructor("!reference", CILoader.construct_yaml_seq)
+
+
 def check_yaml(block: Block, where: str) -> None:
-    assert yaml.safe_load(block.text), f"{where} is empty"
+    assert yaml.load(block.text, CILoader), f"{where} is empty"  # noqa: S506 - it is a safe loader
     for line in block.text.splitlines():
         script = line.strip().removeprefix("- ").removeprefix("run: ")
         check_shell(block._replace(text=script), where)
