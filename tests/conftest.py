@@ -37,6 +37,14 @@ _ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-outputs",
+        action="store_true",
+        help="write into the pages what their snippets print (tests/project/test_snippets.py)",
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _nobodys_session() -> Iterator[None]:
     """Keep the developer's credentials and proxies from session fixtures too."""
