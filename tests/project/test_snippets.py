@@ -241,7 +241,7 @@ def check_shell(block: Block, where: str) -> None:
 def parse(words: list[str], where: str) -> None:
     if not words or words[0].startswith("-"):
         return
-    context = click.Context(program, info_name="cachefs")
+    context = click.Context(program, info_name="cachefs", **program.context_settings)
     command = program.get_command(context, words[0])
     assert command is not None, f"{where}: there is no command {words[0]}"
     arguments = [re.sub(r"\$\{?\w+\}?", "x", word) for word in words[1:]]
