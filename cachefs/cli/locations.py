@@ -20,7 +20,7 @@ from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 from cachefs.running.project import find_project
 from cachefs.similar import most_similar
-from cachefs.user_cache.directory import CACHE_VARIABLE, own_cache
+from cachefs.user_directory import CACHE_VARIABLE, own_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
