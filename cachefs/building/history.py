@@ -13,7 +13,7 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from cachefs.user_cache.directory import read_checked, sweep, write_checked
+from cachefs.user_directory import read_checked, sweep, write_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

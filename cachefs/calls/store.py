@@ -37,7 +37,7 @@ from cachefs.location.parsing import parse
 from cachefs.transfer.importer import open_blob
 from cachefs.transfer.renewing import DAY, renew
 from cachefs.user_cache.bounding import keep_bound
-from cachefs.user_cache.directory import CACHE_VARIABLE, is_own_cache, own_cache
+from cachefs.user_directory import CACHE_VARIABLE, is_own_cache, own_cache
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
@@ -12,13 +12,12 @@ import cachefs
 from cachefs.amount import Amount, counted
 from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
-from cachefs.cli.failing import one_line, pattern_hint, tell
+from cachefs.cli.failing import one_line, tell
 from cachefs.cli.locations import (
     LOCATION_TEXT,
-    LocationType,
     chosen,
     names_option,
-    other_location,
+    two_locations,
 )
 from cachefs.cli.options import common_options, trust_store_option
 from cachefs.cli.output import blobs_and_bytes, say, sent
@@ -29,12 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachefs import CopyError, CopyPlan
-    from cachefs.location.options import Location
     from cachefs.transfer.exporter import ExportReport
     from cachefs.transfer.publishing import OnConflict
-
-PAIR: Final = 2
-"""SRC and DST."""
 
 
 @click.command("copy")
@@ -82,7 +77,7 @@ def command(
     removes nothing. --delete asks before it removes names or deletes blobs. Blobs are deleted as by
     "cachefs prune": none younger than 72 hours.
     """
-    source, target = _sides(locations)
+    source, target = two_locations(locations)
     source = chosen(source, names)
     failures: list[CopyError] = []
     on_conflict: OnConflict = "merge" if merge else "replace"
@@ -143,18 +138,6 @@ def _print_plan(plan: CopyPlan) -> None:
 
 def _print_report(report: ExportReport) -> None:
     click.echo(_line(report))
-
-
-def _sides(typed: tuple[str, ...]) -> tuple[Location, Location]:
-    """SRC and DST. Each is parsed for its role, which is known only once both are."""
-    context = click.get_current_context()
-    if not 1 <= len(typed) <= PAIR:
-        hint = pattern_hint()
-        raise click.UsageError(f"give SRC and DST: two locations, not {len(typed)}{hint}")
-    target = LocationType("export").convert(typed[-1], None, context)
-    if len(typed) == 1:
-        return other_location(context, "DST", "SRC", "import"), target
-    return LocationType("import").convert(typed[0], None, context), target
 
 
 def _line(report: ExportReport) -> str:

@@ -11,12 +11,14 @@ import cachefs
 from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import chosen, location_argument, names_option, say_empty
+from cachefs.cli.metrics import metrics_option, write_usage
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.ordering import ordered, sort_option
 from cachefs.cli.output import age, blobs_and_bytes, print_json, print_table, say, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from cachefs import AgeClass, Amount, CacheUsage, NameUsage
     from cachefs.location.options import Location
@@ -32,10 +34,16 @@ FIGURES: dict[str, Callable[[NameUsage], float]] = {
 @location_argument
 @names_option("List this name only.")
 @sort_option(*FIGURES)
+@metrics_option
 @json_option
 @common_options
 def command(
-    location: Location, names: tuple[str, ...], order: str | None, *, as_json: bool
+    location: Location,
+    names: tuple[str, ...],
+    order: str | None,
+    metrics: Path | None,
+    *,
+    as_json: bool,
 ) -> Exit:
     """Show how much the cache at LOCATION uses, by name and in total.
 
@@ -56,6 +64,8 @@ def command(
     given = bool(cache.location.names)
     listed = ordered(usage.names, order, lambda one: one.name, FIGURES, given=given)
     usage = replace(usage, names=listed)
+    if metrics is not None:
+        write_usage(metrics, cache, usage)
     if as_json:
         print_json(usage)
     else:

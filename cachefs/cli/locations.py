@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import cachefs
+from cachefs.cli.failing import pattern_hint
 from cachefs.cli.hints import repeat, several
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
@@ -20,7 +21,7 @@ from cachefs.location.options import Location
 from cachefs.location.parsing import parse
 from cachefs.running.project import find_project
 from cachefs.similar import most_similar
-from cachefs.user_cache.directory import CACHE_VARIABLE, own_cache
+from cachefs.user_directory import CACHE_VARIABLE, own_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 MANY: Final = 5
 """Maximum number of names that an error lists."""
+
+PAIR: Final = 2
+"""SRC and DST."""
 
 _DEFAULT: Final = "cachefs.default"
 
@@ -186,6 +190,18 @@ def project_here() -> Project | None:
         return find_project(Path.cwd())
     except FileNotFoundError:  # somebody removed the directory
         return None
+
+
+def two_locations(typed: tuple[str, ...]) -> tuple[Location, Location]:
+    """SRC and DST. Each is parsed for its role, which is known only once both are."""
+    context = click.get_current_context()
+    if not 1 <= len(typed) <= PAIR:
+        hint = pattern_hint()
+        raise click.UsageError(f"give SRC and DST: two locations, not {len(typed)}{hint}")
+    target = LocationType("export").convert(typed[-1], None, context)
+    if len(typed) == 1:
+        return other_location(context, "DST", "SRC", "import"), target
+    return LocationType("import").convert(typed[0], None, context), target
 
 
 @contextmanager

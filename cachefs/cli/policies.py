@@ -18,7 +18,7 @@ from cachefs.cli.locations import (
 from cachefs.cli.output import say
 from cachefs.errors import LocationError, UsageError
 from cachefs.running.policy import Policy
-from cachefs.user_cache.directory import CACHE_VARIABLE
+from cachefs.user_directory import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

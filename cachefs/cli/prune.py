@@ -13,12 +13,15 @@ from cachefs.cli.confirming import Confirmation, confirmation_options
 from cachefs.cli.exits import Exit
 from cachefs.cli.failing import one_line
 from cachefs.cli.locations import LOCATION, location_argument
+from cachefs.cli.metrics import metrics_option, write_prune
 from cachefs.cli.options import common_options
 from cachefs.cli.output import age, blobs_and_bytes, print_table, say, size
 from cachefs.cli.undo import require_alone, undo_prune
 from cachefs.operations.prune import PrunePlan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cachefs import PruneReport
     from cachefs.location.options import Location
 
@@ -85,6 +88,7 @@ SHOWN: Final = 20
     is_flag=True,
     help="Take back the last prune instead, in a bucket that keeps versions.",
 )
+@metrics_option
 @confirmation_options
 @common_options
 def command(
@@ -97,6 +101,7 @@ def command(
     also: tuple[Location, ...],
     grace: float | None,
     backup_to: Location | None,
+    metrics: Path | None,
     *,
     blobs: bool,
     missing_blobs: bool,
@@ -137,13 +142,15 @@ def command(
         backup_to=None if backup_to is None else cachefs.open(backup_to),
         backup_blobs=blobs,
     )
-    confirmation.execute(
+    report = confirmation.execute(
         plan,
         None if plan.is_empty else PrunePlan.execute,
         show=_print_plan,
         tell=_print_report,
         question="Delete these?",
     )
+    if metrics is not None and not confirmation.dry_run:
+        write_prune(metrics, cache, plan, report)
     removed = {removal.manifest.name for removal in plan.remove}
     stays = any(one.name not in removed for one in plan.missing_blobs)
     return Exit.FAULTS if stays else Exit.DONE

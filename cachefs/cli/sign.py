@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,7 @@ from cachefs.cli.locations import location_argument, named, names_option, say_em
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import digest, print_json, print_table
 from cachefs.cli.quantities import duration
-from cachefs.location.attributes import ATTRIBUTES
+from cachefs.cli.signing import key_option, signing
 
 if TYPE_CHECKING:
     from cachefs.location.options import Location
@@ -24,12 +23,7 @@ if TYPE_CHECKING:
 @click.command("sign")
 @location_argument
 @names_option("Sign this name only.")
-@click.option(
-    "--key",
-    metavar="FILE",
-    help="The private key, or the .pub file of one that an SSH agent has. By default the "
-    "location's signing_key=..., or $CACHEFS_SIGNING_KEY.",
-)
+@key_option
 @click.option(
     "--expires",
     callback=duration,
@@ -52,9 +46,7 @@ def command(
     are, and signatures by other keys remain. Keys are those of ssh-keygen, or in PEM; one with a
     passphrase is used by ssh-keygen, which asks for it.
     """
-    if key is not None:
-        location = replace(location, signing=replace(location.signing, signing_key=_path(key)))
-    cache = cachefs.open(location)
+    cache = cachefs.open(signing(location, key))
     chosen = names or location.names
     if len(chosen) == 1:
         with named(cache, chosen[0]):
@@ -71,9 +63,3 @@ def command(
         )
         click.echo(f"signed {counted(len(signed), 'name')}")
     return Exit.DONE
-
-
-def _path(text: str) -> str:
-    row = next(row for row in ATTRIBUTES if row.name == "signing_key")
-    path: str = row.read(text, "--key")
-    return path

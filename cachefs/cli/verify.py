@@ -10,12 +10,14 @@ import cachefs
 from cachefs.amount import counted
 from cachefs.cli.exits import Exit
 from cachefs.cli.locations import location_argument, names_option, say_empty
+from cachefs.cli.metrics import metrics_option, write_verification
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import blobs_and_bytes, digest, print_json, print_table, say
 from cachefs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from cachefs import Fault, VerifyReport
     from cachefs.location.options import Location
@@ -54,12 +56,14 @@ read_data_option = click.option(
     is_flag=True,
     help="Ask the store for the SHA-256 of blobs, and read those of which it has none.",
 )
+@metrics_option
 @json_option
 @common_options
 def command(
     location: Location,
     names: tuple[str, ...],
     read_data: float,
+    metrics: Path | None,
     *,
     stored_checksums: bool,
     as_json: bool,
@@ -80,6 +84,8 @@ def command(
         report = cache.verify(
             names, read_data=read_data, stored_checksums=stored_checksums, callback=callback
         )
+    if metrics is not None:
+        write_verification(metrics, cache, report)
     if as_json:
         print_json(report)
     else:

@@ -18,7 +18,7 @@ from cachefs.cache import open as open_cache
 from cachefs.errors import NotFoundError
 from cachefs.filesystems.threads import DaemonThreads
 from cachefs.inside.results import look_inside
-from cachefs.user_cache.directory import CACHE_VARIABLE, own_cache
+from cachefs.user_directory import CACHE_VARIABLE, own_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

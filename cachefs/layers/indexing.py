@@ -8,7 +8,7 @@ to be right, wherever it comes from.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,8 @@ from cachefs.layers.tarformat import Archive, Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cachefs.layers.compression import Readable
 
 BLOCK: Final = 1 << 20
 """Bytes of an archive that have a digest of their own."""
@@ -104,7 +106,7 @@ class _Hashed:
 
 
 def index_layer(
-    stream: BinaryIO,
+    stream: Readable,
     *,
     media_type: str,
     diff_id: Digest,

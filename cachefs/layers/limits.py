@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cachefs.errors import LayerError
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from cachefs.layers.compression import Readable
 
 _GIB: Final = 1 << 30
 
@@ -118,7 +118,7 @@ def _depth(name: bytes) -> int:
 class Counted:
     """A stream that counts what is read towards the budget."""
 
-    def __init__(self, stream: BinaryIO, budget: Budget) -> None:
+    def __init__(self, stream: Readable, budget: Budget) -> None:
         self._stream = stream
         self._budget = budget
 

@@ -16,8 +16,9 @@ from cachefs.errors import (
     UsageError,
 )
 from cachefs.layout.signatures import no_key, subject
+from cachefs.layout.superseding import superseded
 from cachefs.trust.signer import Signer
-from cachefs.trust.statement import LARGEST, decode, state
+from cachefs.trust.statement import LARGEST, Signed, decode, state
 from cachefs.trust.trusted import Claim, Trusted, load_trusted
 
 if TYPE_CHECKING:
@@ -115,17 +116,18 @@ class Signing:
             return
         claim = Claim(self.identity, name, digest())
         keys = [self.key(claim.manifest, key.id, name) for key in trusted.keys]
-        faults = await collected(
-            keys, lambda key: _fault(trusted, store, key, claim), LOOKUP_PARALLELISM
+        found = await collected(
+            keys, lambda key: _checked(trusted, store, key, claim), LOOKUP_PARALLELISM
         )
-        if "" in faults:
-            return
-        why = [fault for fault in faults if fault]
-        raise UntrustedError(
-            "; ".join(why or await self._others(trusted, store, claim)),
-            operation="read",
-            side=store.side,
-        )
+        signed = [(one.key_id, one.statement) for one in found if isinstance(one, Signed)]
+        if signed:
+            superseding = superseded(claim, signed, {key.id for key in trusted.keys})
+            why = [superseding] if superseding else []
+        else:
+            why = [fault for fault in found if isinstance(fault, str)]
+            why = why or await self._others(trusted, store, claim)
+        if why:
+            raise UntrustedError("; ".join(why), operation="read", side=store.side)
 
     async def _others(self, trusted: Trusted, store: Store, claim: Claim) -> list[str]:
         """Why signatures of the manifest by other keys, or for other names, do not count."""
@@ -133,13 +135,13 @@ class Signing:
             listed = await store.list(f"{self.prefix}{claim.manifest}/")
         except (AccessError, NotFoundError):
             listed = []
-        faults = [await _fault(trusted, store, stat.path, claim) for stat in listed[:EXPLAINED]]
-        found = list(dict.fromkeys(fault for fault in faults if fault))
-        return found or ["it is not signed by a trusted key"]
+        found = [await _checked(trusted, store, stat.path, claim) for stat in listed[:EXPLAINED]]
+        faults = list(dict.fromkeys(fault for fault in found if isinstance(fault, str)))
+        return faults or ["it is not signed by a trusted key"]
 
 
-async def _fault(trusted: Trusted, store: Store, key: str, claim: Claim) -> str | None:
-    """Why the signature with this key does not count, empty if it does, None without one."""
+async def _checked(trusted: Trusted, store: Store, key: str, claim: Claim) -> Signed | str | None:
+    """The signature with this key, why it does not count, or None if there is none."""
     try:
         signed = decode(await store.read(key, LARGEST))
     except NotFoundError:
@@ -148,4 +150,4 @@ async def _fault(trusted: Trusted, store: Store, key: str, claim: Claim) -> str 
         return f"the signature {key} cannot be read: {error.reason}"
     except ValueError as error:
         return f"the signature {key} is not valid: {error}"
-    return trusted.fault(signed, claim, time.time())
+    return trusted.fault(signed, claim, time.time()) or signed

@@ -24,7 +24,7 @@ from cachefs.transfer.diff_ids import without_diff_id
 from cachefs.transfer.exporter import ExportReport, Transfer, plan_export
 from cachefs.transfer.ignoring import PartlyDoneError
 from cachefs.transfer.lookup import slices
-from cachefs.transfer.manifests import read_manifests
+from cachefs.transfer.manifests import blobs_of, read_manifests
 from cachefs.transfer.publishing import Publisher
 from cachefs.transfer.sources import LayoutSource
 from cachefs.transfer.workers import PARTS, spread
@@ -165,7 +165,7 @@ class Copy:
         """
         read = await self._read()
         prune = await self._plan_removal(read)
-        plan = await plan_export(self._target, _blobs(read.manifests), self._touch_refresh)
+        plan = await plan_export(self._target, blobs_of(read.manifests), self._touch_refresh)
         return CopyPlan(
             names={manifest.name: list(self._names[manifest.name]) for manifest in read.manifests},
             unreadable=read.refused,
@@ -211,7 +211,7 @@ class Copy:
             unknown=unknown if self._repair else (),
             trust_store=self._trust_store,
         )
-        blobs = _blobs(read.manifests)
+        blobs = blobs_of(read.manifests)
         sent = await self._send_spread(blobs, callback)
         # What workers sent is kept now. What they could not send is tried again here.
         await transfer.bring(blobs, self._touch_refresh)
@@ -339,13 +339,6 @@ def send_part(
     run(transfer.bring(blobs, touch_refresh))
     report = transfer.report((), 0.0)
     return Sent(report.uploaded, report.copied, report.trusted, report.touched)
-
-
-def _blobs(manifests: Sequence[Manifest]) -> dict[Digest, int]:
-    blobs: dict[Digest, int] = {}
-    for manifest in manifests:
-        blobs |= RecordGraph(manifest.config).blobs()
-    return blobs
 
 
 async def renamed(

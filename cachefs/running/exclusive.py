@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 
 from cachefs.errors import UsageError
-from cachefs.user_cache.directory import user_cache
+from cachefs.user_directory import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -12,7 +12,7 @@ from cachefs.building.outputs import matches
 from cachefs.errors import UsageError
 from cachefs.keying.patterns import is_pattern
 from cachefs.layers.beneath import Beneath
-from cachefs.user_cache.directory import user_cache
+from cachefs.user_directory import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,7 +17,7 @@ from cachefs.digest import Digest
 from cachefs.errors import CacheError, StoreError
 from cachefs.location.parsing import parse
 from cachefs.transfer.renewing import DAY, renew
-from cachefs.user_cache.directory import is_own_cache, mark_now, marked_at
+from cachefs.user_directory import is_own_cache, mark_now, marked_at
 from cachefs.wire import timestamps
 
 if TYPE_CHECKING:

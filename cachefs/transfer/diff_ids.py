@@ -5,13 +5,10 @@ A builder refuses a whole manifest in which one layer has no diffID.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
-import threading
 from io import BytesIO
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -20,6 +17,7 @@ from cachefs.digest import Digest
 from cachefs.errors import IntegrityError, NotFoundError
 from cachefs.layers.compression import decompressed
 from cachefs.store import verified
+from cachefs.transfer.piping import Pipe
 from cachefs.wire import timestamps
 from cachefs.wire.cacheconfig import Annotations, CacheConfig, Layer
 
@@ -100,71 +98,21 @@ async def noted(
     chunks: AsyncIterator[bytes], digest: Digest, into: dict[Digest, str]
 ) -> AsyncIterator[bytes]:
     """Pass on a blob's chunks, and note its diffID unless it cannot be decompressed."""
-    pipe = _Pipe()
+    pipe = Pipe(_hashed_if_sound, "cachefs-diff-id")
     try:
         async with closing(chunks):
             async for chunk in chunks:
-                if chunk:
-                    await pipe.feed(chunk)
+                await pipe.feed(chunk)
                 yield chunk
         diff_id = await pipe.end()
         if diff_id is not None:
             into[digest] = diff_id
     finally:
-        await pipe.end()
+        await pipe.close()
 
 
-class _Pipe:
-    """Chunks that a thread of its own decompresses and hashes, one while the next is awaited.
-
-    The threads of the event loop do not do: each would wait for the end of its blob, and reading
-    the blobs needs threads of the loop, of which there are few.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._chunks: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
-        self._rest = memoryview(b"")
-        self._ended = False
-        self._result: asyncio.Future[str | None] = self._loop.create_future()
-        threading.Thread(target=self._run, name="cachefs-diff-id", daemon=True).start()
-
-    async def feed(self, chunk: bytes) -> None:
-        """Hand a chunk over, as soon as the thread is done with the one before it."""
-        taken: asyncio.Future[None] = self._loop.create_future()
-        self._chunks.put((chunk, taken))
-        await taken
-
-    async def end(self) -> str | None:
-        """The diffID of what was fed, None if it cannot be decompressed."""
-        if not self._ended:
-            self._ended = True
-            self._chunks.put((b"", self._loop.create_future()))
-        return await self._result
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes, for the thread; none at the end."""
-        if not self._rest:
-            self._rest = memoryview(self._take())
-        data, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return data
-
-    def _take(self) -> bytes:
-        chunk, taken = self._chunks.get()
-        self._loop.call_soon_threadsafe(_resolve, taken, None)
-        return chunk
-
-    def _run(self) -> None:
-        try:
-            diff_id: str | None = _hashed(self)
-        except IntegrityError:
-            diff_id = None
-            while self._take():
-                pass
-        self._loop.call_soon_threadsafe(_resolve, self._result, diff_id)
-
-
-def _resolve(future: asyncio.Future[Any], value: object) -> None:
-    """Set the result of a future, unless whoever waited for it was cancelled."""
-    if not future.done():
-        future.set_result(value)
+def _hashed_if_sound(stream: Readable) -> str | None:
+    try:
+        return _hashed(stream)
+    except IntegrityError:
+        return None

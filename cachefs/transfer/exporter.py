@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from cachefs.amount import Amount, counted
 from cachefs.concurrency import closing, for_each, task_group
 from cachefs.digest import verify
-from cachefs.errors import CacheError, IntegrityError, StoreError
+from cachefs.errors import CacheError, IntegrityError, LayerError, StoreError
 from cachefs.filesystems.base import SMALL
 from cachefs.filesystems.failures import is_silence
 from cachefs.store import HASH_IN_THREAD, verified
@@ -350,7 +350,7 @@ class Transfer:
         key = self.layout.blob_key(blob.digest)
         try:
             self._uploaded[blob.digest] = await self.layout.store.upload(key, chunks, blob.size)
-        except (IntegrityError, StoreError) as error:
+        except (IntegrityError, LayerError, StoreError) as error:
             self._note_or_raise(blob, error)
 
     async def _upload_batch(self, source: BatchSource, blobs: Sequence[Blob]) -> None:
@@ -374,7 +374,7 @@ class Transfer:
 
     def _note_or_raise(self, blob: Blob, error: CacheError) -> None:
         """Note the error of a blob of the source, or raise it, as for a source that is silent."""
-        of_source = isinstance(error, IntegrityError) or error.side == "source"
+        of_source = isinstance(error, IntegrityError | LayerError) or error.side == "source"
         if not (self._tolerant and of_source) or is_silence(error):
             raise error
         self.failures[blob.digest] = error

@@ -15,10 +15,12 @@ from cachefs.errors import (
     UsageError,
 )
 from cachefs.filesystems.failures import is_silence
+from cachefs.graph import RecordGraph
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from cachefs.digest import Digest
     from cachefs.layout.base import Layout, Manifest
 
 T = TypeVar("T")
@@ -89,3 +91,11 @@ async def readable_manifest(layout: Layout, name: str) -> Manifest | None:
 
 async def _manifest(layout: Layout, name: str) -> Manifest:
     return await layout.read(name)
+
+
+def blobs_of(manifests: Iterable[Manifest]) -> dict[Digest, int]:
+    """Each blob that the manifests need, with its size in bytes (0 if no layer states it)."""
+    blobs: dict[Digest, int] = {}
+    for manifest in manifests:
+        blobs |= RecordGraph(manifest.config).blobs()
+    return blobs

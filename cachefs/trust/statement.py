@@ -6,6 +6,7 @@ A signed statement is a line of JSON and an SSH signature of that line, its line
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -71,6 +72,11 @@ class Signed(NamedTuple):
     statement: Statement
     line: bytes
     signature: Signature
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key, as :attr:`cachefs.trust.keys.PublicKey.id`."""
+        return hashlib.sha256(self.signature.key).hexdigest()
 
 
 def state(

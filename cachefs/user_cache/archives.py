@@ -20,7 +20,7 @@ from cachefs.errors import UsageError
 from cachefs.filesystems.system import temporary_files
 from cachefs.layers.indexing import decoded
 from cachefs.user_cache.bounding import limit
-from cachefs.user_cache.directory import DAY, read_checked, sweep, user_cache, write_checked
+from cachefs.user_directory import DAY, read_checked, sweep, user_cache, write_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from cachefs.errors import CacheError, LocationError, reason
 from cachefs.layers.leftovers import SCRATCH, sweep
 from cachefs.location.kinds import parse_size
 from cachefs.operations.retention import PrunePolicy
-from cachefs.user_cache.directory import (
+from cachefs.user_directory import (
     DAY,
     marked_at,
     own_cache,

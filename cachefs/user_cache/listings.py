@@ -12,7 +12,7 @@ import msgspec
 import xxhash
 
 from cachefs.layers.listing import Listed
-from cachefs.user_cache.directory import read_checked, sweep, write_checked
+from cachefs.user_directory import read_checked, sweep, write_checked
 
 if TYPE_CHECKING:
     from cachefs.layers.listing import Listing

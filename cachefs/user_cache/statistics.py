@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from cachefs.errors import UsageError
 from cachefs.filesystems.regular import read_regular
-from cachefs.user_cache.directory import user_cache
+from cachefs.user_directory import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

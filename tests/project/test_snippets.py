@@ -10,6 +10,11 @@ a block needs:
     the next block needs something that is not available here. Its ``cachefs`` commands are still
     parsed, including all options and attributes, its Python is compiled, its YAML is parsed.
 
+``<!-- output -->``
+    the next block is what the block before it prints. What differs from run to run (times, sizes
+    of compressed layers, digests) is not compared. With the option ``--write-outputs`` of pytest,
+    what was printed is written into the pages.
+
 A TOML block that begins with the comment ``# cachefs.toml`` is written to that file. A block in an
 unknown language fails.
 """
@@ -44,29 +49,36 @@ SHOWN = {"text", "json", "mermaid", "dockerfile", "toml", "{toctree}", "{eval-rs
 """Languages of blocks that are only shown."""
 
 _SETUP = re.compile(r"<!-- setup: (.*?) -->", re.DOTALL)
-_NOT_RUN = re.compile(r"<!-- (?:not run: .+?|main-command|test-command) -->", re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- (?:not run: .+?|test-command) -->", re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A fenced block; ``setup`` runs before it, ``run`` says whether it can run here."""
+    """A fenced block.
+
+    ``setup`` runs before it, ``run`` says whether it can run here, and ``output`` that it is what
+    the block before it prints. Its text follows line ``line``, counted from 1.
+    """
 
     language: str
     text: str
     line: int
     setup: str
     run: bool
+    output: bool = False
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    setup, run = "", True
+    setup, run, output = "", True, False
     for token in MarkdownIt().parse(page.read_text()):
         if token.type == "html_block":
             setup += "".join(f"{found}\n" for found in _SETUP.findall(token.content))
             run = run and not _NOT_RUN.search(token.content)
+            output = "<!-- output -->" in token.content
         elif token.type == "fence":
             line = token.map[0] + 1 if token.map else 0
-            yield Block(token.info.strip().split(" ")[0], token.content, line, setup, run)
-            setup, run = "", True
+            language = token.info.strip().split(" ")[0]
+            yield Block(language, token.content, line, setup, run, output)
+            setup, run, output = "", True, False
 
 
 def id_of(page: Path) -> str:
@@ -74,32 +86,103 @@ def id_of(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=id_of)
-def test_the_page_does_what_it_says(page: Path, tmp_path: Path, moto_s3: S3Server) -> None:
-    found = [block for block in blocks(page) if block.language not in SHOWN or is_file(block)]
-    if any(block.run for block in found):
-        prepare(tmp_path, moto_s3)
-    python: list[str] = []
-    for block in found:
-        where = f"{id_of(page)}:{block.line}"
+def test_the_page_does_what_it_says(
+    page: Path, tmp_path: Path, moto_s3: S3Server, request: pytest.FixtureRequest
+) -> None:
+    reader = Reader(id_of(page), tmp_path, moto_s3)
+    for block in blocks(page):
+        reader.read(block)
+    if request.config.getoption("--write-outputs"):
+        write_outputs(page, reader.outputs)
+        return
+    for block, text in reader.outputs:
+        expected, actual = comparable(block.text), comparable(text)
+        assert actual == expected, f"{id_of(page)}:{block.line}: run with --write-outputs"
+
+
+class Reader:
+    """Somebody who does what a page says, block by block, in one directory.
+
+    Attributes:
+        outputs: the blocks that show an output, with what was printed.
+    """
+
+    def __init__(self, page: str, folder: Path, server: S3Server) -> None:
+        self._page, self._folder, self._server = page, folder, server
+        self._is_prepared = False
+        self._python: list[str] = []
+        self._printed = ""
+        self.outputs: list[tuple[Block, str]] = []
+
+    def read(self, block: Block) -> None:
+        if block.output:
+            self.outputs.append((block, shown(self._printed, self._folder)))
+        elif is_file(block) or block.language not in SHOWN:
+            self._do(block, f"{self._page}:{block.line}")
+
+    def _do(self, block: Block, where: str) -> None:
         if block.language not in CHECKS:
             pytest.fail(f"{where}: there is no check for {block.language!r}")
         CHECKS[block.language](block, where)
+        if block.run and not self._is_prepared:
+            prepare(self._folder, self._server)
+            self._is_prepared = True
         if block.setup:
-            run_shell(block.setup, tmp_path, moto_s3, where)
+            self._shell(block.setup, where)
         if is_file(block):
-            (tmp_path / FILE).write_text(block.text)
+            (self._folder / FILE).write_text(block.text)
         if block.run and block.language in {"sh", "console"}:
-            run_shell(block.text, tmp_path, moto_s3, where)
+            self._printed = self._shell(block.text, where)
         if block.run and block.language == "python":
             # A page's snippets build on each other, so each runs after those before it.
-            python.append(block.text)
-            run_python("\n".join(python), tmp_path, moto_s3, where)
+            self._python.append(block.text)
+            text = "\nprint(chr(30), end='')\n".join(self._python)
+            words = [sys.executable, "-W", "error::SyntaxWarning", "-c", text]
+            printed = finish(words, self._folder, self._server, where)
+            self._printed = printed.rpartition(chr(30))[2]
+
+    def _shell(self, text: str, where: str) -> str:
+        words = ["bash", "-c", f"set -euo pipefail\n{text}"]
+        return finish(words, self._folder, self._server, where)
+
+
+def shown(text: str, folder: Path) -> str:
+    """What a page shows of an output: no path of this machine."""
+    return text.replace(str(folder), "/home/you").strip("\n") + "\n"
+
+
+_VARYING = [
+    (re.compile(r"sha256:[0-9a-f]{8,64}|\b[0-9a-f]{16,64}\b"), "DIGEST"),
+    (re.compile(r"\d+(\.\d+)? (s|ms|B|bytes|KiB|MiB|GiB)\b(/s)?"), "N"),
+    (re.compile(r"\bnow\b|\b(an?|\d+) (second|minute)s? ago"), "AGO"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d( UTC)?"), "TIME"),
+    (re.compile(r" by [\w.-]+(?=, commit| in )"), " by HOST"),
+    (re.compile(r", commit [0-9a-f]{7,40}"), ""),
+    (re.compile(r" +"), " "),
+]
+"""What differs from run to run, also the width of columns that hold such things."""
+
+
+def comparable(text: str) -> str:
+    for pattern, name in _VARYING:
+        text = pattern.sub(name, text)
+    return text
+
+
+def write_outputs(page: Path, outputs: list[tuple[Block, str]]) -> None:
+    """Replace the outputs in the page that differ by more than what varies."""
+    lines = page.read_text().splitlines(keepends=True)
+    for block, text in reversed(outputs):
+        if comparable(block.text) != comparable(text):
+            lines[block.line : block.line + block.text.count("\n")] = [text]
+    page.write_text("".join(lines))
 
 
 def prepare(folder: Path, server: S3Server) -> None:
     tests_data = folder / "tests" / "data"
     tests_data.mkdir(parents=True)
     (tests_data / "buildkit-caches").symlink_to(ROOT / "tests" / "data" / "buildkit-caches")
+    (folder / "examples").symlink_to(ROOT / "examples")
     (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
     for bucket in ("builds", "other"):
         server.client.create_bucket(Bucket=bucket)
@@ -121,16 +204,8 @@ def environment(folder: Path, server: S3Server) -> dict[str, str]:
     }
 
 
-def run_shell(text: str, folder: Path, server: S3Server, where: str) -> None:
-    script = "set -euo pipefail\n" + text
-    finish(["bash", "-c", script], folder, server, where)
-
-
-def run_python(text: str, folder: Path, server: S3Server, where: str) -> None:
-    finish([sys.executable, "-W", "error::SyntaxWarning", "-c", text], folder, server, where)
-
-
-def finish(argv: list[str], folder: Path, server: S3Server, where: str) -> None:
+def finish(argv: list[str], folder: Path, server: S3Server, where: str) -> str:
+    """Run to the end, and return what it printed."""
     with subprocess.Popen(
         argv,
         cwd=folder,
@@ -147,6 +222,7 @@ def finish(argv: list[str], folder: Path, server: S3Server, where: str) -> None:
             os.killpg(process.pid, signal.SIGKILL)  # including its children
             raise
     assert process.returncode == 0, f"{where} ended with {process.returncode}:\n{output}"
+    return output
 
 
 def check_shell(block: Block, where: str) -> None:
@@ -165,7 +241,7 @@ def check_shell(block: Block, where: str) -> None:
 def parse(words: list[str], where: str) -> None:
     if not words or words[0].startswith("-"):
         return
-    context = click.Context(program, info_name="cachefs")
+    context = click.Context(program, info_name="cachefs", **program.context_settings)
     command = program.get_command(context, words[0])
     assert command is not None, f"{where}: there is no command {words[0]}"
     arguments = [re.sub(r"\$\{?\w+\}?", "x", word) for word in words[1:]]
@@ -192,8 +268,15 @@ def check_python(block: Block, where: str) -> None:
     ast.parse(block.text, where)
 
 
+class CILoader(yaml.SafeLoader):
+    """YAML with the tag by which files of GitLab use parts of others."""
+
+
+CILoader.add_constructor("!reference", CILoader.construct_yaml_seq)
+
+
 def check_yaml(block: Block, where: str) -> None:
-    assert yaml.safe_load(block.text), f"{where} is empty"
+    assert yaml.load(block.text, CILoader), f"{where} is empty"  # noqa: S506 - it is a safe loader
     for line in block.text.splitlines():
         script = line.strip().removeprefix("- ").removeprefix("run: ")
         check_shell(block._replace(text=script), where)

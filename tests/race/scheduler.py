@@ -3,7 +3,8 @@
 The search is depth first over the choice of the actor that makes the next call. Two orders that
 lead to the same store, the same time and the same results seen by each actor continue alike,
 because what an actor does depends only on what it saw: the second is not followed further. Nothing
-else is left out, so what is found absent is absent from all interleavings.
+else is left out, so what is found absent is absent from all interleavings; or, if the number of
+switches is bounded, from those with so few. Most races need one or two.
 
 Concurrent calls of one actor happen in the order in which it made them. What would run in a thread
 runs at once in the event loop, because the end of a thread is no choice of the search.
@@ -62,36 +63,74 @@ Case = Callable[[], tuple[World, dict[str, Body]]]
 
 @dataclass
 class Search:
-    """What a search found: runs made, different states met, and schedules that broke the rule."""
+    """What a search found: runs made, different states met, and schedules that broke the rule.
+
+    ``waiting`` are the beginnings of the runs that are still to be made.
+    """
 
     runs: int = 0
     states: set[Hashable] = field(default_factory=set)
     violations: list[tuple[str, list[str]]] = field(default_factory=list)
+    waiting: list[list[int]] = field(default_factory=lambda: [[]])
 
 
-def explore(case: Case, *, most: int = 200_000, stop_at_first: bool = False) -> Search:
-    """Run the case in every order. Fails when there are more runs than ``most``."""
+def explore(
+    case: Case, *, most: int = 200_000, stop_at_first: bool = False, switches: int | None = None
+) -> Search:
+    """Run the case in every order. Fails when there are more runs than ``most``.
+
+    ``switches`` bounds how often the turn may pass from an actor that could go on to another.
+    """
     search = Search()
-    stack: list[list[int]] = [[]]
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(AtOnce())
-        while stack:
+        while search.waiting:
             search.runs += 1
             assert search.runs <= most, "too many interleavings: make the case smaller"
-            runner.run(_run(case, stack.pop(), stack, search))
+            runner.run(_run(case, search, _Turns(search, switches)))
             if stop_at_first and search.violations:
                 break
     return search
 
 
-async def _run(case: Case, prefix: Sequence[int], stack: list[list[int]], search: Search) -> None:
+class _Turns:
+    """Whose turn it is, in one run: as in the prefix, then on, with the alternatives put aside."""
+
+    def __init__(self, search: Search, switches: int | None) -> None:
+        self._search = search
+        self._switches = switches
+        self._prefix = search.waiting.pop()
+        self._choices: list[int] = []
+        self._switched = 0
+
+    def choose(self, ready: Sequence[int], state: Hashable) -> int | None:
+        """The next of those that are ready, or None if the search has been here."""
+        last = self._choices[-1] if self._choices else None
+        goes_on = last if last in ready else None
+        if len(self._choices) < len(self._prefix):
+            chosen = self._prefix[len(self._choices)]
+        else:
+            # With a bound, what follows also depends on who went on, and on what is left of it.
+            state = (state, None if self._switches is None else (last, self._switched))
+            if state in self._search.states:
+                return None
+            self._search.states.add(state)
+            chosen = ready[0] if goes_on is None else goes_on
+            if self._switches is None or goes_on is None or self._switched < self._switches:
+                others = ([*self._choices, other] for other in ready if other != chosen)
+                self._search.waiting.extend(others)
+        self._switched += goes_on not in {None, chosen}
+        self._choices.append(chosen)
+        return chosen
+
+
+async def _run(case: Case, search: Search, turns: _Turns) -> None:
     world, bodies = case()
     actors = [Actor(name) for name in bodies]
     tasks = [
         asyncio.ensure_future(body(actor))
         for actor, body in zip(actors, bodies.values(), strict=True)
     ]
-    choices: list[int] = []
     schedule: list[str] = []
     try:
         while True:
@@ -106,16 +145,9 @@ async def _run(case: Case, prefix: Sequence[int], stack: list[list[int]], search
             if not ready:
                 assert all(task.done() for task in tasks), "somebody waits for what never comes"
                 return
-            if len(choices) >= len(prefix):
-                state = (world.state(), tuple((tuple(a.seen), len(a.waiting)) for a in actors))
-                if state in search.states:
-                    return
-                search.states.add(state)
-                stack += [[*choices, other] for other in ready[1:]]
-                chosen = ready[0]
-            else:
-                chosen = prefix[len(choices)]
-            choices.append(chosen)
+            state = (world.state(), tuple((tuple(a.seen), len(a.waiting)) for a in actors))
+            if (chosen := turns.choose(ready, state)) is None:
+                return
             assert actors[chosen].waiting, "the same choices did not lead to the same state"
             call, future = actors[chosen].waiting.pop(0)
             schedule.append(f"{actors[chosen].name}: {call}")

@@ -279,7 +279,13 @@ def copy_of(world: Promised) -> Promised:
     return copy
 
 
-def test_an_undo_and_a_prune_leave_no_name_without_its_blobs() -> None:
+SWITCHES = pytest.mark.parametrize(
+    "switches", [2, pytest.param(None, marks=pytest.mark.slow)], ids=["two switches", "all orders"]
+)
+
+
+@SWITCHES
+def test_an_undo_and_a_prune_leave_no_name_without_its_blobs(switches: int | None) -> None:
     """The prune sees blobs that are back and, at first, no name that needs them."""
 
     pruned = pruned_world()
@@ -291,7 +297,7 @@ def test_an_undo_and_a_prune_leave_no_name_without_its_blobs() -> None:
             "prune": during(world, pruning(world, versioned=True)),
         }
 
-    search = explore(case)
+    search = explore(case, switches=switches)
     assert not search.violations, found(search)
 
 
@@ -310,7 +316,7 @@ def test_control_an_undo_that_renews_no_times(monkeypatch: pytest.MonkeyPatch) -
             "prune": during(world, pruning(world, versioned=True)),
         }
 
-    assert explore(case, stop_at_first=True).violations
+    assert explore(case, stop_at_first=True, switches=2).violations
 
 
 def test_an_undo_never_replaces_what_is_exported_meanwhile() -> None:

@@ -100,6 +100,7 @@ def test_unchanged_inputs_cost_a_stat_each_and_are_not_read(
     trees.write(place / "src", {str(n): dict(files) for n in range(7)})
     time.sleep(0.1)  # longer than a tick of the clock of files
     run(place, SCRIPT, "out", "single", inputs=("src",))
+    time.sleep(0.1)  # the same for the outputs
     read: list[object] = []
     monkeypatch.setattr(sources, "_hash_file", lambda *about: read.append(about))
     for _ in range(2):

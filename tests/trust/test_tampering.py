@@ -6,12 +6,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import cachefs
 from cachefs.concurrency import run
 from cachefs.layout import signing as signing_module
+from cachefs.layout import superseding
+from cachefs.user_directory import user_cache, write_checked
 from tests.programs import run as run_program
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
@@ -264,6 +267,76 @@ def test_verify_says_what_is_not_trusted(keyed: Signed) -> None:
     report = keyed.reader().verify("main")
     assert ["not signed" in fault.reason for fault in report.faults] == [True]
     assert report.faults[0].key.endswith("manifests/main")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time at which signatures are made, which a test may change."""
+    now = [time.time() - 86_400]
+    monkeypatch.setattr(signing_module, "time", SimpleNamespace(time=lambda: now[0]))
+    return now
+
+
+def test_a_name_that_is_taken_back_to_an_older_state_is_noticed(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    signed = Signed(tmp_path, str(tmp_path / "cache"))
+    manifest = signed.root / "manifests" / "main"
+    older = manifest.read_bytes()
+    assert signed.reader().load("main").records
+    clock[0] += 3600
+    export(signed.writer(signed.key), "main", seed=2)
+    newer = manifest.read_bytes()
+    # Who has not seen the newer state cannot know.
+    manifest.write_bytes(older)
+    assert signed.reader().load("main").records
+    manifest.write_bytes(newer)
+    assert signed.reader().load("main").records
+    manifest.write_bytes(older)
+    assert "taken back to an older state" in signed.reason
+    assert signed.reader().load("dev").records
+    # Its owner meant it.
+    clock[0] += 3600
+    signed.writer(signed.key).sign(["main"])
+    assert signed.reader().load("main").records
+    manifest.write_bytes(newer)
+    assert "taken back to an older state" in signed.reason
+
+
+def test_only_later_signatures_of_keys_that_are_trusted_supersede(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    signed = Signed(tmp_path, str(tmp_path / "cache"))
+    manifest = signed.root / "manifests" / "main"
+    older = manifest.read_bytes()
+    clock[0] += 3600
+    export(signed.writer(signed.other), "main", seed=2)
+    both = signed.reader(public(signed.key), public(signed.other))
+    assert both.load("main").records
+    manifest.write_bytes(older)
+    assert signed.reader().load("main").records
+    assert "taken back to an older state" in reasons(both)
+
+
+def test_writers_whose_clocks_differ_a_little_are_no_roll_back(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    signed = Signed(tmp_path, str(tmp_path / "cache"))
+    assert signed.reader().load("main").records
+    clock[0] -= 60
+    export(signed.writer(signed.key), "main", seed=2)
+    assert signed.reader().load("main").records
+
+
+@pytest.mark.parametrize("data", [b"", b"\x81", b"\xc0", b"not what is kept there"])
+def test_a_damaged_memory_counts_as_none(signed: Signed, data: bytes) -> None:
+    assert signed.reader().load("main").records
+    kept = [path for path in (user_cache() / superseding.FOLDER).iterdir() if path.is_file()]
+    assert kept
+    for path in kept:
+        assert path.stat().st_mode & 0o077 == 0
+        write_checked(data, superseding.FOLDER, path.name)
+    assert signed.reader().load("main").records
 
 
 def test_the_check_is_made_on_the_bytes_that_are_used(keyed: Signed) -> None:

@@ -13,7 +13,7 @@ from cachefs.layers import leftovers
 from cachefs.running.policy import Policy
 from cachefs.user_cache import bounding
 from cachefs.user_cache.bounding import keep_bound
-from cachefs.user_cache.directory import own_cache
+from cachefs.user_directory import own_cache
 from tests.running.in_place import run
 
 HOURS_AGO = 7200

@@ -14,7 +14,7 @@ import pytest
 
 from cachefs import UsageError
 from cachefs.user_cache import directory as module
-from cachefs.user_cache.directory import read_checked, sweep, user_cache, write_checked
+from cachefs.user_directory import read_checked, sweep, user_cache, write_checked
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
