@@ -407,7 +407,7 @@ def manifests(draw: st.DrawFn) -> Json:
     tops = st.fixed_dictionaries({"layer": layer, "createdAt": TIMES})
     chains = st.fixed_dictionaries({"layers": st.lists(layer, min_size=1), "createdAt": TIMES})
     records: list[Json] = []
-    for i in range(draw(st.integers(0, 8))):
+    for _ in range(draw(st.integers(0, 8))):
         # Builders refuse a manifest in which a record links to one of one build only.
         lasting = [j for j, it in enumerate(records) if not it["digest"].startswith("random:")]
         key = {"selector": st.just("") | DIGESTS, "link": st.sampled_from(lasting or [0])}
