@@ -245,6 +245,7 @@ def stop_after(proxy: RecordingProxy, writes: int) -> None:
     proxy.inject(when=too_late, status=403, code="AccessDenied", times=10_000)
 
 
+@pytest.mark.slow
 def test_a_prune_that_is_killed_can_be_taken_back(
     quick: Kept, recording: Callable[[S3Server], RecordingProxy]
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_prune_that_is_killed_can_be_taken_back(
     assert killed > 5
 
 
+@pytest.mark.slow
 def test_an_undo_that_is_killed_is_finished_by_the_next(
     quick: Kept, recording: Callable[[S3Server], RecordingProxy]
 ) -> None:

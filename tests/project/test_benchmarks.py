@@ -25,7 +25,14 @@ def named(contender: contenders.Contender) -> str:
     return f"{contender.name} ({contender.module})"
 
 
-@pytest.mark.parametrize("contender", CONTENDERS, ids=named)
+# One of them runs quickly, and every operation; the others take as long each.
+RUN = [
+    one if one is contenders.OBSTORE else pytest.param(one, marks=pytest.mark.slow)
+    for one in CONTENDERS
+]
+
+
+@pytest.mark.parametrize("contender", RUN, ids=named)
 def test_each_operation_runs(
     contender: contenders.Contender, seaweed_s3: S3Server, tmp_path: Path
 ) -> None:

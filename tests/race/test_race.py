@@ -136,7 +136,7 @@ AGES = [R - 1, G, *(pytest.param(age, marks=pytest.mark.slow) for age in (0.0, R
 """On either side of both limits: just too young for a touch, and just old enough for a prune."""
 
 
-@pytest.mark.parametrize("touches", [True, False])
+@pytest.mark.parametrize("touches", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("age", AGES)
 def test_a_blob_that_is_used_again_survives(age: float, touches: bool) -> None:
     search = explore(race(age, touches=touches))
@@ -144,7 +144,7 @@ def test_a_blob_that_is_used_again_survives(age: float, touches: bool) -> None:
     assert len(search.states) > 100
 
 
-@pytest.mark.parametrize("age", [R - 1, 10 * G])
+@pytest.mark.parametrize("age", [R - 1, pytest.param(10 * G, marks=pytest.mark.slow)])
 def test_a_blob_of_a_name_that_goes_survives_for_a_new_name(age: float) -> None:
     def case() -> tuple[World, dict[str, Body]]:
         world = World()

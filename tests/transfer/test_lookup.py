@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -19,6 +18,7 @@ from cachefs.location.parsing import parse
 from cachefs.transfer import lookup
 from cachefs.transfer.lookup import Slice, list_blobs, list_slice, look_up, slices
 from tests.graphs import digest_of
+from tests.servers.filling import fill
 from tests.servers.proxy import RecordingProxy
 from tests.servers.s3 import S3Server
 
@@ -31,12 +31,7 @@ def full_bucket(moto_s3: S3Server) -> tuple[str, list[cachefs.Digest]]:
     """A store of 2,200 blobs: three pages."""
     bucket = moto_s3.bucket()
     digests = [cachefs.Digest(digest_of(number)) for number in range(2200)]
-
-    def put(digest: str) -> None:
-        moto_s3.client.put_object(Bucket=bucket, Key=f"blobs/{digest}", Body=b"x")
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(put, digests))
+    fill(bucket, ((f"blobs/{digest}", b"x") for digest in digests))
     return bucket, digests
 
 
