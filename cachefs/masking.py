@@ -12,7 +12,8 @@ MASK: Final = "***"
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>]+")
-_PASSWORD: Final = re.compile(r"\A([^/:]*):.*@", re.DOTALL)
+# The digest of an image's reference, host:port/name@sha256:..., follows no password.
+_PASSWORD: Final = re.compile(r"\A([^/:]*):.*@(?!sha256:[0-9a-f]+\Z)", re.DOTALL)
 _USER: Final = re.compile(r"\A[^/?#]*@")
 _HTTP: Final = ("http://", "https://")
 

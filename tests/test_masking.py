@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cachefs.masking import mask_words
+from cachefs.masking import mask_url, mask_words
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_what_looks_like_a_secret_is_masked(words: list[str]) -> None:
 )
 def test_other_words_stay(words: list[str]) -> None:
     assert [word for word in mask_words(words) if "***" in word] in ([], ["--max-tokens=***"])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("127.0.0.1:5000/app@sha256:abc", "127.0.0.1:5000/app@sha256:abc"),
+        ("host:5000/team/app:tag@sha256:0123", "host:5000/team/app:tag@sha256:0123"),
+        ("me:hunter2@host/app@sha256:abc", "me:***@host/app@sha256:abc"),
+        ("me:hunter2@sha256:abc/x", "me:***@sha256:abc/x"),
+        ("sftp://me:hunt@r2@host/", "sftp://me:***@host/"),
+    ],
+)
+def test_a_reference_s_digest_follows_no_password(url: str, shown: str) -> None:
+    assert mask_url(url) == shown
