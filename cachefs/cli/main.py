@@ -37,7 +37,7 @@ COMMANDS = {
     "keygen": ("keygen", "Make a key to sign names with."),
     "ls": ("ls", "List the names of a cache, with age and size."),
     "merge": ("merge", "Merge names of one or more caches into one name."),
-    "promote": ("promote", "Bring signed names to a cache that few may write, and sign them anew."),
+    "promote": ("promote", "Bring signed names to a cache that few may write."),
     "prune": ("prune", "Remove names by age, count or size, and delete orphaned blobs."),
     "repair": ("repair", "Repair a cache from replicas; results that none has become misses."),
     "run": ("run", "Run a command, or restore its outputs from a cache."),

@@ -100,6 +100,7 @@ class Layout(ABC):
             layout, None if there is no such limit.
         max_records: how many records and layers a manifest may have to be read.
         has_name_keys: whether each name is an object of its own.
+        keeps_annotations: whether descriptors of layers have a place for annotations of others.
         signature_prefix: the beginning of every signature's key.
         identity: what signatures call the cache.
         signing: how names are signed and which signatures are wanted; None for neither.
@@ -114,6 +115,7 @@ class Layout(ABC):
     builder_limit: int | None = None
     max_records: int = MAX_RECORDS
     has_name_keys: bool = False
+    keeps_annotations: bool = True
     signature_prefix: str = "signatures/"
     identity: str = ""
     signing: Signing | None = None

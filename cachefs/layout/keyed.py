@@ -43,6 +43,7 @@ class KeyedLayout(Layout):
 
     default_name = "buildkit"
     has_name_keys = True
+    keeps_annotations = False
 
     def __init__(self, store: Store, blobs: str, manifests: str, prefix: str = "") -> None:
         self.store = store

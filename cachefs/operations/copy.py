@@ -231,7 +231,13 @@ class Copy:
 
         def report() -> ExportReport:
             done = transfer.report(publishing.done(whole), time.perf_counter() - started)
-            return sent.added_to(replace(done, unchanged=in_order(publishing.unchanged)))
+            return sent.added_to(
+                replace(
+                    done,
+                    unchanged=in_order(publishing.unchanged),
+                    annotations_lost=publishing.done([one for one in whole if self._loses(one)]),
+                )
+            )
 
         found = report()
         if prune is not None and not refused:
@@ -243,6 +249,10 @@ class Copy:
         if refused:
             raise CopyError.of(list(refused.values()), found)
         return found
+
+    def _loses(self, manifest: Manifest) -> bool:
+        """Whether annotations of its layers cannot be kept in the target."""
+        return not self._target.keeps_annotations and any(manifest.annotations.values())
 
     def _joining(self) -> Publish | None:
         """How to publish under names that hold something else, unless they are replaced."""

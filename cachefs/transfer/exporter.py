@@ -86,6 +86,8 @@ class ExportReport(Struct, frozen=True, kw_only=True):
         error: why the operation failed, if failures are ignored.
         removed: names that a mirroring copy removed.
         deleted: blobs that a mirroring copy deleted.
+        annotations_lost: names of whose layers annotations were lost, such as those of estargz,
+            because a keyed cache has no place for them.
     """
 
     names: list[str]
@@ -99,6 +101,7 @@ class ExportReport(Struct, frozen=True, kw_only=True):
     unchanged: list[str] = []
     removed: list[str] = []
     deleted: Amount = Amount()
+    annotations_lost: list[str] = []
 
 
 class ExportPlan(NamedTuple):

@@ -32,6 +32,7 @@ CALLS = {
     "verify": ["verify", "cache", "--json"],
     "copy": ["copy", "cache", "copied", "--json"],
     "merge": ["merge", "cache", "--into", "all", "--json"],
+    "promote": ["promote", "cache", "few", "--signed-by", "key.pub", "--key", "key", "--json"],
     "prune": ["prune", "cache", "--keep-last", "*=0", "--grace", "0s", "--yes", "--json"],
     "repair": ["repair", "broken", "--yes", "--json"],
     "doctor": ["doctor", "cache", "--json"],
@@ -87,8 +88,10 @@ def test_the_document_has_the_members_of_the_type(place: Path, command: str) -> 
 def called(place: Path, command: str) -> Any:
     if command == "stats":
         run(*CALLS["run"])
-    if command == "sign":
+    if command in {"promote", "sign"}:
         run("keygen", "key")
+    if command == "promote":
+        run(*CALLS["sign"])
     ended = run(*CALLS[command])
     assert ended.status in (0, 1), ended.err
     return msgspec.json.decode((place / "r").read_bytes() if command == "run" else ended.out)

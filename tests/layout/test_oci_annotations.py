@@ -64,7 +64,14 @@ def test_they_are_told_as_lost_where_there_is_no_place_for_them(
     annotated: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "cachefs"):
-        cachefs.copy(f"type=local,src={annotated}", tmp_path / "keyed")
+        report = cachefs.copy(f"type=local,src={annotated}", tmp_path / "keyed")
+    assert report.annotations_lost == ["latest"]
     (message,) = caplog.messages
     assert "annotations of 1 layer, which are lost" in message
     assert all(key in message for key in ESTARGZ)
+
+
+def test_where_there_is_a_place_none_is_reported_as_lost(annotated: Path, tmp_path: Path) -> None:
+    report = cachefs.copy(f"type=local,src={annotated}", f"type=local,dest={tmp_path}/oci")
+    assert report.names
+    assert report.annotations_lost == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cachefs import UsageError
-from cachefs.user_cache import directory as module
+from cachefs import user_directory as module
 from cachefs.user_directory import read_checked, sweep, user_cache, write_checked
 
 NOBODY = 65534
