@@ -205,7 +205,7 @@ class AzureFilesystem(ComparingDeletes):
             if access:
                 words = f"anyone may read the container without credentials ({access})"
                 advice = "set its access to private, unless that is what you want"
-                found.append(Finding("others", "mind", words, advice))
+                found.append(Finding("readers", "mind", words, advice))
         with suppress(Exception):  # as above
             properties = await self.fs.service_client.get_service_properties()
             kept = properties["delete_retention_policy"]

@@ -24,6 +24,7 @@ from cachefs.errors import (
     IntegrityError,
     ManifestError,
     NoCacheError,
+    NotFoundError,
     StoreError,
 )
 from cachefs.filesystems.findings import Finding
@@ -186,7 +187,34 @@ class _Doctor:
             self.findings += await self._store.examine(layout.blob_prefix, layout.manifest_prefix)
         if names:
             await self._attempt("get", self._read(names[0]), "objects can be read")
+        with self.noting("signatures"):
+            await self._look_at_signatures()
         return True
+
+    async def _look_at_signatures(self) -> None:
+        """Say whether names are read unsigned although others may write, or somebody signs them."""
+        signing = self._layout.signing
+        if signing is not None and signing.trusted is not None:
+            keys = counted(len(signing.trusted.keys), "key")
+            self._note("signatures", "good", f"names are read only if one of {keys} signed them")
+            return
+        others = any(one.check == "others" and one.verdict != "good" for one in self.findings)
+        if others or await self._has_signatures():
+            why = "others may write here" if others else "names here are signed"
+            self._note(
+                "signatures",
+                "mind",
+                f"{why}, but whatever they hold is read, whoever wrote it",
+                "read only what a trusted key has signed: signed_by=..., or $CACHEFS_TRUSTED_KEYS",
+            )
+
+    async def _has_signatures(self) -> bool:
+        if not self._store.filesystem.lists_blobs:
+            return False
+        try:
+            return bool(await self._store.list(self._layout.signature_prefix))
+        except (AccessError, NotFoundError):
+            return False
 
     async def _without_names(self) -> str:
         """What to say of a place without names: a mistyped one may have a cache near it."""

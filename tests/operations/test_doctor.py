@@ -19,6 +19,7 @@ import cachefs
 from cachefs.concurrency import run
 from cachefs.filesystems.findings import transport
 from cachefs.operations.doctor import Speed, examine, speed_finding
+from tests import signing
 from tests.programs import run as run_program
 from tests.programs import start
 from tests.servers.plain import PlainFileSystem
@@ -560,3 +561,19 @@ def test_what_a_killed_examination_leaves_is_pruned(
     assert cache.verify().faults == []
     assert cache.prune(grace=0).leftovers == 1
     assert moto_s3.keys(bucket) == before
+
+
+def test_who_reads_unsigned_what_others_may_write_is_told(tmp_path: Path) -> None:
+    (key,) = signing.keys(tmp_path, "ci")
+    place = tmp_path / "cache"
+    signing.export(cachefs.open(place), "main")
+    assert "signatures" not in verdicts(cachefs.open(place).examine(read_only=True))
+    (place / "blobs").chmod(0o777)
+    found = cachefs.open(place).examine(read_only=True)
+    assert text_of(found, "signatures").startswith("others may write here, but")
+    (place / "blobs").chmod(0o755)
+    cachefs.open(place, signing_key=key).sign()
+    found = cachefs.open(place).examine(read_only=True)
+    assert text_of(found, "signatures").startswith("names here are signed, but")
+    trusting = cachefs.open(place, signed_by=[signing.public(key)]).examine(read_only=True)
+    assert verdicts(trusting)["signatures"] == "good"

@@ -45,8 +45,7 @@ async def examined(fs: Any, blobs: str, manifests: str) -> list[Finding]:
                 "others",
                 "bad",
                 "anyone who can reach the store may write, without credentials",
-                "let only your builds write: a cache has no signatures, so whoever writes to it "
-                "decides what builds get",
+                "let only your builds write: whoever writes to a cache decides what builds get",
             )
         )
     return found
