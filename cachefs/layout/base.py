@@ -238,7 +238,7 @@ class Layout(ABC):
 
     async def digest_of_name(self, name: str) -> str:
         """The digest of the manifest that the name holds, signed or not. Raises as that does."""
-        return self._digest_read(await self._read(name))
+        return str(self._digest_read(await self._read(name)))
 
     async def sign_held(self, name: str, expires: float | None) -> str:
         """Sign what the name holds now, until a time in seconds since 1970; return its digest.

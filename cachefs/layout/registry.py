@@ -6,7 +6,8 @@ those with an inline cache.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, collected
 from cachefs.digest import Digest
@@ -18,7 +19,7 @@ from cachefs.errors import (
     UnreachableError,
 )
 from cachefs.layout.base import Manifest, NamedManifest
-from cachefs.layout.oci_manifests import Fetched, OCIManifests
+from cachefs.layout.oci_manifests import Described, Fetched, OCIManifests
 from cachefs.location.keys import in_order
 from cachefs.location.reference import TAG
 from cachefs.wire import cacheconfig, oci
@@ -27,6 +28,10 @@ from cachefs.wire.oci import Descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+
+_REFERRERS: Final = re.compile("sha256-[0-9a-f]{64}")
+"""Tags of lists of referrers, such as signatures."""
 
 
 class RegistryLayout(OCIManifests):
@@ -40,7 +45,8 @@ class RegistryLayout(OCIManifests):
     async def names(self, prefix: str = "") -> list[NamedManifest]:
         """The tags of caches: each tag's manifest is read, because others are of images."""
         listed = await self.store.list(self.manifest_prefix + prefix)
-        tags = in_order(stat.path.removeprefix(self.manifest_prefix) for stat in listed)
+        found_tags = (stat.path.removeprefix(self.manifest_prefix) for stat in listed)
+        tags = in_order(tag for tag in found_tags if not _REFERRERS.fullmatch(tag))
         found = await collected(tags, self._cache, LOOKUP_PARALLELISM)
         return [each for each in found if each is not None]
 
@@ -49,6 +55,17 @@ class RegistryLayout(OCIManifests):
         stat = await self.store.stat(self.manifest_prefix + _checked(name))
         return stat and NamedManifest(name, stat.path, stat.size, None, stat.version)
 
+    async def sign(self, names: Sequence[str], manifest: Manifest) -> None:
+        """Write the manifest under its digest, without a tag, and sign it.
+
+        So the signature refers to what is there, and it is there before the tag.
+        """
+        if self.signing is not None and self.signing.signer is not None:
+            described = self._described((), manifest)
+            await self._put_config(described)
+            await self.store.put(self._manifest_key(described.top.digest), described.raw)
+        await super().sign(names, manifest)
+
     async def _publish(
         self, names: Sequence[str], manifest: Manifest, modified: float | None = None
     ) -> None:
@@ -56,11 +73,14 @@ class RegistryLayout(OCIManifests):
         del modified
         keys = [self.manifest_prefix + _checked(name) for name in names]
         described = self._described(names, manifest)
+        await self._put_config(described)
+        for each in keys:
+            await self.store.put(each, described.raw)
+
+    async def _put_config(self, described: Described) -> None:
         key = self.blob_key(Digest(described.config.digest))
         if await self.store.stat(key) is None:
             await self.store.put(key, described.config_raw)
-        for each in keys:
-            await self.store.put(each, described.raw)
 
     async def compares(self) -> bool:
         """Never: registries have no conditions."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from cachefs.concurrency import LOOKUP_PARALLELISM, collected
 from cachefs.errors import (
-    AccessError,
     IntegrityError,
     LocationError,
-    NotFoundError,
     UntrustedError,
-    UsageError,
 )
+from cachefs.layout.places import Beside, InRegistry, Place, Stored
 from cachefs.layout.signatures import no_key, subject
 from cachefs.layout.superseding import superseded
 from cachefs.trust.signer import Signer
-from cachefs.trust.statement import LARGEST, Signed, decode, state
+from cachefs.trust.statement import Signed, decode, state
 from cachefs.trust.trusted import Claim, Trusted, load_trusted
 
 if TYPE_CHECKING:
@@ -27,15 +24,12 @@ if TYPE_CHECKING:
     from cachefs.location.options import Location
     from cachefs.store import Store
 
-EXPLAINED: Final = 20
-"""Number of other signatures that are read to say why none of them counts."""
-
 
 class Signing:
     """How the names of one cache are signed, and whose signatures are wanted.
 
     Args:
-        prefix: the beginning of the keys of signatures.
+        place: where the signatures are.
         identity: what signatures call the cache.
         trusted: the keys of which one has to have signed what is read; None if names need no
             signature.
@@ -47,9 +41,9 @@ class Signing:
     """
 
     def __init__(
-        self, prefix: str, identity: str, trusted: Trusted | None, signer: Signer | None
+        self, place: Place, identity: str, trusted: Trusted | None, signer: Signer | None
     ) -> None:
-        self.prefix = prefix
+        self._place = place
         self.identity = identity
         self.signer = signer
         self.trusted = trusted
@@ -61,23 +55,15 @@ class Signing:
     def at(cls, location: Location) -> Signing:
         """What the location says of signatures. Raises LocationError and UsageError."""
         options = location.signing
-        if location.layout_kind == "registry":
-            raise UsageError(
-                "names in a registry cannot be signed or checked yet: leave signed_by and "
-                "signing_key out ($CACHEFS_TRUSTED_KEYS, $CACHEFS_SIGNING_KEY), or mirror the "
-                "cache to another store"
-            )
         signer = Signer(options.signing_key) if options.signing_key else None
         if options.signed_within is not None and not options.signed_by:
             raise LocationError("signed_within needs signed_by: say whose signatures are meant")
         trusted = None
         if options.signed_by:
             trusted = load_trusted(options.signed_by, options.signed_within)
-        return cls(location.signatures, location.identity, trusted, signer)
-
-    def key(self, manifest: str, key_id: str, name: str) -> str:
-        """The key of one signature."""
-        return f"{self.prefix}{manifest}/{key_id}/{subject(self.identity, name)}"
+        in_registry = location.layout_kind == "registry"
+        place: Place = InRegistry() if in_registry else Beside(location.signatures)
+        return cls(place, location.identity, trusted, signer)
 
     async def sign(
         self, store: Store, names: Sequence[str], manifest: str, expires: float | None = None
@@ -96,8 +82,13 @@ class Signing:
             line = statement.encode()
             # ssh-keygen may wait for a passphrase or a finger.
             signature = await asyncio.to_thread(self.signer.sign, line)
-            data = line + signature.encode()
-            await store.put(self.key(manifest, self.signer.public.id, name), data)
+            await self._place.put(
+                store,
+                manifest,
+                self.signer.public.id,
+                subject(self.identity, name),
+                line + signature.encode(),
+            )
 
     async def require(
         self, trusted: Trusted | None, store: Store, name: str, digest: Callable[[], str]
@@ -115,13 +106,12 @@ class Signing:
         if trusted is None:
             return
         claim = Claim(self.identity, name, digest())
-        keys = [self.key(claim.manifest, key.id, name) for key in trusted.keys]
-        found = await collected(
-            keys, lambda key: _checked(trusted, store, key, claim), LOOKUP_PARALLELISM
-        )
+        key_ids = [key.id for key in trusted.keys]
+        stored = await self._place.by(store, claim.manifest, key_ids, subject(self.identity, name))
+        found = [_checked(trusted, each, claim) for each in stored]
         signed = [(one.key_id, one.statement) for one in found if isinstance(one, Signed)]
         if signed:
-            superseding = superseded(claim, signed, {key.id for key in trusted.keys})
+            superseding = superseded(claim, signed, key_ids)
             why = [superseding] if superseding else []
         else:
             why = [fault for fault in found if isinstance(fault, str)]
@@ -131,23 +121,18 @@ class Signing:
 
     async def _others(self, trusted: Trusted, store: Store, claim: Claim) -> list[str]:
         """Why signatures of the manifest by other keys, or for other names, do not count."""
-        try:
-            listed = await store.list(f"{self.prefix}{claim.manifest}/")
-        except (AccessError, NotFoundError):
-            listed = []
-        found = [await _checked(trusted, store, stat.path, claim) for stat in listed[:EXPLAINED]]
+        stored = await self._place.some(store, claim.manifest)
+        found = [_checked(trusted, each, claim) for each in stored]
         faults = list(dict.fromkeys(fault for fault in found if isinstance(fault, str)))
         return faults or ["it is not signed by a trusted key"]
 
 
-async def _checked(trusted: Trusted, store: Store, key: str, claim: Claim) -> Signed | str | None:
-    """The signature with this key, why it does not count, or None if there is none."""
+def _checked(trusted: Trusted, stored: Stored, claim: Claim) -> Signed | str:
+    """The signature, or why it does not count."""
+    if isinstance(stored.data, IntegrityError):
+        return f"the signature {stored.where} cannot be read: {stored.data.reason}"
     try:
-        signed = decode(await store.read(key, LARGEST))
-    except NotFoundError:
-        return None
-    except IntegrityError as error:
-        return f"the signature {key} cannot be read: {error.reason}"
+        signed = decode(stored.data)
     except ValueError as error:
-        return f"the signature {key} is not valid: {error}"
+        return f"the signature {stored.where} is not valid: {error}"
     return trusted.fault(signed, claim, time.time()) or signed

@@ -269,11 +269,6 @@ def test_a_private_key_is_not_taken_for_a_public_one_nor_shown(tmp_path: Path) -
     assert key.read_text().splitlines()[1][:20] not in str(caught.value)
 
 
-def test_registries_say_that_they_have_no_signatures() -> None:
-    with pytest.raises(cachefs.UsageError, match="registry"):
-        cachefs.open("type=registry,ref=localhost/app:cache", signed_by="ssh-ed25519 AAAA")
-
-
 def test_the_own_cache_needs_no_signatures(tmp_path: Path) -> None:
     """Everyone may demand signatures of shared caches in a profile; this cache is one's own."""
     (key,) = keys(tmp_path, "ci")
