@@ -69,7 +69,11 @@ def test_several_sign_and_none_replaces_another(repository: str, tmp_path: Path)
 def referrers(repository: str, name: str) -> list[dict[str, Any]]:
     """The list under the tag, read without the code under test."""
     host, _, path = repository.partition("ref=")[2].partition("/")
-    accept = {"Accept": "application/vnd.oci.image.index.v1+json,*/*"}
+    types = (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+    )
+    accept = {"Accept": ",".join(types)}
 
     def get(reference: str) -> Any:
         url = f"http://{host}/v2/{path}/manifests/{reference}"
