@@ -137,6 +137,7 @@ class Store:
         """Read an object. Raises NotFoundError, StoreError, and IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
             data, _ = await self._read(partial(self._read_checked, self.root + key), limit)
+        await self.filesystem.rates.receive(len(data))
         return self._within(limit, key, data)
 
     @_explained
@@ -145,6 +146,7 @@ class Store:
         with mapped("read", self.root + key, self.side):
             read = partial(self.filesystem.read_versioned, self.root + key)
             data, version = await self._read(read, limit)
+        await self.filesystem.rates.receive(len(data))
         return self._within(limit, key, data), version
 
     async def _read_checked(self, path: str, limit: int) -> tuple[bytes, str]:
@@ -179,6 +181,7 @@ class Store:
         Of a longer object, not much more than its size is read.
         """
         paths = [(self.root + key, size) for key, size in objects]
+        await self.filesystem.rates.receive(sum(size for _, size in objects))
         with mapped_batch("read", [path for path, _ in paths], self.side):
             found = await self._bound(self.filesystem.read_batch(paths))
         return [
@@ -202,17 +205,20 @@ class Store:
         with mapped("read", self.root + key, self.side):
             async with closing(self.filesystem.read(self.root + key, size)) as chunks:
                 while (chunk := await self._bound(_next(chunks))) is not None:
+                    await self.filesystem.rates.receive(len(chunk))
                     yield chunk
 
     @_explained
     async def read_range(self, key: str, start: int, end: int) -> bytes:
         """Read a part of an object, without verifying it; fewer bytes if the object is shorter."""
+        await self.filesystem.rates.receive(end - start)
         with mapped("read", self.root + key, self.side):
             return await self._bound(self.filesystem.read_range(self.root + key, start, end))
 
     @_explained
     async def put(self, key: str, data: bytes) -> None:
         """Write an object from memory. It is seen whole or not at all."""
+        await self.filesystem.rates.send(len(data))
         with mapped("write", self.root + key, self.side):
             await self._bound(self.filesystem.put_checked(self.root + key, data))
 
@@ -223,6 +229,7 @@ class Store:
         Returns False if it has changed. After a response that was lost this may say so although
         these bytes were written; then they are there. Only if :meth:`keeps_conditions`.
         """
+        await self.filesystem.rates.send(len(data))
         with mapped("write", self.root + key, self.side):
             return await self._bound(self.filesystem.put_if(self.root + key, data, version))
 
@@ -250,6 +257,7 @@ class Store:
     async def put_batch(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write small objects, each seen whole or not at all. They are durable after settle()."""
         paths = [(self.root + key, data) for key, data in objects]
+        await self.filesystem.rates.send(sum(len(data) for _, data in objects))
         with mapped_batch("upload", [path for path, _ in paths], self.side):
             await self._bound(self.filesystem.put_batch(paths))
 
@@ -274,8 +282,9 @@ class Store:
                 while True:
                     with self.filesystem.patience.at_the_source():
                         chunk = await _next(chunks)
-                    if chunk is None:
-                        break
+                        if chunk is None:
+                            break
+                        await self.filesystem.rates.send(len(chunk))
                     sent += len(chunk)
                     yield chunk
             except Exception as error:
@@ -396,6 +405,7 @@ class Store:
         """Read a version of an object that may be hidden. Raises IntegrityError above the limit."""
         with mapped("read", self.root + key, self.side):
             data = await self._bound(self.filesystem.read_past(self.root + key, version, limit))
+        await self.filesystem.rates.receive(len(data))
         return self._within(limit, key, data)
 
     async def abandon(self, stat: Stat) -> None:

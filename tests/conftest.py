@@ -45,11 +45,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Two workers for each processor with ``-n auto``: half of the time, tests wait for servers."""
-    return 2 * (os.cpu_count() or 1)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _nobodys_session() -> Iterator[None]:
     """Keep the developer's credentials and proxies from session fixtures too."""

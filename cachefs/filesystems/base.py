@@ -22,6 +22,7 @@ from cachefs.filesystems.level import PARALLELISM, REFUSALS, Gate, Level, Levels
 from cachefs.filesystems.listing import walk
 from cachefs.filesystems.patience import PATIENCE, Patience, attempted
 from cachefs.filesystems.ranges import in_ranges
+from cachefs.filesystems.rates import Rates
 from cachefs.filesystems.threads import DaemonThreads
 from cachefs.filesystems.versions import Past
 
@@ -108,6 +109,7 @@ class Filesystem:
         permits: a semaphore with a permit for each object that may be sent or fetched at a time.
         alone: held to read an object from the store that may be large into memory.
         patience: bounds the calls; it is told about every object, range and page.
+        rates: how fast bytes may go there and come from there. Whoever calls keeps to them.
         tried: the buckets in which conditions were tried, and whether they are kept.
     """
 
@@ -165,6 +167,7 @@ class Filesystem:
         self.alone = asyncio.Lock()
         self._prefetch = asyncio.Semaphore(parallelism - 1 if self._prefetches else 0)
         self.tried: dict[str, bool] = {}
+        self.rates = Rates()
 
     async def stat_batch(self, paths: Sequence[str]) -> Sequence[Stat | None]:
         """Look up each path. Returns None for paths without an object."""

@@ -12,6 +12,7 @@ from cachefs.filesystems.adapting import adapt, unwrapped
 from cachefs.filesystems.connecting import connect
 from cachefs.filesystems.forking import again
 from cachefs.filesystems.patience import PATIENCE
+from cachefs.filesystems.rates import shared_rates
 from cachefs.layout.keyed import KeyedLayout
 from cachefs.store import Store
 from cachefs.trust.library import needed
@@ -42,7 +43,8 @@ def open_layout(
     # What may not be looked at is no error yet: the first request states it.
     if location.protocol == "file" and os.path.isfile(root.removesuffix("/")):  # noqa: PTH113
         raise LocationError(f"{Path(root)} is a file, not a directory")
-    store = Store(filesystem, root, side, partial(_reopened, location, fs))
+    _limit(filesystem, root, location)
+    store = Store(filesystem, root, side, partial(_reopened, location, root, fs))
     layout: Layout
     if location.layout_kind == "registry":
         from cachefs.layout.registry import RegistryLayout  # noqa: PLC0415 - likewise
@@ -70,6 +72,12 @@ def _adapted(fs: AbstractFileSystem, location: Location) -> Filesystem:
     return adapt(fs, location.upload_bound, location.patience or PATIENCE)
 
 
-def _reopened(location: Location, fs: AbstractFileSystem | None) -> Filesystem:
+def _limit(filesystem: Filesystem, root: str, location: Location) -> None:
+    filesystem.rates = shared_rates(root, location.upload_rate, location.download_rate)
+
+
+def _reopened(location: Location, root: str, fs: AbstractFileSystem | None) -> Filesystem:
     """The same filesystem in a forked process."""
-    return connect(location)[0] if fs is None else _adapted(again(fs), location)
+    filesystem = connect(location)[0] if fs is None else _adapted(again(fs), location)
+    _limit(filesystem, root, location)
+    return filesystem

@@ -27,6 +27,7 @@ from cachefs.location.kinds import (
     NAME,
     NAMES,
     PATH,
+    RATE,
     REFERENCE,
     RESET,
     SECRET,
@@ -164,6 +165,13 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               "How long the store may make no progress, retries included. By default 1m, and 10s "
               "for `cachefs run`. Builders do not have this attribute.",
               environ="CACHEFS_PATIENCE"),
+    Attribute("upload_rate", _REMOTE, "store", RATE,
+              "How many bytes may be sent in a second, for a line that others need too. All that a "
+              "process opens with one location share it. Builders do not have this attribute.",
+              environ="CACHEFS_UPLOAD_RATE"),
+    Attribute("download_rate", _REMOTE, "store", RATE,
+              "How many bytes may be received in a second. Builders do not have this attribute.",
+              environ="CACHEFS_DOWNLOAD_RATE"),
     Attribute("region", _S3_URL, "s3", FILLED,
               "The region. By default AWS_DEFAULT_REGION or that of the profile.",
               environ="AWS_REGION", keyword_only=("fsspec",)),

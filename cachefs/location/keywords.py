@@ -65,6 +65,13 @@ class LocationKeywords(TypedDict, total=False):
     """How long the store may make no progress, retries included. By default 1m, and 10s for
     `cachefs run`. Builders do not have this attribute."""
 
+    upload_rate: str | int | None
+    """How many bytes may be sent in a second, for a line that others need too. All that a process
+    opens with one location share it. Builders do not have this attribute."""
+
+    download_rate: str | int | None
+    """How many bytes may be received in a second. Builders do not have this attribute."""
+
     region: str | None
     """The region. By default AWS_DEFAULT_REGION or that of the profile."""
 

@@ -103,6 +103,10 @@ def _go_duration(text: str) -> float:
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGTP])(I)?)?(B)?", re.IGNORECASE)
 
 
+_SLOWEST: Final = 1024
+"""Bytes per second below which a rate is a mistake, such as a forgotten unit."""
+
+
 def parse_size(text: str) -> int:
     """Bytes, given as ``500MB``, ``10GiB`` or ``5T``; only ``kB``, ``MB`` and so on are decimal.
 
@@ -227,6 +231,18 @@ def _wait(value: object) -> float:
     return seconds
 
 
+def _rate(value: object) -> int:
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise ValueError("is no number of bytes: write for example 10MiB")  # noqa: TRY004 - here all errors are ValueErrors
+    try:
+        rate = parse_size(value) if isinstance(value, str) else value
+    except LocationError:
+        raise ValueError("is no number of bytes: write for example 10MiB") from None
+    if rate < _SLOWEST:
+        raise ValueError("is too slow: it must be at least 1KiB")
+    return rate
+
+
 def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         names = tuple(value.split(";"))
@@ -299,6 +315,7 @@ LEVEL: Final = Kind("whole number", "int", _whole)
 COUNT: Final = Kind("whole number, 1 or more", "int", _count)
 DURATION: Final = Kind("duration", "str | float | timedelta", _seconds)
 WAIT: Final = Kind("duration, more than 0", "str | float | timedelta", _wait)
+RATE: Final = Kind("bytes per second, such as 10MiB", "str | int", _rate)
 REFERENCE: Final = Kind("host/repository:tag", "str", _reference)
 DIGEST: Final = Kind("digest", "str", _digest)
 COMPRESSION: Final = replace(_COMPRESSIONS, read=_compression)

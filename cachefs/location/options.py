@@ -148,6 +148,7 @@ class Location(Masked):
         oci: set for ``type=local`` and ``type=registry``.
         engine: the library for S3; not used for other protocols.
         patience: seconds that the store may go without progress; None for the default.
+        upload_rate, download_rate: bytes per second that may be sent and received; None for any.
         max_records: how many records and layers a manifest may have to be read.
         storage_options: more options for fsspec's filesystem, from Python only.
         export: how to export.
@@ -173,6 +174,8 @@ class Location(Masked):
     oci: OCIOptions | None = None
     engine: Engine = "s3fs"
     patience: float | None = None
+    upload_rate: int | None = None
+    download_rate: int | None = None
     max_records: int = 1_000_000
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     export: ExportOptions = field(default_factory=ExportOptions)

@@ -71,10 +71,14 @@ TABLE = {
     ("s3", "disable_accept_encoding"): ("both", False),
     ("s3", "engine"): ("both", "s3fs"),
     ("s3", "patience"): ("both", None),
+    ("s3", "upload_rate"): ("both", None),
+    ("s3", "download_rate"): ("both", None),
     ("s3", "upload_parallelism"): ("export", 4),
     ("s3", "touch_refresh"): ("export", 86400.0),
     ("azblob", "account_url"): ("both", None),
     ("azblob", "patience"): ("both", None),
+    ("azblob", "upload_rate"): ("both", None),
+    ("azblob", "download_rate"): ("both", None),
     ("azblob", "account_name"): ("both", None),
     ("azblob", "container"): ("both", "buildkit-cache"),
     ("s3", "profile"): ("both", None),
@@ -116,6 +120,8 @@ TABLE |= {
     ("registry", "ref"): ("both", None),
     ("registry", "registry.insecure"): ("both", False),
     ("registry", "patience"): ("both", None),
+    ("registry", "upload_rate"): ("both", None),
+    ("registry", "download_rate"): ("both", None),
 }
 TABLE |= {(t, "type"): ("both", None) for t in BASES}
 TABLE |= {(t, "max_records"): ("both", 1_000_000) for t in BASES}
@@ -147,6 +153,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "disable_accept_encoding": ("1", True),
     "engine": ("obstore", "obstore"),
     "patience": ("1m30s", 90.0),
+    "upload_rate": ("10MiB", 10 * 1024**2),
+    "download_rate": ("500kB", 500_000),
     "max_records": ("5000", 5000),
     "signed_by": ("/keys/ci.pub;/keys/trust", ("/keys/ci.pub", "/keys/trust")),
     "signed_within": ("24h", 86400.0),

@@ -100,6 +100,20 @@ def test_the_page_does_what_it_says(
         assert actual == expected, f"{id_of(page)}:{block.line}: run with --write-outputs"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
+def test_the_page_does_the_same_with_obstore(
+    page: Path, tmp_path: Path, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "s3" not in page.read_text():
+        pytest.skip("it uses no S3")
+    monkeypatch.setenv("CACHEFS_ENGINE", "obstore")
+    reader = Reader(id_of(page), tmp_path, moto_s3)
+    for block in blocks(page):
+        reader.read(block)
+    assert all(comparable(block.text) == comparable(text) for block, text in reader.outputs)
+
+
 class Reader:
     """Somebody who does what a page says, block by block, in one directory.
 
