@@ -47,14 +47,29 @@ def verified_by_ssh_keygen(
     root: Path, manifest: bytes, key: Path, *, name: str, cache: str, work: Path
 ) -> dict[str, Any] | None:
     """The statement of the key about this name, as docs/format.md says; None if there is none."""
-    blob = base64.b64decode(Path(public(key)).read_text().split()[1])
-    key_id = hashlib.sha256(blob).hexdigest()
-    subject = hashlib.sha256(f"{cache}\n{name}".encode()).hexdigest()
     digest = hashlib.sha256(manifest).hexdigest()
-    path = root / "signatures" / f"sha256:{digest}" / key_id / subject
+    path = root / "signatures" / f"sha256:{digest}" / key_id(key) / subject(cache, name)
     if not path.exists():
         return None
-    line, _, armored = path.read_bytes().partition(b"\n")
+    statement = checked_by_ssh_keygen(path.read_bytes(), key, work)
+    if statement is None:
+        return None
+    meant = (statement["manifest"], statement["name"], statement["cache"])
+    return statement if meant == (f"sha256:{digest}", name, cache) else None
+
+
+def key_id(key: Path) -> str:
+    blob = base64.b64decode(Path(public(key)).read_text().split()[1])
+    return hashlib.sha256(blob).hexdigest()
+
+
+def subject(cache: str, name: str) -> str:
+    return hashlib.sha256(f"{cache}\n{name}".encode()).hexdigest()
+
+
+def checked_by_ssh_keygen(data: bytes, key: Path, work: Path) -> dict[str, Any] | None:
+    """The statement, if the key signed it."""
+    line, _, armored = data.partition(b"\n")
     (work / "signature").write_bytes(armored)
     (work / "allowed").write_text(f"ci {Path(public(key)).read_text()}")
     done = subprocess.run(
@@ -68,6 +83,4 @@ def verified_by_ssh_keygen(
         env={"PATH": os.environ["PATH"]},
     )
     statement: dict[str, Any] = json.loads(line)
-    meant = (statement["manifest"], statement["name"], statement["cache"])
-    is_right = meant == (f"sha256:{digest}", name, cache)
-    return statement if done.returncode == 0 and is_right else None
+    return statement if done.returncode == 0 else None

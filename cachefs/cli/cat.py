@@ -14,7 +14,9 @@ from cachefs.cli.output import write
 @click.argument("words", metavar="[LOCATION] PATH", nargs=-1, required=True)
 @inside_options
 @common_options
-def command(words: tuple[str, ...], name: str, result: str, layer: str) -> Exit:
+def command(
+    words: tuple[str, ...], name: str, result: str, layer: str, signed_by: tuple[str, ...]
+) -> Exit:
     """Print a file of a result in the cache at LOCATION, or of one layer.
 
     \b
@@ -26,7 +28,7 @@ def command(words: tuple[str, ...], name: str, result: str, layer: str) -> Exit:
     """  # noqa: D301 - click's mark, not a backslash
     if len(words) > 2:
         raise click.UsageError("give one location and one path")
-    cache, (path,) = split_location(words)
+    cache, (path,) = split_location(words, signed_by)
     _, contents = selected(cache, name, result, layer)
     for chunk in contents.chunks(path):
         write(1, chunk)

@@ -23,6 +23,7 @@ from cachefs.cli.options import common_options, trust_store_option
 from cachefs.cli.output import blobs_and_bytes, say, sent
 from cachefs.cli.progress import progress_bar
 from cachefs.cli.prune import print_removals
+from cachefs.cli.signing import key_option, signed_by_option, signing, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Succeed if SRC, or a name that it gives, does not exist, as before a first build.",
 )
+@signed_by_option
+@key_option
 @trust_store_option
 @confirmation_options
 @common_options
 def command(
     locations: tuple[str, ...],
     names: tuple[str, ...],
+    signed_by: tuple[str, ...],
+    key: str | None,
     *,
     delete: bool,
     merge: bool,
@@ -73,12 +78,16 @@ def command(
     A name that DST has is replaced. With --merge, it keeps what it holds besides: writers of one
     name at the same time, such as the jobs of a matrix, lose nothing.
 
+    With --signed-by, names of SRC that none of these keys signed are left out. With --key, names
+    are signed in DST: a signature counts only in the cache that it was made for.
+
     If a name cannot be copied, it stays in DST as it was, and the exit status is 1; --delete then
     removes nothing. --delete asks before it removes names or deletes blobs. Blobs are deleted as by
     "cachefs prune": none younger than 72 hours.
     """
     source, target = two_locations(locations)
-    source = chosen(source, names)
+    source = trusting(chosen(source, names), signed_by)
+    target = signing(target, key)
     failures: list[CopyError] = []
     on_conflict: OnConflict = "merge" if merge else "replace"
 

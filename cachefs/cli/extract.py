@@ -18,7 +18,15 @@ from cachefs.cli.output import digest, print_json, say
 @inside_options
 @json_option
 @common_options
-def command(words: tuple[str, ...], name: str, result: str, layer: str, *, as_json: bool) -> Exit:
+def command(
+    words: tuple[str, ...],
+    name: str,
+    result: str,
+    layer: str,
+    signed_by: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> Exit:
     """Extract a result in the cache at LOCATION, or one layer, to a new or empty DIRECTORY.
 
     \b
@@ -31,7 +39,7 @@ def command(words: tuple[str, ...], name: str, result: str, layer: str, *, as_js
     """  # noqa: D301 - click's mark, not a backslash
     if len(words) > 2:
         raise click.UsageError("give one location and one directory")
-    cache, (directory,) = split_location(words)
+    cache, (directory,) = split_location(words, signed_by)
     found, contents = selected(cache, name, result, layer)
     contents.extract(Path(directory))
     if as_json:

@@ -16,6 +16,7 @@ from cachefs.cli.inside import described, inside_options, selected
 from cachefs.cli.locations import location_argument, named
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import digest, print_json, print_table, say, size
+from cachefs.cli.signing import trusting
 from cachefs.inside import results
 from cachefs.wire import timestamps
 
@@ -34,7 +35,14 @@ _KINDS: Final = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "link": stat.S
 @json_option
 @common_options
 def command(
-    location: Location, name: str, result: str, layer: str, *, list_results: bool, as_json: bool
+    location: Location,
+    name: str,
+    result: str,
+    layer: str,
+    signed_by: tuple[str, ...],
+    *,
+    list_results: bool,
+    as_json: bool,
 ) -> Exit:
     """List the files of a result in the cache at LOCATION, or of one layer.
 
@@ -48,7 +56,7 @@ def command(
     layers remove of lower ones removed. A layer alone also tells what it removes: paths, or with
     "/*" all that is in a directory.
     """  # noqa: D301 - click's mark, not a backslash
-    cache = cachefs.open(location)
+    cache = cachefs.open(trusting(location, signed_by))
     if list_results:
         if result or layer:
             raise click.UsageError("--results lists all results: leave --result and --layer out")

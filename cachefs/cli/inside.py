@@ -9,6 +9,7 @@ import click
 import cachefs
 from cachefs.cli.locations import LOCATION, NAME, default_location
 from cachefs.cli.locations import named as found_name
+from cachefs.cli.signing import signed_by_option, trusting
 from cachefs.inside import results
 from cachefs.inside.contents import Contents
 
@@ -39,22 +40,27 @@ _OPTIONS = (
         metavar="DIGEST",
         help="One layer alone: the digest of its blob, or its diffID, or the first digits.",
     ),
+    signed_by_option,
 )
 
 
 def inside_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--name``, ``--result`` and ``--layer``."""
+    """Add ``--name``, ``--result``, ``--layer`` and ``--signed-by``."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def split_location(words: tuple[str, ...]) -> tuple[Cache, tuple[str, ...]]:
-    """The cache that the first of the words is the location of, if there are two or more."""
+def split_location(
+    words: tuple[str, ...], signed_by: tuple[str, ...]
+) -> tuple[Cache, tuple[str, ...]]:
+    """The cache that the first word is the location of, if there are more, and the others."""
     context = click.get_current_context()
     if len(words) > 1:
-        return cachefs.open(LOCATION.convert(words[0], None, context)), words[1:]
-    return cachefs.open(default_location(context)), words
+        location, words = LOCATION.convert(words[0], None, context), words[1:]
+    else:
+        location = default_location(context)
+    return cachefs.open(trusting(location, signed_by)), words
 
 
 def selected(cache: Cache, name: str, result: str, layer: str) -> tuple[Selected, Contents]:

@@ -16,6 +16,7 @@ from cachefs.cli.failing import pattern_hint
 from cachefs.cli.hints import repeat, several
 from cachefs.cli.options import chosen_engine
 from cachefs.cli.output import say
+from cachefs.cli.signing import trusting_by_default
 from cachefs.errors import AccessError, CacheError, LocationError, NotFoundError
 from cachefs.location.options import Location
 from cachefs.location.parsing import parse
@@ -181,7 +182,8 @@ def project_locations(
 ) -> tuple[Location, ...]:
     """Locations that a project's file has. Paths are relative to it. Raises LocationError."""
     with _said_by(str(project.file)), chdir(project.directory):
-        return tuple(LocationType(role).convert(text, None, context) for text in texts)
+        found = [LocationType(role).convert(text, None, context) for text in texts]
+        return tuple(trusting_by_default(one, project.settings.signed_by) for one in found)
 
 
 def project_here() -> Project | None:

@@ -14,6 +14,7 @@ from cachefs.cli.locations import LOCATION, NAME, default_location, names_option
 from cachefs.cli.options import common_options, trust_store_option
 from cachefs.cli.output import blobs_and_bytes, print_table, sent, size
 from cachefs.cli.progress import progress_bar
+from cachefs.cli.signing import key_option, signed_by_option, signing, trusting
 
 if TYPE_CHECKING:
     from cachefs import ExportReport, MergePlan
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace what NAME holds, instead of joining it with the others.",
 )
+@signed_by_option
+@key_option
 @trust_store_option
 @confirmation_options
 @common_options
@@ -37,6 +40,8 @@ def command(
     locations: tuple[Location, ...],
     names: tuple[str, ...],
     into: tuple[str, ...],
+    signed_by: tuple[str, ...],
+    key: str | None,
     *,
     replaces: bool,
     trust_store: bool,
@@ -56,8 +61,9 @@ def command(
     not among those merged.
     """  # noqa: D301 - click's mark, not a backslash
     locations = locations or (default_location(click.get_current_context()),)
+    locations = tuple(trusting(location, signed_by) for location in locations)
     sources = [cachefs.open(location) for location in locations[:-1] or locations]
-    target = cachefs.open(locations[-1])
+    target = cachefs.open(signing(locations[-1], key))
     new_names = into or (target.location.names if len(locations) > 1 else ())
     if not new_names:
         raise click.UsageError("the union needs a name: give --into NAME")

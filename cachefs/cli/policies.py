@@ -16,12 +16,13 @@ from cachefs.cli.locations import (
     variable_location,
 )
 from cachefs.cli.output import say
+from cachefs.cli.signing import key_option, signed_by_option, signing, trusting
 from cachefs.errors import LocationError, UsageError
 from cachefs.running.policy import Policy
 from cachefs.user_directory import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cachefs.location.options import Location
     from cachefs.running.project import NamedStep, Project
@@ -50,6 +51,8 @@ _OPTIONS = (
         metavar="LOCATION",
         help="A cache that is only written. May be repeated.",
     ),
+    signed_by_option,
+    key_option,
     click.option(
         "--name",
         metavar="NAME",
@@ -106,6 +109,8 @@ def chosen_policy(
     cache: tuple[Location, ...],
     cache_from: tuple[Location, ...],
     cache_to: tuple[Location, ...],
+    signed_by: tuple[str, ...],
+    key: str | None,
     ttl: float | None,
     write: bool,
     describe: bool,
@@ -120,11 +125,27 @@ def chosen_policy(
     if not (cache or cache_to):
         default = _default_caches(project)
         policy = replace(default, cache_from=cache_from or default.cache_from)
+    policy = _with_keys(policy, signed_by, key)
     if project is not None:
         settings = project.settings
         write, describe = write and settings.write, describe and settings.describe
         ttl = _seconds(project, settings.ttl) if ttl is None else ttl
     return replace(policy, ttl=ttl, write=write, describe=describe, **others)
+
+
+def _with_keys(policy: Policy, signed_by: tuple[str, ...], key: str | None) -> Policy:
+    """The policy whose caches are read and written with these keys, if any are given."""
+
+    def with_keys(locations: Sequence[str | Location]) -> tuple[Location, ...]:
+        found = [LOCATION.convert(one, None, None) for one in locations]
+        return tuple(signing(trusting(one, signed_by), key) for one in found)
+
+    return replace(
+        policy,
+        cache=with_keys(policy.cache),
+        cache_from=with_keys(policy.cache_from),
+        cache_to=with_keys(policy.cache_to),
+    )
 
 
 def step_policy(policy: Policy, project: Project, step: NamedStep) -> Policy:

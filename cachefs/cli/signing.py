@@ -10,6 +10,8 @@ import click
 from cachefs.location.attributes import ATTRIBUTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cachefs.location.options import Location
 
 key_option = click.option(
@@ -33,7 +35,7 @@ def signing(location: Location, key: str | None) -> Location:
     if key is None:
         return location
     return replace(
-        location, signing=replace(location.signing, signing_key=_read("signing_key", key))
+        location, signing=replace(location.signing, signing_key=_read("signing_key", key, "--key"))
     )
 
 
@@ -41,11 +43,16 @@ def trusting(location: Location, files: tuple[str, ...]) -> Location:
     """The location of which only names are read that one of these keys signed, if any are given."""
     if not files:
         return location
-    keys = tuple(key for file in files for key in _read("signed_by", file))
+    keys = tuple(key for file in files for key in _read("signed_by", file, "--signed-by"))
     return replace(location, signing=replace(location.signing, signed_by=keys))
 
 
-def _read(attribute: str, text: str) -> Any:
+def trusting_by_default(location: Location, files: Sequence[str]) -> Location:
+    """As :func:`trusting`, unless the location or the environment says whose signatures count."""
+    return location if location.signing.signed_by else trusting(location, tuple(files))
+
+
+def _read(attribute: str, text: str, option: str) -> Any:
     """The value as the attribute of a location would have it. Raises LocationError."""
     row = next(row for row in ATTRIBUTES if row.name == attribute)
-    return row.read(text, f"--{attribute.replace('_', '-')}")
+    return row.read(text, option)

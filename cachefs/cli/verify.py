@@ -14,6 +14,7 @@ from cachefs.cli.metrics import metrics_option, write_verification
 from cachefs.cli.options import common_options, json_option
 from cachefs.cli.output import blobs_and_bytes, digest, print_json, print_table, say
 from cachefs.cli.progress import progress_bar
+from cachefs.cli.signing import signed_by_option, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ read_data_option = click.option(
     is_flag=True,
     help="Ask the store for the SHA-256 of blobs, and read those of which it has none.",
 )
+@signed_by_option
 @metrics_option
 @json_option
 @common_options
@@ -63,6 +65,7 @@ def command(
     location: Location,
     names: tuple[str, ...],
     read_data: float,
+    signed_by: tuple[str, ...],
     metrics: Path | None,
     *,
     stored_checksums: bool,
@@ -79,7 +82,7 @@ def command(
     A stored checksum is the store's word of what it received, not of what its disks still have.
     With --read-data=5% as well, a sample is read in any case, and the other blobs are asked for.
     """
-    cache = cachefs.open(location)
+    cache = cachefs.open(trusting(location, signed_by))
     with progress_bar("reading") as callback:
         report = cache.verify(
             names, read_data=read_data, stored_checksums=stored_checksums, callback=callback

@@ -222,7 +222,8 @@ async def plan_prune(
     await _require_all(layouts, seen.blobs, is_mirror=becoming is not None)
     missing = await missing_blobs(layouts[0], seen)
     plan = _plan(seen, missing, policy, grace, becoming or {}, backup)
-    going = {removal.manifest.name for removal in plan.remove}
+    # An undo brings names back, and they have to be signed then: the next prune takes the rest.
+    going = set() if plan.versioned else {removal.manifest.name for removal in plan.remove}
     dead = await dead_signatures(layouts, seen.marks, going, seen.reference - grace)
     plan = structs.replace(plan, signatures=[_leftover(stat) for stat in dead])
     for pattern in plan.unmatched:

@@ -144,6 +144,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown
     cache_to: Annotated[
         Locations, Meta(description="Caches that are only written, as `--cache-to`.")
     ] = []
+    signed_by: Annotated[
+        list[str],
+        Meta(
+            description="Files with public keys, relative to this file, of which one has to have "
+            "signed what is read, as `--signed-by`, unless a cache's own text or "
+            "`$CACHEFS_TRUSTED_KEYS` says it."
+        ),
+    ] = []
     write: Annotated[
         bool, Meta(description="`false` writes nothing to any cache, as `--no-write`.")
     ] = True

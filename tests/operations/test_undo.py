@@ -19,6 +19,7 @@ from cachefs.operations import record
 from tests import programs
 from tests.servers.proxy import RecordingProxy, Request
 from tests.servers.s3 import S3Server
+from tests.signing import keys, public
 
 ALL = cachefs.PrunePolicy(keep_last={"app*": 0}, keep=("app",))
 """Removes app-v2 of the recorded cache, with what only it needs if the grace period is zero."""
@@ -107,6 +108,17 @@ def test_what_a_prune_took_comes_back(kept: Kept) -> None:
     assert again.manifest("app-v2").raw == raw
     assert again.verify(read_data=1.0).faults == []
     assert kept.records() == []
+
+
+def test_a_name_comes_back_signed(quick: Kept, tmp_path: Path) -> None:
+    (key,) = keys(tmp_path, "ci")
+    cachefs.open(quick.location, signing_key=key).sign(["app-v2"])
+    assert quick.open().prune(ALL, grace=0).removed == ["app-v2"]
+    quick.open().undo_prune()
+    assert cachefs.open(quick.location, signed_by=public(key)).load("app-v2").records
+    # Without an undo, the prune after that removes the signature.
+    quick.open().prune(ALL, grace=0)
+    assert quick.open().prune(ALL, grace=0).signatures == 1
 
 
 def test_undone_twice_it_takes_back_the_prune_before(quick: Kept, recorded: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import cachefs
 from cachefs.errors import NotFoundError
 from cachefs.layout.places import InRegistry
 from cachefs.wire.referrers import ARTIFACT_TYPE, fallback_tag
-from tests.signing import export, keys, public, reasons
+from tests.signing import checked_by_ssh_keygen, export, key_id, keys, public, reasons, subject
 
 
 @pytest.fixture
@@ -62,12 +63,29 @@ def test_several_sign_and_none_replaces_another(repository: str, tmp_path: Path)
     cachefs.open(repository, signing_key=other).sign(["main"])
     for each in (key, other):
         assert cachefs.open(repository, signed_by=public(each)).load("main").records
-    listed = referrers(repository, "main")
+    _, listed = referrers(repository, "main")
     assert [one["artifactType"] for one in listed] == [ARTIFACT_TYPE] * 2
 
 
-def referrers(repository: str, name: str) -> list[dict[str, Any]]:
-    """The list under the tag, read without the code under test."""
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_ssh_keygen_and_a_second_reader_of_the_format_agree(
+    repository: str, tmp_path: Path
+) -> None:
+    key, other = signed(repository, tmp_path, "main")
+    digest, (listed,) = referrers(repository, "main")
+    cache = f"oci://{repository.partition('ref=')[2]}/"
+    found = {name.rpartition(".")[2]: text for name, text in listed["annotations"].items()}
+    assert (found["key"], found["subject"]) == (key_id(key), subject(cache, "main"))
+    data = found["statement"].encode()
+    statement = checked_by_ssh_keygen(data, key, tmp_path)
+    assert statement is not None
+    assert (statement["cache"], statement["name"]) == (cache, "main")
+    assert statement["manifest"] == digest
+    assert checked_by_ssh_keygen(data, other, tmp_path) is None
+
+
+def referrers(repository: str, name: str) -> tuple[str, list[dict[str, Any]]]:
+    """The digest under the name, and its referrers, read without the code under test."""
     host, _, path = repository.partition("ref=")[2].partition("/")
     types = (
         "application/vnd.oci.image.index.v1+json",
@@ -88,7 +106,7 @@ def referrers(repository: str, name: str) -> list[dict[str, Any]]:
             manifest = json.load(response)
         assert manifest["subject"]["digest"] == digest
         assert manifest["annotations"] == one["annotations"]
-    return found
+    return digest, found
 
 
 def test_the_commands(repository: str, tmp_path: Path) -> None:
