@@ -57,10 +57,7 @@ def compression_of(targets: Sequence[Cache]) -> tuple[Compression, int | None]:
     options = targets[0].location.oci if targets else None
     if options is None:
         return "zstd", None
-    level = options.compression_level
-    if options.compression == "zstd" and level == 0:
-        level = 1  # builders take 0 as the fastest level, the zstd library as its default
-    return options.compression, level
+    return options.compression, options.compression_level
 
 
 def all_opened(given: CacheLike | Sequence[CacheLike] | None) -> list[Cache]:

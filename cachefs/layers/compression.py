@@ -33,7 +33,7 @@ READ_SIZE: Final = 1024 * 1024
 """Bytes read, compressed or expanded at a time."""
 
 _LEVELS: Final[dict[Compression, range]] = {
-    "zstd": range(1, 23),
+    "zstd": range(23),
     "gzip": range(10),
     "uncompressed": range(0),
 }
@@ -105,7 +105,8 @@ class _Plain:
 def compressor(compression: Compression, level: int | None = None) -> Compressor:
     """A compressor whose settings depend only on its arguments.
 
-    Levels are 1 to 22 for zstd (3 if None) and 0 to 9 for gzip (6 if None). Raises UsageError.
+    Levels are 0 to 22 for zstd (3 if None; 0 is the fastest, 1, as for builders) and 0 to 9 for
+    gzip (6 if None). Raises UsageError.
     """
     if compression not in MEDIA_TYPES:
         raise UsageError(f"compression {compression!r} is not one of {', '.join(MEDIA_TYPES)}")
@@ -116,7 +117,8 @@ def compressor(compression: Compression, level: int | None = None) -> Compressor
     if compression == "zstd":
         # One thread: more are faster for large layers and slower for small ones. Parallel steps
         # already use the cores, and the bytes depend only on the library.
-        return zstandard.ZstdCompressor(level=level).compressobj()
+        # The library takes 0 as its default level; builders take it as the fastest.
+        return zstandard.ZstdCompressor(level=max(level, 1)).compressobj()
     return _Gzip(level) if compression == "gzip" else _Plain()
 
 

@@ -366,7 +366,7 @@ def test_a_target_that_fails_is_reported_as_it_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compression", "level"), [("zstd", 0), ("zstd", 23), ("gzip", 10), ("uncompressed", 1)]
+    ("compression", "level"), [("zstd", -1), ("zstd", 23), ("gzip", 10), ("uncompressed", 1)]
 )
 def test_levels_that_do_not_exist_are_refused(compression: Compression, level: int) -> None:
     with pytest.raises(UsageError, match="no level"):
@@ -376,6 +376,16 @@ def test_levels_that_do_not_exist_are_refused(compression: Compression, level: i
 def test_compressions_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'lzma' is not one of zstd, gzip, uncompressed"):
         pack(tmp_path, [], io.BytesIO(), compression="lzma")  # type: ignore[arg-type]
+
+
+def test_level_0_of_zstd_is_the_fastest_as_for_builders() -> None:
+    data = b"".join(index.to_bytes(3, "big") for index in range(20_000))
+    blobs = []
+    for level in (0, 1, None):
+        stream = compressor("zstd", level)
+        blobs.append(stream.compress(data) + stream.flush())
+
+    assert blobs[0] == blobs[1] != blobs[2]
 
 
 def test_levels_change_the_blob_and_not_the_archive(tmp_path: Path) -> None:
