@@ -29,10 +29,12 @@ from cachefs.wire import codec
 from cachefs.wire.bounds import max_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cachefs.filesystems.versions import Past
     from cachefs.layout.base import Layout
+
+    _Blobs = dict[Digest, int]
 
 _EXPIRED: Final = "its version has expired, or was deleted for good"
 _DELETED: Final = "it was deleted again since"
@@ -232,26 +234,33 @@ class _Undo:
         back = await self._reveal(self._layout.blob_key(Digest(blob)))
         (self._back if back else self._stuck).append(blob)
 
-    async def _needs(
-        self, names: Iterable[str], left: dict[str, str]
-    ) -> dict[str, dict[Digest, int]]:
+    async def _needs(self, names: Sequence[str], left: dict[str, str]) -> dict[str, _Blobs]:
         """The blobs that each hidden name needs. One that cannot be read is added to ``left``."""
-        found: dict[str, dict[Digest, int]] = {}
-        for name in names:
-            key, limit = self._layout.name_key(name), max_bytes(self._layout.max_records)
-            past = await self._layout.store.past(key)
-            if not _is_hidden(past, self._pruned):
-                continue  # it was written again since the plan was made
-            try:
-                raw = await self._layout.store.read_past(key, past.version, limit)
-                config, _ = codec.decode_written(raw, self._layout.max_records)
-            except NotFoundError:
-                left[name] = _EXPIRED
-            except ManifestError as error:
-                left[name] = error.reason
-            else:
-                found[name] = RecordGraph(config).blobs()
-        return found
+        # Each may be large, so only as many are in memory as large blobs would be.
+        at_a_time = self._layout.store.filesystem.parallelism
+        found = await collected(names, self._need, at_a_time)
+        needed: dict[str, _Blobs] = {}
+        for name, blobs in zip(names, found, strict=True):
+            if isinstance(blobs, str):
+                left[name] = blobs
+            elif blobs is not None:
+                needed[name] = blobs
+        return needed
+
+    async def _need(self, name: str) -> _Blobs | str | None:
+        """The blobs that a name needs, why it cannot be read, or None if it is there again."""
+        key, limit = self._layout.name_key(name), max_bytes(self._layout.max_records)
+        past = await self._layout.store.past(key)
+        if not _is_hidden(past, self._pruned):
+            return None  # it was written again since the plan was made
+        try:
+            raw = await self._layout.store.read_past(key, past.version, limit)
+            config, _ = codec.decode_written(raw, self._layout.max_records)
+        except NotFoundError:
+            return _EXPIRED
+        except ManifestError as error:
+            return error.reason
+        return RecordGraph(config).blobs()
 
     async def _bring(self, needed: Iterable[Mapping[Digest, int]]) -> set[Digest]:
         """Renew the times of these blobs as an export does; returns those that are not there."""
