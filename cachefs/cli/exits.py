@@ -42,7 +42,7 @@ MEANINGS = {
     ),
     Exit.USAGE: "usage error",
     Exit.STORE: "the store, or this machine, refused, failed or could not be reached",
-    Exit.DAMAGED: "a manifest or blob is damaged",
+    Exit.DAMAGED: "a manifest or blob is damaged, or no trusted key signed the name",
     Exit.NO_CACHE: "there is no cache at the location",
     Exit.CONFLICT: "other writers of a name were faster each time; it holds what they wrote",
     Exit.INTERRUPTED: "interrupted",

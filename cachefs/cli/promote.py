@@ -87,6 +87,9 @@ def _print_plan(plan: PromotePlan, *, alone: bool) -> None:
     if not alone:  # the report says more
         return
     _print_refused(plan.refused)
+    if not plan.names:
+        click.echo("there is nothing to promote")
+        return
     new_names = [new for each in plan.names.values() for new in each]
     click.echo(
         f"promote {counted_names(new_names)}; examine {blobs_and_bytes(plan.examine)}, send "

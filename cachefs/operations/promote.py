@@ -121,7 +121,7 @@ def require_lanes(source: Layout, target: Layout) -> None:
     """Raise UsageError unless the source is checked, the target is signed, and they differ."""
     if source.signing is None or source.signing.trusted is None:
         raise UsageError(
-            "say whose signatures the source needs: signed_by=... (--signed-by), or set "
+            "say which keys are trusted in the source: signed_by=... (--signed-by), or set "
             "$CACHEFS_TRUSTED_KEYS",
             operation="promote",
             side="source",

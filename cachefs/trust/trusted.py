@@ -112,7 +112,7 @@ class Trusted:
             return f"the key {key.fingerprint} was revoked"
         holders = [one for one in self._all if one.key == key]
         if not holders:
-            return f"{key.fingerprint} signed it, which is not trusted"
+            return f"it is signed by {key.fingerprint}, which is not trusted"
         if not holders[0].key.verifies(signed.signature, signed.line):
             return f"the signature of {holders[0]} is wrong: it or the statement was changed"
         return self._fault_of_claim(signed, claim) or self._fault_of_times(signed, holders, now)
@@ -195,7 +195,8 @@ def _lines(source: str) -> list[str]:
             return [PublicKey.of_pem(data).line]
         except ValueError as error:
             raise LocationError(
-                f"signed_by: {source} is no public key in PEM: give the public part of the key"
+                f"signed_by: {source} is no public key: give the file with its public part, "
+                "such as ci.pub"
             ) from error
     try:
         lines = data.decode().splitlines()

@@ -72,10 +72,17 @@ def test_systemd(tmp_path: Path) -> None:
     passes(program("systemd-analyze"), "verify", *units)
 
 
+def test_a_damaged_cache_is_verified() -> None:
+    """A prune and a du of one fail; systemd would then leave out the commands after them."""
+    service = (DEPLOY / "systemd" / "cachefs-care@.service").read_text()
+    lines = re.findall(r"^ExecStart=(-?)\S+ (\S+)", service, re.MULTILINE)
+    assert lines == [("-", "prune"), ("-", "du"), ("", "verify")]
+
+
 def commands() -> dict[str, list[str]]:
     """The command lines of ``cachefs`` in the timers and jobs, without what the shell fills in."""
     service = (DEPLOY / "systemd" / "cachefs-care@.service").read_text()
-    lines = re.findall(r"^ExecStart=/usr/local/bin/cachefs (.*)$", service, re.MULTILINE)
+    lines = re.findall(r"^ExecStart=-?/usr/local/bin/cachefs (.*)$", service, re.MULTILINE)
     found = {line: line.replace("%%", "%").replace(" $PRUNE", "").split() for line in lines}
     assert len(found) == 3
     for document in yaml.safe_load_all((DEPLOY / "kubernetes" / "cachefs.yaml").read_text()):
