@@ -147,10 +147,20 @@ def decompressed(stream: Readable, media_type: str) -> Iterator[bytes]:
 
 
 def _compression(media_type: str, head: bytes) -> Compression:
+    if (named := named_compression(media_type)) is not None:
+        return named
+    if head.startswith(_GZIP_MAGIC):
+        return "gzip"
+    return "zstd" if head.startswith(_ZSTD_MAGIC) else "uncompressed"
+
+
+def named_compression(media_type: str) -> Compression | None:
+    """How a layer with this media type is compressed; None if that does not say it.
+
+    Raises LayerError if it is not the media type of a layer.
+    """
     if media_type in _UNKNOWN:
-        if head.startswith(_GZIP_MAGIC):
-            return "gzip"
-        return "zstd" if head.startswith(_ZSTD_MAGIC) else "uncompressed"
+        return None
     for suffix, compression in _SUFFIXES:
         if media_type.endswith(suffix):
             return compression

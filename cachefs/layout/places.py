@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cachefs.concurrency import LOOKUP_PARALLELISM, collected
 from cachefs.digest import Digest
-from cachefs.errors import AccessError, ConflictError, IntegrityError, NotFoundError
+from cachefs.errors import AccessError, ConflictError, IntegrityError, ManifestError, NotFoundError
 from cachefs.layout.contention import ATTEMPTS, pause
 from cachefs.trust.statement import LARGEST
 from cachefs.wire import oci
-from cachefs.wire.referrers import Referrer, Referrers, artifact, fallback_tag
+from cachefs.wire.referrers import Referrers, artifact, fallback_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from cachefs.store import Store
 
@@ -109,7 +107,8 @@ class InRegistry:
     ) -> None:
         """Write the manifest and, if the registry keeps no list, the list.
 
-        Raises StoreError, and ConflictError if others were faster to change the list each time.
+        Raises StoreError, ManifestError if the list is not understood, and ConflictError if others
+        were faster to change it each time.
         """
         signed = await store.read(f"manifests/{manifest}", LARGEST_INDEX)
         made = artifact(
@@ -152,17 +151,23 @@ class InRegistry:
             return None
         try:
             return Referrers.decode(raw)
-        except msgspec.DecodeError:
+        except ManifestError:
             return None  # a page of something that is no registry's list
 
     async def _tagged(self, store: Store, manifest: str) -> Referrers:
+        """The list under the tag. One that is not understood is an error, and never replaced."""
+        key = f"manifests/{fallback_tag(manifest)}"
         try:
-            raw = await store.read(f"manifests/{fallback_tag(manifest)}", LARGEST_INDEX)
-            return Referrers.decode(raw)
-        except (NotFoundError, msgspec.DecodeError):
+            raw = await store.read(key, LARGEST_INDEX)
+        except NotFoundError:
             return Referrers()
+        try:
+            return Referrers.decode(raw)
+        except ManifestError as error:
+            error.operation, error.side, error.key = "read", store.side, store.root + key
+            raise
 
-    async def _add(self, store: Store, manifest: str, referrer: Referrer) -> None:
+    async def _add(self, store: Store, manifest: str, referrer: Mapping[str, Any]) -> None:
         """Add to the list under the tag, again if another writer's list replaced ours."""
         for attempt in range(ATTEMPTS):
             listed = (await self._tagged(store, manifest)).with_one(referrer)

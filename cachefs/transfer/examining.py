@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cachefs.concurrency import closing
 from cachefs.digest import Digest
 from cachefs.errors import LayerError
+from cachefs.layers.compression import named_compression
 from cachefs.layers.examining import examine
 from cachefs.store import verified
 from cachefs.transfer.piping import Pipe
@@ -57,13 +58,7 @@ class ExaminedSource:
     async def _examined(
         self, chunks: AsyncIterator[bytes], digest: Digest, facts: set[tuple[str, str]]
     ) -> AsyncIterator[bytes]:
-        if len(facts) > 1:
-            raise LayerError(
-                "manifests say different things of this layer: its media type or diffID cannot "
-                "be right in all of them",
-                digest=digest,
-            )
-        ((media_type, diff_id),) = facts
+        media_type, diff_id = _agreed(facts, digest)
         work = partial(examine, media_type=media_type, diff_id=Digest(diff_id), limits=self._limits)
         pipe = Pipe(work, "cachefs-examine")
         try:
@@ -80,3 +75,21 @@ class ExaminedSource:
         async with closing(self.verified_chunks(digest, size)) as chunks:
             async for _ in chunks:
                 pass
+
+
+def _agreed(facts: set[tuple[str, str]], digest: Digest) -> tuple[str, str]:
+    """One media type and the diffID; OCI's and Docker's media types mean the same.
+
+    Raises LayerError if one is not a layer's, or if manifests contradict each other.
+    """
+    named = {media_type: named_compression(media_type) for media_type, _ in facts}
+    says = {compression for compression in named.values() if compression is not None}
+    diff_ids = {diff_id for _, diff_id in facts}
+    if len(says) > 1 or len(diff_ids) > 1:
+        raise LayerError(
+            "manifests say different things of this layer: its media type or diffID cannot be "
+            "right in all of them",
+            digest=digest,
+        )
+    telling = [media_type for media_type, compression in named.items() if compression is not None]
+    return min(telling, default=""), diff_ids.pop()

@@ -6,12 +6,13 @@ that whoever has the list has the signatures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Struct, field
 
 from cachefs.digest import Digest
+from cachefs.errors import ManifestError
 from cachefs.wire import oci
 
 if TYPE_CHECKING:
@@ -33,62 +34,63 @@ class Signature(NamedTuple):
     statement: str
 
 
-class Referrer(Struct, omit_defaults=True, kw_only=True):
-    """A descriptor in a list of referrers."""
+class Referrers:
+    """A list of referrers: an OCI index, in which other tools may have descriptors of their own.
 
-    media_type: str = field(name="mediaType")
-    digest: str
-    size: int
-    artifact_type: str = field(name="artifactType", default="")
-    annotations: dict[str, str] = {}
+    Args:
+        document: the JSON object.
+    """
 
-    @property
-    def signature(self) -> Signature | None:
-        """The signature, None for a referrer of another kind."""
-        values = [self.annotations.get(name, "") for name in (_KEY, _SUBJECT, _STATEMENT)]
-        return Signature(*values) if all(values) else None
-
-
-class Referrers(Struct, kw_only=True):
-    """A list of referrers: an OCI index."""
-
-    schema_version: int = field(name="schemaVersion", default=2)
-    media_type: str = field(name="mediaType", default=oci.INDEX)
-    manifests: list[Referrer] = []
+    def __init__(self, document: dict[str, Any] | None = None) -> None:
+        empty = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": []}
+        self._document: dict[str, Any] = document or empty
 
     @classmethod
     def decode(cls, raw: bytes) -> Referrers:
-        """Decode a list. Raises msgspec.DecodeError."""
+        """Decode a list. Raises ManifestError for anything else."""
         try:
-            return _decoder.decode(raw)
-        except (RecursionError, UnicodeDecodeError) as error:
-            raise msgspec.DecodeError(str(error)) from error
+            document = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise ManifestError(f"it is no list of referrers: {error}") from error
+        if not (isinstance(document, dict) and isinstance(document.get("manifests"), list)):
+            raise ManifestError("it is no list of referrers, but something else")
+        return cls(document)
 
     def encode(self) -> bytes:
         """The bytes of the list."""
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(self._document)
 
     def signatures(self) -> list[Signature]:
         """Those that are signatures."""
-        return [found for one in self.manifests if (found := one.signature) is not None]
+        found = map(_signature, self._document["manifests"])
+        return [one for one in found if one is not None]
 
-    def has(self, referrer: Referrer) -> bool:
+    def has(self, referrer: Mapping[str, Any]) -> bool:
         """Whether the list has a referrer."""
-        return any(one.digest == referrer.digest for one in self.manifests)
+        return referrer in self._document["manifests"]
 
-    def with_one(self, referrer: Referrer) -> Referrers:
-        """The list with one more, in place of an older signature by its key for its name."""
-        new = referrer.signature
-        replaced = None if new is None else new[:2]
+    def with_one(self, referrer: Mapping[str, Any]) -> Referrers:
+        """The list with one more, in place of an older signature by its key for its name.
+
+        All else in it stays as it is.
+        """
+        new = _signature(referrer)
         others = [
             one
-            for one in self.manifests
-            if (found := one.signature) is None or found[:2] != replaced
+            for one in self._document["manifests"]
+            if new is None or (found := _signature(one)) is None or found[:2] != new[:2]
         ]
-        return Referrers(manifests=[*others, referrer])
+        return Referrers({**self._document, "manifests": [*others, referrer]})
 
 
-_decoder: Final = msgspec.json.Decoder(Referrers)
+def _signature(descriptor: object) -> Signature | None:
+    """The signature in a descriptor, None for anything else."""
+    annotations = descriptor.get("annotations") if isinstance(descriptor, Mapping) else None
+    if not isinstance(annotations, Mapping):
+        return None
+    values = [annotations.get(name) for name in (_KEY, _SUBJECT, _STATEMENT)]
+    texts = [value for value in values if isinstance(value, str) and value]
+    return Signature(*texts) if len(texts) == len(values) else None
 
 
 class Artifact(NamedTuple):
@@ -96,7 +98,7 @@ class Artifact(NamedTuple):
 
     raw: bytes
     digest: Digest
-    referrer: Referrer
+    referrer: dict[str, Any]
 
 
 def artifact(signed: Descriptor, key_id: str, subject: str, statement: str) -> Artifact:
@@ -118,13 +120,13 @@ def artifact(signed: Descriptor, key_id: str, subject: str, statement: str) -> A
     }
     raw = msgspec.json.encode(manifest)
     digest = Digest.of(raw)
-    referrer = Referrer(
-        media_type=oci.MANIFEST,
-        digest=str(digest),
-        size=len(raw),
-        artifact_type=ARTIFACT_TYPE,
-        annotations=annotations,
-    )
+    referrer = {
+        "mediaType": oci.MANIFEST,
+        "digest": str(digest),
+        "size": len(raw),
+        "artifactType": ARTIFACT_TYPE,
+        "annotations": annotations,
+    }
     return Artifact(raw, digest, referrer)
 
 

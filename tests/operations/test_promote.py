@@ -187,6 +187,22 @@ def test_a_wrong_diff_id_is_refused(local: Lanes) -> None:
     assert "their digest is" in local.promote().refused["main"]
 
 
+def test_names_that_call_one_layer_by_oci_s_and_docker_s_media_type(local: Lanes) -> None:
+    local.export("main", archive(SOUND))
+    local.export("dev", archive(SOUND))
+    manifest = Path(local.many) / "manifests" / "dev"
+    text = manifest.read_text().replace(
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    )
+    manifest.write_text(text)
+    cachefs.open(local.many, signing_key=local.ci).sign(["dev"])
+    assert local.promote().names == ["dev", "main"]
+    manifest.write_text(text.replace("diff.tar.gzip", "diff.tar.zstd"))
+    cachefs.open(local.many, signing_key=local.ci).sign(["dev"])
+    assert "different things of this layer" in local.promote().refused["dev"]
+
+
 def test_limits(local: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     local.export("main", archive(SOUND), archive({"more": File(b"more")}))
     assert "more than the limit of 10" in local.promote(max_size=10).refused["main"]

@@ -126,6 +126,7 @@ class Registry:
     """
 
     root = "registry/"
+    side = None
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -183,7 +184,57 @@ def test_a_registry_with_lists_of_referrers_needs_no_tag() -> None:
     assert f"manifests/{fallback_tag(manifest)}" not in store.objects
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b'{"manifests": 1}', b"\xff", b"[" * 100_000])
+NO_LISTS = [b"", b"[]", b'{"manifests": 1}', b"\xff", b"[" * 100_000]
+
+
+class Old(Registry):
+    """The model of a store whose registry has lists under tags only."""
+
+    async def read(self, key: str, limit: int) -> bytes:
+        if key.startswith("referrers/"):
+            raise NotFoundError("there is none")
+        return await super().read(key, limit)
+
+
+MANIFEST = f"sha256:{'1' * 64}"
+TAG = f"manifests/{fallback_tag(MANIFEST)}"
+
+
+@pytest.mark.parametrize("raw", NO_LISTS)
+def test_what_is_no_list_is_never_replaced(raw: bytes) -> None:
+    store: Any = Old()
+    store.objects |= {f"manifests/{MANIFEST}": b'{"mediaType": "m"}', TAG: raw}
+    with pytest.raises(cachefs.ManifestError, match="no list of referrers"):
+        asyncio.run(InRegistry().put(store, MANIFEST, "a" * 64, "b" * 64, b"statement"))
+    assert store.objects[TAG] == raw
+
+
+def test_what_other_tools_keep_in_a_list_stays() -> None:
+    store: Any = Old()
+    others = [
+        {"mediaType": "x", "digest": "d", "size": 1, "annotations": None, "platform": {"os": "y"}},
+        {"mediaType": "x", "digest": "e", "size": 1, "data": "AA==", "annotations": {"a": "b"}},
+        "no descriptor",
+    ]
+    document = {"schemaVersion": 2, "manifests": others, "annotations": {"of": "the index"}}
+    store.objects |= {
+        f"manifests/{MANIFEST}": b'{"mediaType": "m"}',
+        TAG: json.dumps(document).encode(),
+    }
+
+    async def work() -> None:
+        for statement in (b"first", b"second"):
+            await InRegistry().put(store, MANIFEST, "a" * 64, "b" * 64, statement)
+        (found,) = await InRegistry().some(store, MANIFEST)
+        assert found.data == b"second"
+
+    asyncio.run(work())
+    written = json.loads(store.objects[TAG])
+    assert written["manifests"][:-1] == others
+    assert written["annotations"] == document["annotations"]
+
+
+@pytest.mark.parametrize("raw", NO_LISTS)
 def test_a_list_that_is_none_is_no_signature(raw: bytes) -> None:
     store: Any = Registry()
 
@@ -191,5 +242,5 @@ def test_a_list_that_is_none_is_no_signature(raw: bytes) -> None:
         return raw
 
     store.read = read
-    place = InRegistry()
-    assert asyncio.run(place.by(store, f"sha256:{'1' * 64}", ["a"], "b")) == []
+    with pytest.raises(cachefs.ManifestError, match="no list of referrers"):
+        asyncio.run(InRegistry().by(store, MANIFEST, ["a"], "b"))
