@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -12,6 +12,8 @@ from cachefs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from prometheus_client import Gauge
 
     from cachefs import Amount, Cache, CacheUsage, PruneReport, VerifyReport
     from cachefs.operations.prune import PrunePlan
@@ -39,8 +41,6 @@ metrics_option = click.option(
     help="Also write the figures to FILE, for the textfile collector of Prometheus.",
 )
 
-_NONE: Final = (0, 0)
-
 
 class Metrics:
     """The gauges of one command for one cache, written together.
@@ -62,25 +62,25 @@ class Metrics:
 
     def add(self, figure: str, value: float, what: str) -> None:
         """Add one figure, such as ``stored_bytes``."""
-        self.add_each(figure, {"": value}, what)
+        self._gauge(figure, what).labels(self._cache).set(value)
 
     def add_amount(self, figure: str, amount: Amount | None, what: str) -> None:
         """Add a number of blobs and their bytes; 0 for None."""
-        blobs, size = _NONE if amount is None else (amount.blobs, amount.bytes)
+        blobs, size = (0, 0) if amount is None else (amount.blobs, amount.bytes)
         self.add(f"{figure}_blobs", blobs, f"Blobs {what}")
         self.add(f"{figure}_bytes", size, f"Bytes of the blobs {what}")
 
-    def add_each(
-        self, figure: str, values: Mapping[str, float], what: str, label: str = ""
-    ) -> None:
+    def add_each(self, figure: str, values: Mapping[str, float], what: str, label: str) -> None:
         """Add a figure with a value for each value of a label."""
+        gauge = self._gauge(figure, what, label)
+        for key, value in values.items():
+            gauge.labels(self._cache, key).set(value)
+
+    def _gauge(self, figure: str, what: str, *labels: str) -> Gauge:
         from prometheus_client import Gauge
 
-        labels = ("cache", label) if label else ("cache",)
         name = f"cachefs_{self._command}_{figure}"
-        gauge = Gauge(name, f"{what}.", labels, registry=self._registry)
-        for key, value in values.items():
-            gauge.labels(*(self._cache, key)[: len(labels)]).set(value)
+        return Gauge(name, f"{what}.", ("cache", *labels), registry=self._registry)
 
     def write(self, path: Path) -> None:
         """Replace the file in one step. Raises OSError."""

@@ -156,7 +156,7 @@ class InRegistry:
 
     async def _tagged(self, store: Store, manifest: str) -> Referrers:
         """The list under the tag. One that is not understood is an error, and never replaced."""
-        key = f"manifests/{fallback_tag(manifest)}"
+        key = _list_key(manifest)
         try:
             raw = await store.read(key, LARGEST_INDEX)
         except NotFoundError:
@@ -171,12 +171,17 @@ class InRegistry:
         """Add to the list under the tag, again if another writer's list replaced ours."""
         for attempt in range(ATTEMPTS):
             listed = (await self._tagged(store, manifest)).with_one(referrer)
-            await store.put(f"manifests/{fallback_tag(manifest)}", listed.encode())
+            await store.put(_list_key(manifest), listed.encode())
             if (await self._tagged(store, manifest)).has(referrer):
                 return
             await asyncio.sleep(pause(attempt))
         raise ConflictError(
             f"others changed the list of signatures {ATTEMPTS} times: sign again",
             operation="sign",
-            key=f"{store.root}manifests/{fallback_tag(manifest)}",
+            key=store.root + _list_key(manifest),
         )
+
+
+def _list_key(manifest: str) -> str:
+    """Where the list of referrers is if the registry keeps none."""
+    return f"manifests/{fallback_tag(manifest)}"

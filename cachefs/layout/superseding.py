@@ -7,12 +7,12 @@ directory. What is lost there is only the memory: names are read as by a machine
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
+from cachefs.layout.signatures import subject
 from cachefs.trust.trusted import CLOCKS
 from cachefs.user_directory import read_checked, sweep, write_checked
 
@@ -44,7 +44,7 @@ def superseded(claim: Claim, signed: Sequence[tuple[str, Statement]], keys: Coll
         signed: valid signatures of it, each with the id of its key.
         keys: the ids of the keys that are trusted. What others signed does not count.
     """
-    name = hashlib.sha256(f"{claim.cache}\n{claim.name}".encode()).hexdigest()
+    name = subject(claim.cache, claim.name)
     seen = _read(name)
     latest = max(
         (last for key, last in seen.items() if key in keys),

@@ -99,16 +99,12 @@ async def noted(
 ) -> AsyncIterator[bytes]:
     """Pass on a blob's chunks, and note its diffID unless it cannot be decompressed."""
     pipe = Pipe(_hashed_if_sound, "cachefs-diff-id")
-    try:
-        async with closing(chunks):
-            async for chunk in chunks:
-                await pipe.feed(chunk)
-                yield chunk
-        diff_id = await pipe.end()
-        if diff_id is not None:
-            into[digest] = diff_id
-    finally:
-        await pipe.close()
+    async with closing(pipe.passing(chunks)) as passing:
+        async for chunk in passing:
+            yield chunk
+    diff_id = await pipe.found()
+    if diff_id is not None:
+        into[digest] = diff_id
 
 
 def _hashed_if_sound(stream: Readable) -> str | None:

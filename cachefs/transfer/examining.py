@@ -55,20 +55,12 @@ class ExaminedSource:
             async for chunk in chunks:
                 yield chunk
 
-    async def _examined(
+    def _examined(
         self, chunks: AsyncIterator[bytes], digest: Digest, facts: set[tuple[str, str]]
     ) -> AsyncIterator[bytes]:
         media_type, diff_id = _agreed(facts, digest)
         work = partial(examine, media_type=media_type, diff_id=Digest(diff_id), limits=self._limits)
-        pipe = Pipe(work, "cachefs-examine")
-        try:
-            async with closing(chunks):
-                async for chunk in chunks:
-                    await pipe.feed(chunk)
-                    yield chunk
-            await pipe.end()
-        finally:
-            await pipe.close()
+        return Pipe(work, "cachefs-examine").passing(chunks)
 
     async def check(self, digest: Digest, size: int | None) -> None:
         """Read the blob to its end and discard it. Raises the same errors, and StoreError."""

@@ -7,8 +7,10 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cachefs.concurrency import closing
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from cachefs.layers.compression import Readable
 
@@ -36,11 +38,29 @@ class Pipe(Generic[T]):
         self._found: asyncio.Future[T | Exception] = self._loop.create_future()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    async def feed(self, chunk: bytes) -> None:
-        """Hand a chunk over, as soon as the thread is done with the one before it.
+    async def passing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass the chunks on while the thread works on them.
 
-        Raises what the work raised, so that no more need be read.
+        Raises what the work raised: as soon as it is known, and at the latest at the end.
         """
+        try:
+            async with closing(chunks):
+                async for chunk in chunks:
+                    await self._feed(chunk)
+                    yield chunk
+            await self.found()
+        finally:
+            await self._close()
+
+    async def found(self) -> T:
+        """End the stream, and return what the work found, or raise what it raised."""
+        found = await self._close()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _feed(self, chunk: bytes) -> None:
+        """Hand a chunk over, as soon as the thread is done with the one before it."""
         if chunk:
             taken: asyncio.Future[None] = self._loop.create_future()
             self._chunks.put((chunk, taken))
@@ -48,14 +68,7 @@ class Pipe(Generic[T]):
         if self._found.done() and isinstance(found := self._found.result(), Exception):
             raise found
 
-    async def end(self) -> T:
-        """What was found, or what the work raised."""
-        found = await self.close()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    async def close(self) -> T | Exception:
+    async def _close(self) -> T | Exception:
         """End the stream, wherever it is, and wait for the thread."""
         if not self._ended:
             self._ended = True
